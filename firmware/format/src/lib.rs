@@ -1,1 +1,22 @@
-//! See the workspace README.
+//! The bytes of a Mailkeep repository, and nothing else: no I/O, no clock, no threads.
+//!
+//! The way of the data: a file is cut into **chunks** ([`cut`]), a chunk is named by its content ([`ids`]), chunks
+//! are compressed together into blocks, blocks are sealed into packs, directories are encoded as **trees**
+//! ([`node`]) which are cut into chunks again, and a manifest names the root tree.
+//!
+//! Invariants:
+//! - every decoder takes untrusted bytes, works under the caps of [`limits`], allocates no more than a small multiple
+//!   of its input and never panics;
+//! - every stored value has exactly one encoding; anything else is refused ([`FormatError`]);
+//! - what is written here is described for strangers in `FORMAT.md`.
+
+pub mod codec;
+pub mod cut;
+mod error;
+pub mod ids;
+pub mod limits;
+pub mod node;
+
+pub use error::FormatError;
+pub use ids::{ChunkId, ChunkKind, ContentHash, IdKey, PackId, RepositoryId, SnapshotId};
+pub use node::{ChunkRef, Meta, Node, NodeKind, Timestamp};

@@ -1,0 +1,344 @@
+//! The vocabulary, and the order in which it is spoken.
+//!
+//! ```text
+//! box                                   agent
+//! Hello                          →
+//!                                ←      Hello
+//! Configure (the source file)    →
+//!                                ←      Configured
+//! BeginPass                      →                        one pass, live or final
+//!                                ←      PassBegun
+//!                                ←      Entries …         the walk runs ahead, bounded
+//! Want (one per Entries)         →
+//!                                ←      Chunks …          hashes of a wanted file
+//! Need (one per Chunks)          →
+//!                                ←      Data …            only what the repository lacks
+//!                                ←      FileDone
+//!                                ←      PassEnded         after the last FileDone
+//! Quiesce                        →                        guard armed, mail stopped, list exported
+//!                                ←      Quiesced
+//!   (a final pass)
+//! Recheck                        →                        did anything move under the copy?
+//!                                ←      Rechecked
+//! Resume                         →                        mail started, greeting seen, guard disarmed
+//!                                ←      Resumed
+//! Goodbye                        →
+//! ```
+//! `Problem` may come from the agent at any time and is not fatal; `Failed` ends the run. While the agent works on
+//! something long it sends `Alive` at least every 5 s; the box sends `Alive` too, so that a dead peer is noticed.
+//!
+//! A file is named by ([`DirectoryId`], index of its node among all nodes of that directory in this pass).
+
+use mailkeep_format::{ContentHash, Node, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Number of a directory within one pass, in the order in which the agent first names them, from 0 (the root "/").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DirectoryId(pub u32);
+
+/// A file of the current pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileId {
+    /// Its directory.
+    pub directory: DirectoryId,
+    /// Index of its node in that directory, over all `Entries` frames of it.
+    pub index: u32,
+}
+
+/// What the box says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToAgent {
+    /// First frame of a connection.
+    Hello(Hello),
+    /// What to back up.
+    Configure(Configure),
+    /// Start a traversal.
+    BeginPass(BeginPass),
+    /// Which files of one `Entries` frame to read; sent for every such frame, also with an empty list.
+    Want(Want),
+    /// Which chunks of one `Chunks` frame to send; sent for every such frame.
+    Need(Need),
+    /// Arm the guard, stop mail, export the mailbox list.
+    Quiesce(Quiesce),
+    /// Compare what the final pass listed with what is there now (directories, and the service being down).
+    Recheck,
+    /// Start mail, wait for its greeting, disarm the guard.
+    Resume,
+    /// Still here.
+    Alive,
+    /// The run is over; the agent exits 0.
+    Goodbye,
+}
+
+/// What the agent says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToBox {
+    /// Answer to `Hello`.
+    Hello(Hello),
+    /// Answer to `Configure`.
+    Configured(Configured),
+    /// Answer to `BeginPass`.
+    PassBegun(PassBegun),
+    /// A piece of a directory's listing.
+    Entries(Entries),
+    /// Hashes of a wanted file's next chunks, in order.
+    Chunks(Chunks),
+    /// The bytes of one needed chunk.
+    Data(Data),
+    /// A wanted file has been read to its end, or could not be.
+    FileDone(FileDone),
+    /// The pass is over.
+    PassEnded(PassEnded),
+    /// Mail is stopped.
+    Quiesced(Quiesced),
+    /// Answer to `Recheck`.
+    Rechecked(Rechecked),
+    /// Mail answers again.
+    Resumed(Resumed),
+    /// Something could not be done; the run goes on.
+    Problem(Problem),
+    /// The run cannot go on. Mail has been started again if it was stopped.
+    Failed(Failed),
+    /// Still here.
+    Alive,
+}
+
+/// Version offer. Both sides use the highest version in both ranges, or end with one clear line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// Lowest protocol version spoken.
+    pub lowest: u32,
+    /// Highest protocol version spoken.
+    pub highest: u32,
+    /// Program and version, for people.
+    pub program: String,
+}
+
+/// The source file, parsed again on the far side by the same code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configure {
+    /// Text of the source file (TOML).
+    pub source: String,
+}
+
+/// What the agent found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configured {
+    /// Name of the machine.
+    pub host: String,
+    /// Boot id of the machine, to notice a reboot.
+    pub boot_id: String,
+    /// Versions worth keeping in the manifest: ("cyrus", "3.6.1"), ("kernel", …).
+    pub versions: Vec<(String, String)>,
+    /// The rung of the quiesce ladder that would be used, in words; `None` where nothing is stopped (generic).
+    pub quiesce: Option<String>,
+    /// Absolute paths that are walked.
+    pub roots: Vec<String>,
+    /// An unfinished window of an earlier run was found and mail was started again.
+    pub rescued: bool,
+}
+
+/// Starts a traversal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginPass {
+    /// From 1.
+    pub number: u32,
+    /// Mail is stopped: a vanished file is an error.
+    pub is_final: bool,
+}
+
+/// The server's clock at the start of a pass, taken before anything is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassBegun {
+    /// `CLOCK_REALTIME` of the server.
+    pub clock: Timestamp,
+}
+
+/// A piece of a directory's listing, in ascending order of names. A directory's first piece comes after the piece of
+/// its parent that names it, and before any other directory reuses the id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entries {
+    /// The directory.
+    pub directory: DirectoryId,
+    /// Its parent and the index of its own node there; `None` for the root.
+    pub parent: Option<FileId>,
+    /// Index of the first node of this piece.
+    pub first: u32,
+    /// No more pieces of this directory follow.
+    pub last: bool,
+    /// The nodes: files without contents and without xattrs (they come with `FileDone` if the file is wanted),
+    /// everything else complete.
+    pub nodes: Vec<Node>,
+    /// For each node: how a wanted file is to be treated. Same length as `nodes`.
+    pub hints: Vec<Hint>,
+}
+
+/// What the profile says of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hint {
+    /// Nothing special.
+    Plain = 0,
+    /// A write-once message file.
+    Message = 1,
+    /// A directory whose contents are left out on purpose; no `Entries` follow for it.
+    Emptied = 2,
+    /// A directory whose entries follow under a [`DirectoryId`] of its own.
+    Descend = 3,
+}
+
+/// Which files of the named piece to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Want {
+    /// The directory.
+    pub directory: DirectoryId,
+    /// `first` of the piece that is answered.
+    pub first: u32,
+    /// Indices of the files to read, ascending.
+    pub files: Vec<u32>,
+}
+
+/// Hashes of the next chunks of a wanted file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunks {
+    /// The file.
+    pub file: FileId,
+    /// Number of the first of these chunks within the file.
+    pub first: u32,
+    /// Hash and length of each.
+    pub chunks: Vec<(ContentHash, u32)>,
+}
+
+/// Which chunks of the named piece to send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// The file.
+    pub file: FileId,
+    /// `first` of the piece that is answered.
+    pub first: u32,
+    /// Numbers of the chunks to send, ascending, counted within the file.
+    pub chunks: Vec<u32>,
+}
+
+/// The bytes of one chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// The file.
+    pub file: FileId,
+    /// Number of the chunk within the file.
+    pub chunk: u32,
+    /// Its bytes; the box hashes them again.
+    pub bytes: Vec<u8>,
+}
+
+/// The end of a wanted file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileDone {
+    /// The file.
+    pub file: FileId,
+    /// What came of it.
+    pub outcome: ReadOutcome,
+}
+
+/// What came of reading a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReadOutcome {
+    /// Read whole. The node is fresh (from the open file, with xattrs, without contents); `steady` tells that size and
+    /// times were the same before and after, and that the bytes read are as many as the size.
+    Read {
+        /// Fresh metadata.
+        node: Node,
+        /// Nothing moved while it was read.
+        steady: bool,
+    },
+    /// It is no longer there, or no longer a regular file.
+    Vanished,
+    /// It could not be read.
+    Failed {
+        /// Why, in one line.
+        why: String,
+    },
+}
+
+/// The end of a pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassEnded {
+    /// Bytes read from files in this pass.
+    pub bytes_read: u64,
+    /// Names of the owners seen: (uid, name).
+    pub users: Vec<(u32, String)>,
+    /// Names of the groups seen: (gid, name).
+    pub groups: Vec<(u32, String)>,
+}
+
+/// Ask for the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quiesce {
+    /// The restart guard starts mail this many seconds after the stop began, whatever happens.
+    pub deadline_seconds: u32,
+}
+
+/// Mail is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quiesced {
+    /// Time that the stop took, milliseconds.
+    pub stop_ms: u64,
+    /// Time that the export took, milliseconds.
+    pub export_ms: u64,
+    /// The exported mailbox list is part of the next final pass as `/.mailkeep/mailboxlist`.
+    pub has_list: bool,
+}
+
+/// Whether something moved under the copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rechecked {
+    /// One line for each thing that moved; empty if the copy is quiescent.
+    pub moved: Vec<String>,
+}
+
+/// Mail answers again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resumed {
+    /// From the start command to the greeting, milliseconds.
+    pub start_ms: u64,
+    /// From the stop command to the greeting, milliseconds.
+    pub window_ms: u64,
+    /// Something else (the guard, a person) had started mail before: the copy is not quiescent.
+    pub started_by_other: bool,
+}
+
+/// Something could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// What, in one line.
+    pub what: String,
+    /// On which path, as text for people; empty if on none.
+    pub path: String,
+    /// The backup lacks something because of it.
+    pub missing: bool,
+}
+
+/// The run cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    /// What failed, in one line.
+    pub what: String,
+    /// What to do, in one line; may be empty.
+    pub hint: String,
+    /// The exit code that fits (INTERFACES.md).
+    pub exit_code: u8,
+}
