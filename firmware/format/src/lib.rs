@@ -10,6 +10,7 @@
 //! - every stored value has exactly one encoding; anything else is refused ([`FormatError`]);
 //! - what is written here is described for strangers in `FORMAT.md`.
 
+pub mod cbor;
 pub mod codec;
 pub mod cut;
 mod error;

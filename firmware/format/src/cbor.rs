@@ -1,0 +1,247 @@
+//! The CBOR fence: the only file that names `serde_cbor`, and the only way in and out of CBOR.
+//!
+//! `serde_cbor` is archived (RUSTSEC-2021-0127): it takes many encodings of one value, lets the last of two equal keys
+//! win, and counts depth wrongly when a deserializer is used again. So the fence promises more than the crate does:
+//! - [`to_vec`] writes the deterministic encoding of RFC 8949 §4.2.1: definite lengths, shortest integers, map keys
+//!   unique and in bytewise order of their encoding; no floats, no tags;
+//! - [`from_slice`] looks through untrusted bytes first (length, depth, item count, form), decodes with a fresh
+//!   deserializer, encodes what came out again and refuses it unless the bytes are equal. One value, one encoding;
+//!   unknown fields cannot hide.
+//!
+//! Hash and sign stored bytes, never bytes that were encoded again.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::FormatError;
+use crate::codec::Reader;
+
+const WHAT: &str = "CBOR document";
+
+/// Deepest nesting that any document may have; far below the 127 where `serde_cbor` gives up by itself.
+pub const DEPTH_MAX: usize = 32;
+
+/// What a document may cost. A caller's `max_depth` above [`DEPTH_MAX`] counts as [`DEPTH_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CborLimits {
+    /// Longest document in bytes.
+    pub max_len: usize,
+    /// Deepest nesting of arrays and maps; a lone number has depth 0.
+    pub max_depth: usize,
+    /// Most items: every number, text, byte string, array, map and map key counts one.
+    pub max_items: usize,
+}
+
+/// Encodes deterministically.
+///
+/// # Errors
+/// [`FormatError::Malformed`] if the type cannot be expressed: floats, integers beyond 64 bits, maps with equal keys,
+/// sequences of unknown length, nesting deeper than [`DEPTH_MAX`].
+pub fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, FormatError> {
+    let loose = serde_cbor::to_vec(value).map_err(|error| FormatError::malformed(WHAT, error.to_string()))?;
+    let mut out = Vec::with_capacity(loose.len());
+    let mut reader = Reader::new(&loose);
+    sort_keys(&mut reader, &mut out, 0)?;
+    Ok(out)
+}
+
+/// Decodes untrusted bytes that [`to_vec`] wrote; anything else is refused.
+///
+/// # Errors
+/// [`FormatError`] for a document above `limits`, in any but the one encoding, or that does not fit `T` exactly.
+pub fn from_slice<T: DeserializeOwned + Serialize>(
+    bytes: &[u8],
+    limits: &CborLimits,
+) -> Result<T, FormatError> {
+    if bytes.len() > limits.max_len {
+        return Err(FormatError::TooLarge {
+            what: WHAT,
+            declared: bytes.len() as u64,
+            limit: limits.max_len as u64,
+        });
+    }
+    let mut scan = Scan {
+        whole: bytes,
+        reader: Reader::new(bytes),
+        items_left: limits.max_items,
+        max_items: limits.max_items,
+        max_depth: limits.max_depth.min(DEPTH_MAX),
+    };
+    scan.item(0)?;
+    if scan.reader.remaining() > 0 {
+        return Err(FormatError::malformed(WHAT, "bytes follow its end"));
+    }
+    // One deserializer for one document: a used one miscounts depth.
+    let value: T = serde_cbor::from_slice(bytes).map_err(|error| FormatError::malformed(WHAT, error.to_string()))?;
+    if to_vec(&value)? != bytes {
+        return Err(FormatError::malformed(WHAT, "it has fields or forms that its type does not write"));
+    }
+    Ok(value)
+}
+
+/// The head of one item: major type and argument, checked to be in its shortest form.
+struct Head {
+    major: u8,
+    argument: u64,
+}
+
+const UNSIGNED: u8 = 0;
+const NEGATIVE: u8 = 1;
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+const SIMPLE: u8 = 7;
+
+fn take_head(reader: &mut Reader<'_>) -> Result<Head, FormatError> {
+    let first = reader.byte(WHAT)?;
+    let (major, info) = (first >> 5, first & 0x1f);
+    let (argument, least) = match info {
+        0..=23 => (u64::from(info), 0),
+        24 => (u64::from(reader.byte(WHAT)?), 24),
+        25 => (u64::from(u16::from_be_bytes(reader.array(WHAT)?)), 1 << 8),
+        26 => (u64::from(u32::from_be_bytes(reader.array(WHAT)?)), 1 << 16),
+        27 => (u64::from_be_bytes(reader.array(WHAT)?), 1 << 32),
+        _ => return Err(FormatError::malformed(WHAT, "indefinite length or reserved form")),
+    };
+    match major {
+        UNSIGNED..=MAP if argument >= least => Ok(Head { major, argument }),
+        UNSIGNED..=MAP => Err(FormatError::malformed(WHAT, "number not in its shortest form")),
+        // false, true, null; what else is "simple" are floats and values nobody has assigned.
+        SIMPLE if (20..=22).contains(&first.wrapping_sub(0xe0)) => Ok(Head { major, argument }),
+        SIMPLE => Err(FormatError::malformed(WHAT, "float or unassigned simple value")),
+        _ => Err(FormatError::malformed(WHAT, "tag")),
+    }
+}
+
+/// Takes the bytes of a string whose head was just read.
+fn take_string<'a>(reader: &mut Reader<'a>, head: &Head) -> Result<&'a [u8], FormatError> {
+    let length = usize::try_from(head.argument).map_err(|_| FormatError::Truncated { what: WHAT })?;
+    let bytes = reader.take(length, WHAT)?;
+    if head.major == TEXT && std::str::from_utf8(bytes).is_err() {
+        return Err(FormatError::malformed(WHAT, "text that is not UTF-8"));
+    }
+    Ok(bytes)
+}
+
+/// The look through a document before anything is decoded. It allocates nothing.
+struct Scan<'a> {
+    whole: &'a [u8],
+    reader: Reader<'a>,
+    items_left: usize,
+    max_items: usize,
+    max_depth: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn item(&mut self, depth: usize) -> Result<(), FormatError> {
+        self.items_left = self.items_left.checked_sub(1).ok_or(FormatError::TooLarge {
+            what: "CBOR item count",
+            declared: self.max_items as u64 + 1,
+            limit: self.max_items as u64,
+        })?;
+        let head = take_head(&mut self.reader)?;
+        match head.major {
+            UNSIGNED | NEGATIVE | SIMPLE => Ok(()),
+            BYTES | TEXT => take_string(&mut self.reader, &head).map(drop),
+            ARRAY => {
+                self.enter(depth, head.argument, 1)?;
+                (0..head.argument).try_for_each(|_| self.item(depth + 1))
+            }
+            _ => {
+                self.enter(depth, head.argument, 2)?;
+                let mut previous: Option<&'a [u8]> = None;
+                for _ in 0..head.argument {
+                    let start = self.position();
+                    self.item(depth + 1)?;
+                    let key = &self.whole[start..self.position()];
+                    if previous.is_some_and(|previous| previous >= key) {
+                        return Err(FormatError::malformed(WHAT, "map keys unordered or repeated"));
+                    }
+                    previous = Some(key);
+                    self.item(depth + 1)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks a container before its first item is looked at: `count` entries of `width` items, each at least a byte.
+    fn enter(&self, depth: usize, count: u64, width: u64) -> Result<(), FormatError> {
+        if depth >= self.max_depth {
+            return Err(FormatError::TooLarge {
+                what: "CBOR nesting",
+                declared: depth as u64 + 1,
+                limit: self.max_depth as u64,
+            });
+        }
+        let items = count.saturating_mul(width);
+        if items > self.reader.remaining() as u64 {
+            return Err(FormatError::Truncated { what: WHAT });
+        }
+        if items > self.items_left as u64 {
+            return Err(FormatError::TooLarge {
+                what: "CBOR item count",
+                declared: items,
+                limit: self.max_items as u64,
+            });
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> usize {
+        self.whole.len() - self.reader.remaining()
+    }
+}
+
+/// Copies one item of our own loose encoding, putting map entries into bytewise order of their keys.
+fn sort_keys(reader: &mut Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), FormatError> {
+    let head = take_head(reader)?;
+    put_head(out, &head);
+    match head.major {
+        UNSIGNED | NEGATIVE | SIMPLE => return Ok(()),
+        BYTES | TEXT => {
+            out.extend_from_slice(take_string(reader, &head)?);
+            return Ok(());
+        }
+        _ if depth >= DEPTH_MAX => return Err(FormatError::malformed(WHAT, "nested too deeply")),
+        ARRAY => return (0..head.argument).try_for_each(|_| sort_keys(reader, out, depth + 1)),
+        _ => {}
+    }
+    let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for _ in 0..head.argument {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        sort_keys(reader, &mut key, depth + 1)?;
+        sort_keys(reader, &mut value, depth + 1)?;
+        entries.push((key, value));
+    }
+    entries.sort();
+    if entries.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(FormatError::malformed(WHAT, "map with equal keys"));
+    }
+    for (key, value) in entries {
+        out.extend_from_slice(&key);
+        out.extend_from_slice(&value);
+    }
+    Ok(())
+}
+
+fn put_head(out: &mut Vec<u8>, head: &Head) {
+    let major = head.major << 5;
+    match head.argument {
+        0..=23 => out.push(major | head.argument as u8),
+        24..=0xff => out.extend_from_slice(&[major | 24, head.argument as u8]),
+        0x100..=0xffff => {
+            out.push(major | 25);
+            out.extend_from_slice(&(head.argument as u16).to_be_bytes());
+        }
+        0x1_0000..=0xffff_ffff => {
+            out.push(major | 26);
+            out.extend_from_slice(&(head.argument as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(major | 27);
+            out.extend_from_slice(&head.argument.to_be_bytes());
+        }
+    }
+}
