@@ -1,0 +1,60 @@
+//! Everything that can happen to the box.
+//!
+//! Events are facts reported from outside; a late, repeated or senseless one is allowed and changes nothing.
+
+use crate::button::Button;
+use crate::disk::Insertion;
+use crate::fault::Fault;
+use crate::job::{JobId, JobResult, Phase};
+use crate::moment::Moment;
+
+/// What a look at a disk found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// It holds a repository that this box can open.
+    Ours,
+    /// It holds a repository that this box has no key for, or one of a newer format.
+    Foreign,
+    /// It holds no repository.
+    Unknown,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A button went down.
+    Press(Button),
+    /// A button came up.
+    Release(Button),
+    /// Time has passed; see [`State::wake_at`](crate::State::wake_at).
+    Tick,
+    /// A disk is in a slot.
+    DiskArrived(Insertion),
+    /// A disk is no longer there; announced or by surprise.
+    DiskGone(Insertion),
+    /// Answer to [`Action::Inspect`](crate::Action::Inspect); the disk is not mounted any more.
+    Identified(Insertion, Identity),
+    /// [`Action::Inspect`](crate::Action::Inspect) failed: the disk can't be read. It is not mounted.
+    InspectFailed(Insertion),
+    /// Answer to [`Action::Mount`](crate::Action::Mount).
+    Mounted(Insertion),
+    /// [`Action::Mount`](crate::Action::Mount) failed; the disk is not mounted.
+    MountFailed(Insertion),
+    /// Answer to [`Action::Eject`](crate::Action::Eject) or [`Action::Forget`](crate::Action::Forget): flushed
+    /// as far as the disk is there, and not mounted.
+    Unmounted(Insertion),
+    /// [`Action::Eject`](crate::Action::Eject) failed; the disk may still be mounted.
+    UnmountFailed(Insertion),
+    /// A running job entered a phase.
+    Progress(JobId, Phase),
+    /// A job has ended and no longer touches the disk.
+    JobEnded(JobId, JobResult),
+    /// The schedule says that a backup is due now.
+    BackupDue,
+    /// The newest proven snapshot known from earlier runs dates from then.
+    ProvenBefore(Moment),
+    /// Trouble that the appliance has found outside of any job.
+    Trouble(Fault),
+    /// The program is asked to end.
+    Shutdown,
+}
