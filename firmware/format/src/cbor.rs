@@ -53,6 +53,19 @@ pub fn from_slice<T: DeserializeOwned + Serialize>(
     bytes: &[u8],
     limits: &CborLimits,
 ) -> Result<T, FormatError> {
+    let value: T = peek(bytes, limits)?;
+    if to_vec(&value)? != bytes {
+        return Err(FormatError::malformed(WHAT, "it has fields or forms that its type does not write"));
+    }
+    Ok(value)
+}
+
+/// Decodes a part of a document: fields that `T` does not have are passed over. For looking at versions and features
+/// before the rest is taken to be of a known shape.
+///
+/// # Errors
+/// As [`from_slice`], but for the exact fit.
+pub(crate) fn peek<T: DeserializeOwned>(bytes: &[u8], limits: &CborLimits) -> Result<T, FormatError> {
     if bytes.len() > limits.max_len {
         return Err(FormatError::TooLarge {
             what: WHAT,
@@ -72,11 +85,7 @@ pub fn from_slice<T: DeserializeOwned + Serialize>(
         return Err(FormatError::malformed(WHAT, "bytes follow its end"));
     }
     // One deserializer for one document: a used one miscounts depth.
-    let value: T = serde_cbor::from_slice(bytes).map_err(|error| FormatError::malformed(WHAT, error.to_string()))?;
-    if to_vec(&value)? != bytes {
-        return Err(FormatError::malformed(WHAT, "it has fields or forms that its type does not write"));
-    }
-    Ok(value)
+    serde_cbor::from_slice(bytes).map_err(|error| FormatError::malformed(WHAT, error.to_string()))
 }
 
 /// The head of one item: major type and argument, checked to be in its shortest form.

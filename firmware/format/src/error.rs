@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::RepositoryId;
+
 /// Why bytes were refused. The text names the thing that was decoded; the caller adds where it was found.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,6 +31,58 @@ pub enum FormatError {
         declared: u64,
         /// The cap.
         limit: u64,
+    },
+    /// Bytes do not carry the authentication code that the key gives them: damaged, forged, or of another place.
+    #[error("{what} is damaged or forged: its authentication code does not fit")]
+    NotAuthentic {
+        /// What was being opened.
+        what: &'static str,
+    },
+    /// The first or last bytes are not those of this kind of file.
+    #[error("this is not a {what}")]
+    NotThis {
+        /// What was expected.
+        what: &'static str,
+    },
+    /// The file says that it belongs to another repository.
+    #[error("{what} belongs to repository {found}, not to this one")]
+    Foreign {
+        /// What was being opened.
+        what: &'static str,
+        /// The repository it names.
+        found: RepositoryId,
+    },
+    /// A version that this program does not know.
+    #[error("{what} has format version {version}; this program knows up to {known}: use a newer one")]
+    UnknownVersion {
+        /// What was being opened.
+        what: &'static str,
+        /// Its version.
+        version: u32,
+        /// The highest version this program knows.
+        known: u32,
+    },
+    /// A required feature that this program does not know.
+    #[error("{what} needs the feature `{feature}`, which this program does not know: use a newer one")]
+    UnknownFeature {
+        /// What was being opened.
+        what: &'static str,
+        /// The first unknown feature.
+        feature: String,
+    },
+    /// The compressor failed, or what it wrote does not decode to what it was given.
+    #[error("compression of a {what} went wrong ({why}): memory or compressor cannot be trusted")]
+    Compressor {
+        /// What was being compressed.
+        what: &'static str,
+        /// What was noticed.
+        why: String,
+    },
+    /// The operating system gave no random bytes.
+    #[error("no random bytes for a {what}")]
+    NoRandomness {
+        /// What needed them.
+        what: &'static str,
     },
     /// The text is not the hexadecimal form of an id.
     #[error("`{text}` is not a {what} (lower-case hexadecimal expected)")]

@@ -8,8 +8,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::FormatError;
+use crate::seal::random;
 
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $len:expr, $what:expr) => {
@@ -120,12 +122,40 @@ byte_id! {
     PackId, 32, "pack id"
 }
 byte_id! {
+    /// BLAKE3 of an index run's bytes; also its file name.
+    RunId, 32, "index run id"
+}
+byte_id! {
     /// BLAKE3 of a manifest file's bytes as stored.
     SnapshotId, 32, "snapshot id"
 }
 byte_id! {
     /// Random name of a repository, drawn when it is made.
     RepositoryId, 16, "repository id"
+}
+
+/// Random bytes of one file: the first part of every nonce in it. Never used for two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Salt(pub [u8; 16]);
+
+impl Salt {
+    /// Draws a new one.
+    ///
+    /// # Errors
+    /// [`FormatError::NoRandomness`].
+    pub fn generate() -> Result<Self, FormatError> {
+        random("salt").map(Salt)
+    }
+}
+
+impl RepositoryId {
+    /// Draws a new one.
+    ///
+    /// # Errors
+    /// [`FormatError::NoRandomness`].
+    pub fn generate() -> Result<Self, FormatError> {
+        random("repository id").map(RepositoryId)
+    }
 }
 
 /// What a chunk holds. Part of its id, so that a tree can never be passed off as mail or the other way round.
@@ -152,9 +182,9 @@ impl ChunkKind {
     }
 }
 
-/// The key that turns content hashes into chunk ids; derived from the repository's master key.
-#[derive(Clone)]
-pub struct IdKey(pub(crate) [u8; 32]);
+/// The key that turns content hashes into chunk ids; derived from the repository's master key. Wiped when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct IdKey([u8; 32]);
 
 impl IdKey {
     /// Wraps 32 derived bytes.

@@ -10,14 +10,27 @@
 //! - every stored value has exactly one encoding; anything else is refused ([`FormatError`]);
 //! - what is written here is described for strangers in `FORMAT.md`.
 
+pub mod block;
 pub mod cbor;
 pub mod codec;
+mod compress;
 pub mod cut;
 mod error;
 pub mod ids;
+pub mod keys;
+pub mod label;
 pub mod limits;
+pub mod manifest;
 pub mod node;
+pub mod pack;
+pub mod run;
+mod seal;
+pub mod version;
 
+pub use compress::DEFAULT_LEVEL;
 pub use error::FormatError;
-pub use ids::{ChunkId, ChunkKind, ContentHash, IdKey, PackId, RepositoryId, SnapshotId};
+pub use ids::{ChunkId, ChunkKind, ContentHash, IdKey, PackId, RepositoryId, RunId, Salt, SnapshotId};
+pub use keys::{Identity, KeyError, Keys, Master, Recipient};
+pub use label::Label;
+pub use manifest::Manifest;
 pub use node::{ChunkRef, Meta, Node, NodeKind, Timestamp};

@@ -302,6 +302,9 @@ fn take_content(reader: &mut Reader<'_>) -> Result<Vec<ChunkRef>, FormatError> {
     for _ in 0..count {
         let id = ChunkId(reader.array(what)?);
         let length = reader.varint32(what)?;
+        if length == 0 {
+            return Err(FormatError::malformed("chunk length", "zero"));
+        }
         if length as usize > limits::CHUNK_MAX {
             return Err(FormatError::TooLarge {
                 what: "chunk length",

@@ -1,0 +1,400 @@
+//! Reading an index run page by page, through a closure that reads at an offset.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+
+use super::{
+    BlockRecord, Counts, FIRST_PLAIN, HEADER_LEN, Location, PAGE_LEN, PAGE_PLAIN, PackRecord, Record,
+    RunEntry, RunHeader, RunPack, WHAT,
+};
+use crate::seal::{SealKey, nonce};
+use crate::{ChunkId, FormatError, Keys, RepositoryId};
+
+/// Opened pages kept per run: 512 KiB. The tables of packs and blocks are small and hot; entries are not.
+const PAGES_CACHED: usize = 128;
+
+/// Probes by interpolation before halving takes over: keyed ids are even, so two nearly always do.
+const INTERPOLATIONS: u32 = 4;
+
+/// Why a run could not be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum RunError<E> {
+    /// The closure failed.
+    #[error("the index run could not be read")]
+    Read(#[source] E),
+    /// The bytes are not those of a sound run: throw it away and make it again.
+    #[error("the index run is unusable")]
+    Format(#[from] FormatError),
+}
+
+/// An opened page.
+type Page = Arc<[u8]>;
+
+/// An open run. It holds no file: each call is given a closure that fills a buffer from an offset of the run's file.
+/// It may be shared between threads.
+pub struct RunReader {
+    key: SealKey,
+    header: RunHeader,
+    counts: Counts,
+    cache: Mutex<Vec<Option<(u64, Page)>>>,
+}
+
+impl RunReader {
+    /// Opens a run whose file is `file_len` bytes long; reads its first page.
+    ///
+    /// # Errors
+    /// [`RunError::Read`]; [`RunError::Format`] if this is not a run of this repository and this length.
+    pub fn open<E>(
+        keys: &Keys,
+        repository: &RepositoryId,
+        file_len: u64,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, RunError<E>> {
+        if file_len < PAGE_LEN as u64 {
+            return Err(FormatError::Truncated { what: WHAT }.into());
+        }
+        let mut page = vec![0u8; PAGE_LEN];
+        read_at(0, &mut page).map_err(RunError::Read)?;
+        let header = RunHeader::parse(&page[..HEADER_LEN])?;
+        if header.repository != *repository {
+            return Err(FormatError::Foreign { what: WHAT, found: header.repository }.into());
+        }
+        let key = keys.index.clone();
+        let plain =
+            key.open(&nonce(&header.salt.0, 0), &header.associated_data(), &mut page[HEADER_LEN..], WHAT)?;
+        debug_assert_eq!(plain.len(), FIRST_PLAIN);
+        let (counts, rest) = plain.split_at(Counts::LEN);
+        check_zeros(rest)?;
+        let counts = Counts::decode(counts)?;
+        if counts.file_len() != file_len {
+            return Err(FormatError::malformed(WHAT, "its length does not fit its counts").into());
+        }
+        Ok(RunReader { key, header, counts, cache: Mutex::new(vec![None; PAGES_CACHED]) })
+    }
+
+    /// Number of entries.
+    pub fn entry_count(&self) -> u64 {
+        self.counts.entries
+    }
+
+    /// Number of packs.
+    pub fn pack_count(&self) -> u32 {
+        self.counts.packs
+    }
+
+    /// Where this chunk lies; the first of its places if it has several.
+    ///
+    /// # Errors
+    /// [`RunError::Read`], [`RunError::Format`]; what could not be read is never taken for "not there".
+    pub fn find<E>(
+        &self,
+        id: &ChunkId,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Option<Location>, RunError<E>> {
+        match self.first_of(id, &mut read_at)? {
+            Some((_, entry)) => self.locate(&entry, &mut read_at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the run has this chunk; cheaper than [`RunReader::find`].
+    ///
+    /// # Errors
+    /// As [`RunReader::find`].
+    pub fn contains<E>(
+        &self,
+        id: &ChunkId,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<bool, RunError<E>> {
+        Ok(self.first_of(id, &mut read_at)?.is_some())
+    }
+
+    /// All places of this chunk.
+    ///
+    /// # Errors
+    /// As [`RunReader::find`].
+    pub fn find_all<E>(
+        &self,
+        id: &ChunkId,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Vec<Location>, RunError<E>> {
+        let mut places = Vec::new();
+        let Some((first, _)) = self.first_of(id, &mut read_at)? else { return Ok(places) };
+        for number in first..self.counts.entries {
+            let entry: RunEntry = self.record(self.counts.first_entry_page(), number, &mut read_at)?;
+            if entry.id != *id {
+                break;
+            }
+            places.push(self.locate(&entry, &mut read_at)?);
+        }
+        Ok(places)
+    }
+
+    /// All packs with their blocks, in the order of the run; checks that each block follows the one before it.
+    ///
+    /// # Errors
+    /// [`RunError::Read`], [`RunError::Format`].
+    pub fn packs<E>(
+        &self,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Vec<RunPack>, RunError<E>> {
+        let mut packs: Vec<RunPack> = Vec::new();
+        let mut owed: Vec<u32> = Vec::new();
+        self.table(1, u64::from(self.counts.packs), &mut read_at, |record: PackRecord| {
+            let PackRecord { id, salt, length, blocks } = record;
+            owed.push(blocks);
+            packs.push(RunPack { id, salt, length: u64::from(length), blocks: Vec::new() });
+            Ok(())
+        })?;
+        let first = self.counts.first_block_page();
+        self.table(first, u64::from(self.counts.blocks), &mut read_at, |record: BlockRecord| {
+            let pack = packs.get_mut(record.pack as usize);
+            let pack = pack.ok_or_else(|| FormatError::malformed(WHAT, "a block of an unknown pack"))?;
+            if record.number as usize != pack.blocks.len() {
+                return Err(FormatError::malformed(WHAT, "blocks out of order"));
+            }
+            pack.blocks.push((record.head, u32::from(record.chunks)));
+            Ok(())
+        })?;
+        if packs.iter().zip(&owed).any(|(pack, &owed)| pack.blocks.len() != owed as usize) {
+            return Err(FormatError::malformed(WHAT, "a pack lacks blocks").into());
+        }
+        Ok(packs)
+    }
+
+    /// Hands out every entry in order, checking that order and every page.
+    ///
+    /// # Errors
+    /// [`RunError::Read`], [`RunError::Format`], and what `each` returns.
+    pub fn entries<E>(
+        &self,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+        mut each: impl FnMut(RunEntry) -> Result<(), FormatError>,
+    ) -> Result<(), RunError<E>> {
+        let mut last: Option<RunEntry> = None;
+        let blocks = self.counts.blocks;
+        self.table(self.counts.first_entry_page(), self.counts.entries, &mut read_at, |entry: RunEntry| {
+            if last.is_some_and(|last| last >= entry) || entry.block >= blocks {
+                return Err(FormatError::malformed(WHAT, "entries out of order or of an unknown block"));
+            }
+            last = Some(entry);
+            each(entry)
+        })
+    }
+
+    /// Reads and checks every page and every record.
+    ///
+    /// # Errors
+    /// [`RunError::Read`], [`RunError::Format`].
+    pub fn check<E>(
+        &self,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), RunError<E>> {
+        let raw_lens: Vec<u32> = self
+            .packs(&mut read_at)?
+            .iter()
+            .flat_map(|pack| pack.blocks.iter().map(|(head, _)| head.raw_len))
+            .collect();
+        self.entries(&mut read_at, |entry| {
+            let end = u64::from(entry.offset) + u64::from(entry.length);
+            let raw_len = raw_lens.get(entry.block as usize).copied().unwrap_or(0);
+            if entry.length == 0 || end > u64::from(raw_len) {
+                return Err(FormatError::malformed(WHAT, "an entry outside of its block"));
+            }
+            Ok(())
+        })
+    }
+
+    /// Number and value of the first entry with this id.
+    fn first_of<E>(
+        &self,
+        id: &ChunkId,
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Option<(u64, RunEntry)>, RunError<E>> {
+        if self.counts.entries == 0 {
+            return Ok(None);
+        }
+        // The page of the first entry with this id lies in low..=high, if there is one. Ids in these pages are at least
+        // `low_key` and at most `high_key` in their first bytes.
+        let (mut low, mut high) = (0, self.counts.page_count() - self.counts.first_entry_page() - 1);
+        let (mut low_key, mut high_key) = (0u64, u64::MAX);
+        let mut interpolations = INTERPOLATIONS;
+        loop {
+            let guess = if interpolations == 0 {
+                low + (high - low) / 2
+            } else {
+                interpolations -= 1;
+                interpolate(leading(id), (low_key, high_key), (low, high))
+            };
+            let page = self.page(self.counts.first_entry_page() + guess, read_at)?;
+            let held = self.held(guess);
+            let (first, last) = (entry_at(&page, 0)?, entry_at(&page, held - 1)?);
+            if last.id < *id {
+                if guess >= high {
+                    return Ok(None);
+                }
+                (low, low_key) = (guess + 1, leading(&last.id));
+            } else if first.id > *id {
+                if guess <= low {
+                    return Ok(None);
+                }
+                (high, high_key) = (guess - 1, leading(&first.id));
+            } else if first.id == *id && guess > low {
+                // It may begin in an earlier page. Halving comes back to this one if it does not.
+                high = guess;
+                interpolations = 0;
+            } else {
+                let found = find_in(&page, held, id)?;
+                return Ok(
+                    found.map(|(slot, entry)| (guess * RunEntry::PER_PAGE as u64 + slot as u64, entry))
+                );
+            }
+        }
+    }
+
+    /// Entries in this entry page: all pages are full but the last.
+    fn held(&self, entry_page: u64) -> usize {
+        let before = entry_page * RunEntry::PER_PAGE as u64;
+        (self.counts.entries - before).min(RunEntry::PER_PAGE as u64) as usize
+    }
+
+    fn locate<E>(
+        &self,
+        entry: &RunEntry,
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Location, RunError<E>> {
+        if entry.block >= self.counts.blocks {
+            return Err(FormatError::malformed(WHAT, "an entry of an unknown block").into());
+        }
+        let first = self.counts.first_block_page();
+        let block: BlockRecord = self.record(first, u64::from(entry.block), read_at)?;
+        let end = u64::from(entry.offset) + u64::from(entry.length);
+        if block.pack >= self.counts.packs || end > u64::from(block.head.raw_len) {
+            return Err(FormatError::malformed(WHAT, "an entry outside of its block").into());
+        }
+        let pack: PackRecord = self.record(1, u64::from(block.pack), read_at)?;
+        Ok(Location {
+            pack: pack.id,
+            salt: pack.salt,
+            number: block.number,
+            head: block.head,
+            offset: entry.offset,
+            length: entry.length,
+        })
+    }
+
+    /// Record `number` of the table that begins at `first_page`.
+    fn record<R: Record, E>(
+        &self,
+        first_page: u64,
+        number: u64,
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<R, RunError<E>> {
+        let page = self.page(first_page + number / R::PER_PAGE as u64, read_at)?;
+        let slot = (number % R::PER_PAGE as u64) as usize;
+        Ok(R::decode(&page[slot * R::LEN..(slot + 1) * R::LEN])?)
+    }
+
+    /// Hands out a whole table, past the cache.
+    fn table<R: Record, E>(
+        &self,
+        first_page: u64,
+        count: u64,
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+        mut each: impl FnMut(R) -> Result<(), FormatError>,
+    ) -> Result<(), RunError<E>> {
+        let (mut left, mut page_number) = (count, first_page);
+        let mut buffer = vec![0u8; PAGE_LEN];
+        while left > 0 {
+            let plain = self.open_page(page_number, &mut buffer, read_at)?;
+            let held = left.min(R::PER_PAGE as u64) as usize;
+            let (records, rest) = plain.split_at(held * R::LEN);
+            for record in records.chunks_exact(R::LEN) {
+                each(R::decode(record)?)?;
+            }
+            check_zeros(rest)?;
+            left -= held as u64;
+            page_number += 1;
+        }
+        Ok(())
+    }
+
+    fn page<E>(
+        &self,
+        number: u64,
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Page, RunError<E>> {
+        let slot = (number % PAGES_CACHED as u64) as usize;
+        if let Some((held, page)) = &self.cache.lock().unwrap_or_else(PoisonError::into_inner)[slot] {
+            if *held == number {
+                return Ok(Arc::clone(page));
+            }
+        }
+        let mut buffer = vec![0u8; PAGE_LEN];
+        let page: Page = Arc::from(&*self.open_page(number, &mut buffer, read_at)?);
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some((number, Arc::clone(&page)));
+        Ok(page)
+    }
+
+    fn open_page<'a, E>(
+        &self,
+        number: u64,
+        buffer: &'a mut [u8],
+        read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<&'a mut [u8], RunError<E>> {
+        read_at(number * PAGE_LEN as u64, buffer).map_err(RunError::Read)?;
+        let nonce = nonce(&self.header.salt.0, number);
+        let plain = self.key.open(&nonce, &self.header.associated_data(), buffer, WHAT)?;
+        debug_assert_eq!(plain.len(), PAGE_PLAIN);
+        Ok(plain)
+    }
+}
+
+fn check_zeros(padding: &[u8]) -> Result<(), FormatError> {
+    if padding.iter().any(|&byte| byte != 0) {
+        return Err(FormatError::malformed(WHAT, "padding that is not zero"));
+    }
+    Ok(())
+}
+
+fn entry_at(page: &[u8], slot: usize) -> Result<RunEntry, FormatError> {
+    RunEntry::decode(&page[slot * RunEntry::LEN..(slot + 1) * RunEntry::LEN])
+}
+
+fn id_at(page: &[u8], slot: usize) -> &[u8] {
+    &page[slot * RunEntry::LEN..][..ChunkId::LEN]
+}
+
+/// Slot and value of the first entry with this id in a page.
+fn find_in(page: &[u8], held: usize, id: &ChunkId) -> Result<Option<(usize, RunEntry)>, FormatError> {
+    let (mut low, mut high) = (0, held);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if id_at(page, middle) < id.as_bytes() {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if low == held {
+        return Ok(None);
+    }
+    let entry = entry_at(page, low)?;
+    Ok((entry.id == *id).then_some((low, entry)))
+}
+
+/// The first 8 bytes of an id as a number that sorts alike.
+fn leading(id: &ChunkId) -> u64 {
+    let mut bytes = [0u8; 8];
+    bytes.copy_from_slice(&id.0[..8]);
+    u64::from_be_bytes(bytes)
+}
+
+/// The page where `key` would lie if ids were even between the two borders.
+fn interpolate(key: u64, (low_key, high_key): (u64, u64), (low, high): (u64, u64)) -> u64 {
+    let span = u128::from(high_key.saturating_sub(low_key)) + 1;
+    let part = u128::from(key.saturating_sub(low_key));
+    let pages = u128::from(high - low) + 1;
+    low + ((part * pages / span) as u64).min(high - low)
+}
