@@ -1,0 +1,268 @@
+//! A disk in hand: a block device, an image mounted through a loop device, or a plain folder.
+//!
+//! Every mount is `nosuid,nodev,noexec,nosymfollow`: a disk may come from anyone. A look at a disk that is not
+//! known yet is read-only and does not even replay its journal. Unmounting flushes the file system, then the
+//! device or image below it; only when both have succeeded does [`Mounted::unmount`].
+//!
+//! mount(8) and umount(8) do the work, because they set up loop devices and know every file system's quirks.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::BoardError;
+
+/// Mount options for whatever comes from a disk.
+const DISTRUST: &str = "nosuid,nodev,noexec,nosymfollow";
+
+/// What is to be done with a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read only; not a single byte on the disk changes.
+    Look,
+    /// Read and write.
+    Use,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Device,
+    Image,
+    Folder,
+}
+
+/// A disk that is there and not mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Medium {
+    path: PathBuf,
+    kind: Kind,
+}
+
+impl Medium {
+    /// The disk at this path: a block device, an image file or a folder.
+    ///
+    /// # Errors
+    /// [`BoardError::NoDisk`].
+    pub fn at(path: &Path) -> Result<Self, BoardError> {
+        let missing = |source| BoardError::NoDisk { path: path.to_owned(), source };
+        let kind = std::fs::metadata(path).map_err(missing)?.file_type();
+        let kind = if kind.is_dir() {
+            Kind::Folder
+        } else if kind.is_block_device() {
+            Kind::Device
+        } else if kind.is_file() {
+            Kind::Image
+        } else {
+            return Err(missing(io::Error::other("neither device, image nor folder")));
+        };
+        Ok(Self { path: path.to_owned(), kind })
+    }
+
+    /// Mounts the disk on a folder, which is made if need be. A folder is used where it is.
+    ///
+    /// # Errors
+    /// [`BoardError::MountPoint`], [`BoardError::Run`], [`BoardError::Mount`]; nothing is mounted then.
+    pub fn mount(&self, point: &Path, access: Access) -> Result<Mounted, BoardError> {
+        if self.kind == Kind::Folder {
+            return Ok(Mounted { root: self.path.clone(), medium: self.clone(), access });
+        }
+        std::fs::create_dir_all(point)
+            .map_err(|source| BoardError::MountPoint { path: point.to_owned(), source })?;
+        let mut options = String::from(DISTRUST);
+        if self.kind == Kind::Image {
+            options.push_str(",loop");
+        }
+        if access == Access::Look {
+            options.push_str(",ro");
+            options.push_str(self.without_replay());
+        }
+        let args =
+            [OsStr::new("-o"), OsStr::new(&options), OsStr::new("--"), self.path.as_ref(), point.as_ref()];
+        run("mount", &args)?.map_err(|said| BoardError::Mount { path: self.path.clone(), said })?;
+        Ok(Mounted { root: point.to_owned(), medium: self.clone(), access })
+    }
+
+    /// The option that keeps a read-only mount from replaying the journal, which would be a write.
+    fn without_replay(&self) -> &'static str {
+        let args = ["-p", "-o", "value", "-s", "TYPE"].map(OsStr::new);
+        let mut command = Command::new("blkid");
+        let found = command.args(args).arg(&self.path).stdin(Stdio::null()).stderr(Stdio::null()).output();
+        // Without blkid, or on a file system that it does not know, a plain read-only mount has to do.
+        match found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).as_deref() {
+            Ok("ext4" | "ext3") => ",noload",
+            Ok("xfs") => ",norecovery",
+            Ok("btrfs") => ",rescue=nologreplay",
+            _ => "",
+        }
+    }
+}
+
+/// A disk that is mounted. It stays mounted until it is unmounted or detached by name: dropping the value must
+/// not decide about a disk.
+#[derive(Debug)]
+#[must_use = "a mounted disk has to be unmounted"]
+pub struct Mounted {
+    root: PathBuf,
+    medium: Medium,
+    access: Access,
+}
+
+impl Mounted {
+    /// Where its files are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Flushes and unmounts the disk. On an error it may still be mounted, and is handed back.
+    ///
+    /// # Errors
+    /// [`BoardError::Flush`]: what was written may be lost. [`BoardError::Unmount`]: something still uses it.
+    pub fn unmount(self) -> Result<(), Box<(Self, BoardError)>> {
+        match self.try_unmount() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Box::new((self, error))),
+        }
+    }
+
+    fn try_unmount(&self) -> Result<(), BoardError> {
+        if self.access == Access::Use {
+            let flush = |source: io::Error| BoardError::Flush { path: self.root.clone(), source };
+            let root = File::open(&self.root).map_err(flush)?;
+            rustix::fs::syncfs(&root).map_err(|errno| flush(errno.into()))?;
+        }
+        if self.medium.kind == Kind::Folder {
+            return Ok(());
+        }
+        run("umount", &[OsStr::new("--"), self.root.as_ref()])?
+            .map_err(|said| BoardError::Unmount { path: self.root.clone(), said })?;
+        if self.access == Access::Use {
+            // The write-back cache of the device, or the pages of the image.
+            let flush = |source| BoardError::Flush { path: self.medium.path.clone(), source };
+            File::open(&self.medium.path).and_then(|below| below.sync_all()).map_err(flush)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of a disk that is no longer there. What could not be written is lost; nothing is promised.
+    ///
+    /// # Errors
+    /// [`BoardError::Run`], [`BoardError::Unmount`].
+    pub fn detach(self) -> Result<(), BoardError> {
+        if self.medium.kind == Kind::Folder {
+            return Ok(());
+        }
+        run("umount", &[OsStr::new("--lazy"), OsStr::new("--"), self.root.as_ref()])?
+            .map_err(|said| BoardError::Unmount { path: self.root.clone(), said })
+    }
+}
+
+/// Runs a program; `Ok(Err(words))` is what it said when it failed.
+fn run(program: &'static str, args: &[&OsStr]) -> Result<Result<(), String>, BoardError> {
+    let output = Command::new(program)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| BoardError::Run { program, source })?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it gave no reason");
+    Ok(Err(first.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> bool {
+        rustix::process::geteuid().is_root()
+    }
+
+    /// An image with a small ext4 or btrfs on it; `None` where that can't be had.
+    fn image(folder: &Path, mkfs: &[&str], megabytes: u64) -> Option<PathBuf> {
+        let path = folder.join("disk.img");
+        File::create(&path).unwrap().set_len(megabytes << 20).unwrap();
+        let made = Command::new(mkfs[0]).args(&mkfs[1..]).arg(&path).output().ok()?;
+        made.status.success().then_some(path)
+    }
+
+    fn options(point: &Path) -> Option<String> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let point = point.to_str().unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(point))?;
+        Some(line.split(' ').nth(3).unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_folder_is_used_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let medium = Medium::at(folder.path()).unwrap();
+        let mounted = medium.mount(Path::new("/no/such/point"), Access::Use).unwrap();
+        assert_eq!(mounted.root(), folder.path());
+        std::fs::write(mounted.root().join("x"), "y").unwrap();
+        mounted.unmount().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_disk_is_named() {
+        assert_eq!(Medium::at(Path::new("/no/such")).unwrap_err().to_string(), "no disk at /no/such");
+        assert!(Medium::at(Path::new("/dev/null")).is_err());
+    }
+
+    #[test]
+    fn an_image_is_mounted_with_distrust_and_only_looked_at_when_that_was_asked() {
+        if !root() {
+            return;
+        }
+        for mkfs in [&["mkfs.ext4", "-q"][..], &["mkfs.btrfs", "-q", "-m", "dup"]] {
+            let folder = tempfile::tempdir().unwrap();
+            let Some(path) = image(folder.path(), mkfs, 120) else { continue };
+            let point = folder.path().join("point");
+            let medium = Medium::at(&path).unwrap();
+
+            let used = medium.mount(&point, Access::Use).unwrap();
+            let flags = options(&point).unwrap();
+            for flag in ["rw", "nosuid", "nodev", "noexec", "nosymfollow"] {
+                assert!(flags.split(',').any(|f| f == flag), "{mkfs:?}: {flag} is not in {flags}");
+            }
+            std::fs::write(used.root().join("kept"), "x").unwrap();
+            if mkfs[0] == "mkfs.btrfs" {
+                assert!(crate::btrfs::is_btrfs(used.root()).unwrap());
+                assert!(crate::btrfs::subvolume(used.root()).unwrap().is_some());
+            }
+            used.unmount().unwrap();
+            assert_eq!(options(&point), None);
+
+            let before = std::fs::read(&path).unwrap();
+            let looked = medium.mount(&point, Access::Look).unwrap();
+            assert!(options(&point).unwrap().split(',').any(|f| f == "ro"));
+            assert_eq!(std::fs::read(looked.root().join("kept")).unwrap(), b"x");
+            assert!(std::fs::write(looked.root().join("new"), "x").is_err());
+            looked.unmount().unwrap();
+            assert!(before == std::fs::read(&path).unwrap(), "{mkfs:?}: a look changed the disk");
+        }
+    }
+
+    #[test]
+    fn a_disk_in_use_is_handed_back_still_mounted() {
+        if !root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let Some(path) = image(folder.path(), &["mkfs.ext4", "-q"], 16) else { return };
+        let point = folder.path().join("point");
+        let mounted = Medium::at(&path).unwrap().mount(&point, Access::Use).unwrap();
+        let open = File::create(point.join("open")).unwrap();
+        let (mounted, error) = *mounted.unmount().unwrap_err();
+        assert!(matches!(error, BoardError::Unmount { .. }), "{error}");
+        assert!(options(&point).is_some());
+        drop(open);
+        mounted.unmount().unwrap();
+        assert_eq!(options(&point), None);
+    }
+}
