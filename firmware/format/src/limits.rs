@@ -47,3 +47,19 @@ pub const RUN_PACKS_MAX: u32 = 1 << 24;
 pub const RUN_ENTRIES_MAX: u64 = 1 << 34;
 /// Files up to this length (8 MiB) are read whole before they are cut; longer ones are cut as they stream by.
 pub const WHOLE_FILE_MAX: usize = 8 << 20;
+/// Plain files up to this length are one chunk: cutting them finer saves less than the index entries cost.
+pub const ONE_CHUNK_MAX: usize = 64 << 10;
+/// Messages up to this length are one chunk.
+pub const MESSAGE_CUT_MIN: usize = 4 << 10;
+/// A message is not cut after its header if less than this would follow before the next cut.
+pub const MESSAGE_PIECE_MIN: usize = 1 << 10;
+/// Base64 parts from this length on are chunks of their own; 12 % of mails carry one, median 57 KB.
+pub const MESSAGE_PART_MIN: usize = 16 << 10;
+/// Base64 parts up to this length are one chunk.
+pub const MESSAGE_PART_ONE_CHUNK_MAX: usize = 256 << 10;
+/// Longest MIME part header that is looked through; a longer one is taken for text.
+pub const MESSAGE_PART_HEADER_MAX: usize = 8 << 10;
+/// Shortest, usual and longest chunk of file contents cut by content.
+pub const DATA_CUT: (usize, usize, usize) = (16 << 10, 64 << 10, 256 << 10);
+/// Shortest, usual and longest chunk of encoded trees: a changed file costs a chunk or two of its folder's tree.
+pub const TREE_CUT: (usize, usize, usize) = (4 << 10, 16 << 10, 64 << 10);
