@@ -1,0 +1,206 @@
+//! What the peer has said and nobody has taken yet: a bounded queue between the reading thread and its consumer, which
+//! also knows for how long nothing has come in.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::LinkError;
+
+/// What the reading thread does when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Stop reading, which holds the peer back.
+    Wait,
+    /// End the connection: this peer cannot have been asked for so much.
+    Refuse,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    pub(crate) when_full: WhenFull,
+}
+
+pub(crate) struct Inbox<M> {
+    bounds: Bounds,
+    state: Mutex<State<M>>,
+    arrived: Condvar,
+    taken: Condvar,
+}
+
+struct State<M> {
+    queue: VecDeque<(M, usize)>,
+    bytes: usize,
+    /// Since when the reading thread has been waiting for the peer; `None` while it waits for the consumer, which is
+    /// not the peer's fault.
+    waiting_since: Option<Instant>,
+    silence: Duration,
+    ended: Option<LinkError>,
+    /// The consumer is gone.
+    deserted: bool,
+}
+
+impl<M> Inbox<M> {
+    pub(crate) fn new(bounds: Bounds, silence: Duration) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            bytes: 0,
+            waiting_since: Some(Instant::now()),
+            silence,
+            ended: None,
+            deserted: false,
+        };
+        Inbox { bounds, state: Mutex::new(state), arrived: Condvar::new(), taken: Condvar::new() }
+    }
+
+    /// For the reading thread: bytes came in.
+    pub(crate) fn heard(&self) {
+        self.lock().waiting_since = Some(Instant::now());
+    }
+
+    /// For the reading thread: queues a message. Returns false when it should stop.
+    pub(crate) fn push(&self, message: M, size: usize) -> bool {
+        let mut state = self.lock();
+        while state.queue.len() >= self.bounds.messages
+            || (!state.queue.is_empty() && state.bytes + size > self.bounds.bytes)
+        {
+            if state.deserted {
+                return false;
+            }
+            if self.bounds.when_full == WhenFull::Refuse {
+                state.ended.get_or_insert(LinkError::Flooded);
+                self.arrived.notify_all();
+                return false;
+            }
+            state.waiting_since = None;
+            state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting_since = Some(Instant::now());
+        state.bytes += size;
+        state.queue.push_back((message, size));
+        self.arrived.notify_all();
+        !state.deserted
+    }
+
+    /// For the reading thread: nothing more will come. What is queued can still be taken.
+    pub(crate) fn end(&self, why: LinkError) {
+        self.lock().ended.get_or_insert(why);
+        self.arrived.notify_all();
+    }
+
+    /// Takes the next message, waiting at most `patience`; `Ok(None)` if that is over.
+    pub(crate) fn take(&self, patience: Option<Duration>) -> Result<Option<M>, LinkError> {
+        let give_up = patience.map(|patience| Instant::now() + patience);
+        let mut state = self.lock();
+        loop {
+            if let Some((message, size)) = state.queue.pop_front() {
+                state.bytes -= size;
+                self.taken.notify_all();
+                return Ok(Some(message));
+            }
+            state.check()?;
+            // A bounded nap rather than exact sums: silence may be set anew, or the reader may start to wait.
+            let mut nap = Duration::from_millis(500);
+            if let Some(end) = give_up {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                nap = nap.min(left);
+            }
+            state = self.arrived.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether the peer is gone or silent, though messages of it may still be queued.
+    pub(crate) fn check(&self) -> Result<(), LinkError> {
+        self.lock().check()
+    }
+
+    pub(crate) fn set_silence(&self, silence: Duration) {
+        let mut state = self.lock();
+        state.silence = silence;
+        // A shorter time counts from now: the peer cannot have known.
+        if state.waiting_since.is_some() {
+            state.waiting_since = Some(Instant::now());
+        }
+        self.arrived.notify_all();
+    }
+
+    pub(crate) fn desert(&self) {
+        self.lock().deserted = true;
+        self.taken.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> State<M> {
+    fn check(&self) -> Result<(), LinkError> {
+        if let Some(why) = &self.ended {
+            return Err(why.clone());
+        }
+        match self.waiting_since {
+            Some(since) if since.elapsed() >= self.silence => {
+                Err(LinkError::Silent { seconds: since.elapsed().as_secs() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Bounds = Bounds { messages: 2, bytes: 100, when_full: WhenFull::Refuse };
+
+    #[test]
+    fn what_came_before_the_end_can_still_be_taken() {
+        let inbox = Inbox::new(SMALL, Duration::from_secs(60));
+        assert!(inbox.push(1, 10));
+        inbox.end(LinkError::Closed);
+        assert!(inbox.check().is_err());
+        assert_eq!(inbox.take(None).unwrap(), Some(1));
+        assert!(matches!(inbox.take(None), Err(LinkError::Closed)));
+        assert!(matches!(inbox.take(None), Err(LinkError::Closed)));
+    }
+
+    #[test]
+    fn a_flood_ends_the_connection() {
+        let inbox = Inbox::new(SMALL, Duration::from_secs(60));
+        assert!(inbox.push(1, 60));
+        assert!(!inbox.push(2, 60));
+        assert_eq!(inbox.take(None).unwrap(), Some(1));
+        assert!(matches!(inbox.take(None), Err(LinkError::Flooded)));
+    }
+
+    #[test]
+    fn a_single_message_above_the_byte_bound_passes() {
+        let inbox = Inbox::new(SMALL, Duration::from_secs(60));
+        assert!(inbox.push(1, 1000));
+        assert_eq!(inbox.take(None).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_peer_that_is_held_back_by_us_is_not_silent() {
+        let inbox = Inbox::new(Bounds { when_full: WhenFull::Wait, ..SMALL }, Duration::ZERO);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| [1, 2, 3].iter().all(|message| inbox.push(*message, 1)));
+            while inbox.lock().waiting_since.is_some() {
+                std::thread::yield_now();
+            }
+            assert!(inbox.check().is_ok());
+            assert_eq!(inbox.take(None).unwrap(), Some(1));
+            assert!(reader.join().unwrap());
+        });
+        assert_eq!(inbox.take(None).unwrap(), Some(2));
+        assert_eq!(inbox.take(None).unwrap(), Some(3));
+        assert!(matches!(inbox.take(None), Err(LinkError::Silent { .. })));
+    }
+}

@@ -1,0 +1,37 @@
+//! Caps of the wire, and the times that belong to it.
+
+use std::time::Duration;
+
+/// Largest frame payload in bytes: one chunk at its largest (1 MiB), or a node with as many xattrs as fit beside it.
+pub const FRAME_MAX: usize = 2 << 20;
+/// Most nodes of one `Entries` frame, and so most indices of one `Want`.
+pub const ENTRIES_NODES: usize = 1024;
+/// Bytes of encoded nodes at which a piece of a listing is closed.
+pub const ENTRIES_BYTES: usize = 256 << 10;
+/// Most chunks of one `Chunks` frame, and so most numbers of one `Need`.
+pub const CHUNKS_PIECE: usize = 1024;
+/// Longest text within a message, bytes.
+pub const TEXT_MAX: usize = 64 << 10;
+/// Most CBOR items of a control message: a list of all owners of a large server fits.
+pub const CONTROL_ITEMS: usize = 400_000;
+/// Deepest CBOR nesting of a control message; the deepest real one has 3.
+pub const CONTROL_DEPTH: usize = 6;
+
+/// Messages that may wait in an inbox.
+pub const INBOX_MESSAGES: usize = 256;
+/// Messages that may wait in the agent's inbox. An agent has at most 16 Ki unanswered pieces outstanding, so a box
+/// that behaves cannot fill it.
+pub const AGENT_INBOX_MESSAGES: usize = 64 << 10;
+/// Bytes (as framed) that may wait in an inbox.
+pub const INBOX_BYTES: usize = 48 << 20;
+/// Messages that may wait to be written.
+pub const OUTBOX_MESSAGES: usize = 256;
+/// Bytes (as framed) that may wait to be written.
+pub const OUTBOX_BYTES: usize = 8 << 20;
+/// Bytes gathered before they are written to the pipe.
+pub const WRITE_BUFFER: usize = 256 << 10;
+
+/// An end that has nothing to say for this long says `Alive`.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// A peer that says nothing for this long is silent, where nothing else is set.
+pub const SILENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,64 @@
+//! Which version of the protocol both sides speak.
+//!
+//! The `Hello` messages of all versions share one form. After them both sides use the highest version that both
+//! know, or end with one line that says which side to update.
+
+use crate::LinkError;
+use crate::message::Hello;
+
+/// Lowest version this build speaks.
+pub const LOWEST: u32 = 1;
+/// Highest version this build speaks.
+pub const HIGHEST: u32 = 1;
+
+/// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
+pub fn hello(program: &str) -> Hello {
+    Hello { lowest: LOWEST, highest: HIGHEST, program: program.to_owned() }
+}
+
+/// The version that both sides of a connection use.
+///
+/// # Errors
+/// [`LinkError::NoCommonVersion`]; [`LinkError::Rule`] for a range that is none.
+pub fn negotiate(own: &Hello, theirs: &Hello) -> Result<u32, LinkError> {
+    if theirs.lowest > theirs.highest {
+        return Err(LinkError::Rule { message: "Hello", rule: "its lowest version is above its highest" });
+    }
+    let highest = own.highest.min(theirs.highest);
+    if highest >= own.lowest.max(theirs.lowest) {
+        return Ok(highest);
+    }
+    Err(LinkError::NoCommonVersion {
+        theirs: theirs.program.chars().take(80).filter(|letter| !letter.is_control()).collect(),
+        lowest: theirs.lowest,
+        highest: theirs.highest,
+        own_lowest: own.lowest,
+        own_highest: own.highest,
+        older: if theirs.highest < own.lowest { "far" } else { "near" },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(lowest: u32, highest: u32) -> Hello {
+        Hello { lowest, highest, program: "mailkeep-agent 9".into() }
+    }
+
+    #[test]
+    fn the_highest_common_version_is_used() {
+        assert_eq!(negotiate(&offer(1, 3), &offer(2, 5)).unwrap(), 3);
+        assert_eq!(negotiate(&offer(4, 9), &offer(2, 5)).unwrap(), 5);
+        assert_eq!(negotiate(&offer(1, 1), &offer(1, 1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn without_one_the_error_names_the_side_to_update() {
+        let older = negotiate(&offer(3, 4), &offer(1, 2)).unwrap_err().to_string();
+        assert!(older.contains("update the far side") && older.contains("mailkeep-agent 9"), "{older}");
+        let newer = negotiate(&offer(1, 2), &offer(3, 4)).unwrap_err().to_string();
+        assert!(newer.contains("update the near side"), "{newer}");
+        assert!(negotiate(&offer(1, 2), &offer(2, 1)).is_err());
+    }
+}

@@ -1,0 +1,470 @@
+//! The encoding of every message.
+//!
+//! | type | box to agent | form | | type | agent to box | form |
+//! |---|---|---|---|---|---|---|
+//! | 1 | Hello | CBOR | | 129 | Hello | CBOR |
+//! | 2 | Configure | CBOR | | 130 | Configured | CBOR |
+//! | 3 | BeginPass | CBOR | | 131 | PassBegun | CBOR |
+//! | 4 | Want | CBOR | | 132 | Entries | binary |
+//! | 5 | Need | CBOR | | 133 | Chunks | binary |
+//! | 6 | Quiesce | CBOR | | 134 | Data | binary |
+//! | 7 | Recheck | empty | | 135 | FileDone | binary |
+//! | 8 | Resume | empty | | 136 | PassEnded | CBOR |
+//! | 9 | Alive | empty | | 137 | Quiesced | CBOR |
+//! | 10 | Goodbye | empty | | 138 | Rechecked | CBOR |
+//! | | | | | 139 | Resumed | CBOR |
+//! | | | | | 140 | Problem | CBOR |
+//! | | | | | 141 | Failed | CBOR |
+//! | | | | | 142 | Alive | empty |
+//!
+//! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
+//! `mailkeep_format::codec` (`file` is directory varint, index varint):
+//! - Entries: directory varint | 0, or 1 and the parent's file | first varint | last byte 0/1 | count varint |
+//!   count × (hint byte, node)
+//! - Chunks: file | first varint | count varint | count × (hash 32 bytes, length varint)
+//! - Data: file | chunk varint | the bytes up to the end of the payload
+//! - FileDone: file | 0 vanished; 1 failed, text; 2 read but moved, node; 3 read and steady, node
+//!
+//! One message has one encoding; every decoder works under [`crate::limits`] and takes nothing else.
+
+use mailkeep_format::cbor::{self, CborLimits};
+use mailkeep_format::codec::{Reader, put_bytes, put_varint};
+use mailkeep_format::{ContentHash, FormatError, Node, limits as format_limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::LinkError;
+use crate::frame::Frame;
+use crate::limits;
+use crate::message::{
+    Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Need, ReadOutcome, ToAgent, ToBox,
+    Want,
+};
+
+/// A direction of the conversation.
+pub trait Message: Sized + Send + 'static {
+    /// The type byte of this direction's `Hello`.
+    const HELLO: u8;
+
+    /// Encodes.
+    ///
+    /// # Errors
+    /// [`LinkError::OwnTooLarge`], or what CBOR cannot express.
+    fn encode(&self) -> Result<Frame, LinkError>;
+
+    /// Decodes what the peer sent.
+    ///
+    /// # Errors
+    /// [`LinkError::UnknownType`], [`LinkError::Garbled`], [`LinkError::Rule`].
+    fn decode(frame: &Frame) -> Result<Self, LinkError>;
+
+    /// "Still here."
+    fn alive() -> Self;
+
+    /// Whether it is [`Message::alive`].
+    fn is_alive(&self) -> bool;
+
+    /// The opening message.
+    fn hello(hello: Hello) -> Self;
+
+    /// The peer's offer, if this is its opening message.
+    fn into_hello(self) -> Option<Hello>;
+}
+
+impl Message for ToAgent {
+    const HELLO: u8 = 1;
+
+    fn encode(&self) -> Result<Frame, LinkError> {
+        match self {
+            ToAgent::Hello(body) => control(1, "Hello", body),
+            ToAgent::Configure(body) => control(2, "Configure", body),
+            ToAgent::BeginPass(body) => control(3, "BeginPass", body),
+            ToAgent::Want(body) => control(4, "Want", body),
+            ToAgent::Need(body) => control(5, "Need", body),
+            ToAgent::Quiesce(body) => control(6, "Quiesce", body),
+            ToAgent::Recheck => Ok(empty(7)),
+            ToAgent::Resume => Ok(empty(8)),
+            ToAgent::Alive => Ok(empty(9)),
+            ToAgent::Goodbye => Ok(empty(10)),
+        }
+    }
+
+    fn decode(frame: &Frame) -> Result<Self, LinkError> {
+        Ok(match frame.kind {
+            1 => ToAgent::Hello(take_control("Hello", frame)?),
+            2 => ToAgent::Configure(take_control("Configure", frame)?),
+            3 => ToAgent::BeginPass(take_control("BeginPass", frame)?),
+            4 => ToAgent::Want(check_want(take_control("Want", frame)?)?),
+            5 => ToAgent::Need(check_need(take_control("Need", frame)?)?),
+            6 => ToAgent::Quiesce(take_control("Quiesce", frame)?),
+            7 => take_empty("Recheck", frame, ToAgent::Recheck)?,
+            8 => take_empty("Resume", frame, ToAgent::Resume)?,
+            9 => take_empty("Alive", frame, ToAgent::Alive)?,
+            10 => take_empty("Goodbye", frame, ToAgent::Goodbye)?,
+            kind => return Err(LinkError::UnknownType { kind }),
+        })
+    }
+
+    fn alive() -> Self {
+        ToAgent::Alive
+    }
+
+    fn is_alive(&self) -> bool {
+        matches!(self, ToAgent::Alive)
+    }
+
+    fn hello(hello: Hello) -> Self {
+        ToAgent::Hello(hello)
+    }
+
+    fn into_hello(self) -> Option<Hello> {
+        match self {
+            ToAgent::Hello(hello) => Some(hello),
+            _ => None,
+        }
+    }
+}
+
+impl Message for ToBox {
+    const HELLO: u8 = 129;
+
+    fn encode(&self) -> Result<Frame, LinkError> {
+        match self {
+            ToBox::Hello(body) => control(129, "Hello", body),
+            ToBox::Configured(body) => control(130, "Configured", body),
+            ToBox::PassBegun(body) => control(131, "PassBegun", body),
+            ToBox::Entries(body) => bounded(132, "Entries", put_entries(body)),
+            ToBox::Chunks(body) => bounded(133, "Chunks", put_chunks(body)),
+            ToBox::Data(body) => bounded(134, "Data", put_data(body)),
+            ToBox::FileDone(body) => bounded(135, "FileDone", put_file_done(body)),
+            ToBox::PassEnded(body) => control(136, "PassEnded", body),
+            ToBox::Quiesced(body) => control(137, "Quiesced", body),
+            ToBox::Rechecked(body) => control(138, "Rechecked", body),
+            ToBox::Resumed(body) => control(139, "Resumed", body),
+            ToBox::Problem(body) => control(140, "Problem", body),
+            ToBox::Failed(body) => control(141, "Failed", body),
+            ToBox::Alive => Ok(empty(142)),
+        }
+    }
+
+    fn decode(frame: &Frame) -> Result<Self, LinkError> {
+        Ok(match frame.kind {
+            129 => ToBox::Hello(take_control("Hello", frame)?),
+            130 => ToBox::Configured(take_control("Configured", frame)?),
+            131 => ToBox::PassBegun(take_control("PassBegun", frame)?),
+            132 => ToBox::Entries(whole("Entries", frame, take_entries)?),
+            133 => ToBox::Chunks(whole("Chunks", frame, take_chunks)?),
+            134 => ToBox::Data(whole("Data", frame, take_data)?),
+            135 => ToBox::FileDone(whole("FileDone", frame, take_file_done)?),
+            136 => ToBox::PassEnded(take_control("PassEnded", frame)?),
+            137 => ToBox::Quiesced(take_control("Quiesced", frame)?),
+            138 => ToBox::Rechecked(take_control("Rechecked", frame)?),
+            139 => ToBox::Resumed(take_control("Resumed", frame)?),
+            140 => ToBox::Problem(take_control("Problem", frame)?),
+            141 => ToBox::Failed(take_control("Failed", frame)?),
+            142 => take_empty("Alive", frame, ToBox::Alive)?,
+            kind => return Err(LinkError::UnknownType { kind }),
+        })
+    }
+
+    fn alive() -> Self {
+        ToBox::Alive
+    }
+
+    fn is_alive(&self) -> bool {
+        matches!(self, ToBox::Alive)
+    }
+
+    fn hello(hello: Hello) -> Self {
+        ToBox::Hello(hello)
+    }
+
+    fn into_hello(self) -> Option<Hello> {
+        match self {
+            ToBox::Hello(hello) => Some(hello),
+            _ => None,
+        }
+    }
+}
+
+fn control<T: Serialize>(kind: u8, message: &'static str, body: &T) -> Result<Frame, LinkError> {
+    bounded(kind, message, cbor::to_vec(body).map_err(|error| LinkError::garbled(message, error))?)
+}
+
+fn bounded(kind: u8, message: &'static str, payload: Vec<u8>) -> Result<Frame, LinkError> {
+    if payload.len() > limits::FRAME_MAX {
+        return Err(LinkError::OwnTooLarge { message, length: payload.len() });
+    }
+    Ok(Frame { kind, payload })
+}
+
+fn empty(kind: u8) -> Frame {
+    Frame { kind, payload: Vec::new() }
+}
+
+fn take_empty<T>(message: &'static str, frame: &Frame, value: T) -> Result<T, LinkError> {
+    if frame.payload.is_empty() {
+        Ok(value)
+    } else {
+        Err(LinkError::Rule { message, rule: "it has no body" })
+    }
+}
+
+fn take_control<T: DeserializeOwned + Serialize>(
+    message: &'static str,
+    frame: &Frame,
+) -> Result<T, LinkError> {
+    let limits = CborLimits {
+        max_len: limits::FRAME_MAX,
+        max_depth: limits::CONTROL_DEPTH,
+        max_items: limits::CONTROL_ITEMS,
+    };
+    cbor::from_slice(&frame.payload, &limits).map_err(|error| LinkError::garbled(message, error))
+}
+
+/// Runs a binary decoder over the whole payload.
+fn whole<T>(
+    message: &'static str,
+    frame: &Frame,
+    take: impl FnOnce(&mut Reader<'_>) -> Result<T, FormatError>,
+) -> Result<T, LinkError> {
+    let mut reader = Reader::new(&frame.payload);
+    let value = take(&mut reader).map_err(|error| LinkError::garbled(message, error))?;
+    if reader.remaining() > 0 {
+        return Err(LinkError::Rule { message, rule: "bytes follow its end" });
+    }
+    Ok(value)
+}
+
+fn ascending(list: &[u32]) -> bool {
+    list.windows(2).all(|pair| pair[0] < pair[1])
+}
+
+fn check_want(want: Want) -> Result<Want, LinkError> {
+    let broken = |rule| Err(LinkError::Rule { message: "Want", rule });
+    if want.files.len() > limits::ENTRIES_NODES {
+        return broken("it names more files than a piece holds");
+    }
+    if !ascending(&want.files) || want.files.first().is_some_and(|index| *index < want.first) {
+        return broken("its files are not of the piece, in ascending order");
+    }
+    Ok(want)
+}
+
+fn check_need(need: Need) -> Result<Need, LinkError> {
+    let broken = |rule| Err(LinkError::Rule { message: "Need", rule });
+    if need.chunks.len() > limits::CHUNKS_PIECE {
+        return broken("it names more chunks than a piece holds");
+    }
+    if !ascending(&need.chunks) || need.chunks.first().is_some_and(|chunk| *chunk < need.first) {
+        return broken("its chunks are not of the piece, in ascending order");
+    }
+    Ok(need)
+}
+
+fn refuse(what: &'static str, why: &str) -> FormatError {
+    FormatError::Malformed { what, why: why.to_owned() }
+}
+
+fn put_file(out: &mut Vec<u8>, file: FileId) {
+    put_varint(out, u64::from(file.directory.0));
+    put_varint(out, u64::from(file.index));
+}
+
+fn take_file(reader: &mut Reader<'_>) -> Result<FileId, FormatError> {
+    Ok(FileId {
+        directory: DirectoryId(reader.varint32("directory id")?),
+        index: reader.varint32("file index")?,
+    })
+}
+
+fn take_count(
+    reader: &mut Reader<'_>,
+    what: &'static str,
+    limit: usize,
+    first: u32,
+) -> Result<usize, FormatError> {
+    let count = reader.varint32(what)?;
+    if count as usize > limit {
+        return Err(FormatError::TooLarge { what, declared: u64::from(count), limit: limit as u64 });
+    }
+    if first.checked_add(count).is_none() {
+        return Err(refuse(what, "its numbers go above 32 bits"));
+    }
+    Ok(count as usize)
+}
+
+fn put_entries(entries: &Entries) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + entries.nodes.len() * 96);
+    put_varint(&mut out, u64::from(entries.directory.0));
+    match entries.parent {
+        None => out.push(0),
+        Some(parent) => {
+            out.push(1);
+            put_file(&mut out, parent);
+        }
+    }
+    put_varint(&mut out, u64::from(entries.first));
+    out.push(u8::from(entries.last));
+    put_varint(&mut out, entries.nodes.len() as u64);
+    for (node, hint) in entries.nodes.iter().zip(&entries.hints) {
+        out.push(*hint as u8);
+        node.encode(&mut out);
+    }
+    out
+}
+
+fn take_entries(reader: &mut Reader<'_>) -> Result<Entries, FormatError> {
+    const WHAT: &str = "listing";
+    let directory = DirectoryId(reader.varint32("directory id")?);
+    let parent = match reader.byte("parent")? {
+        0 => None,
+        1 => Some(take_file(reader)?),
+        _ => return Err(refuse("parent", "neither 0 nor 1")),
+    };
+    if parent.is_none() != (directory.0 == 0) {
+        return Err(refuse("parent", "directory 0 and no other is the root"));
+    }
+    let first = reader.varint32("first index")?;
+    let last = match reader.byte("last piece")? {
+        0 => false,
+        1 => true,
+        _ => return Err(refuse("last piece", "neither 0 nor 1")),
+    };
+    let count = take_count(reader, WHAT, limits::ENTRIES_NODES, first)?;
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut hints = Vec::new();
+    for _ in 0..count {
+        let hint = hint_of(reader.byte("hint")?)?;
+        let node = take_bare_node(reader)?;
+        if nodes.last().is_some_and(|previous| previous.name >= node.name) {
+            return Err(refuse(WHAT, "names are not in strictly ascending order"));
+        }
+        let fits = match hint {
+            Hint::Plain => !node.is_directory(),
+            Hint::Message => node.is_file(),
+            Hint::Emptied | Hint::Descend => node.is_directory(),
+        };
+        if !fits {
+            return Err(refuse("hint", "it does not fit the kind of its node"));
+        }
+        nodes.push(node);
+        hints.push(hint);
+    }
+    Ok(Entries { directory, parent, first, last, nodes, hints })
+}
+
+fn hint_of(byte: u8) -> Result<Hint, FormatError> {
+    Ok(match byte {
+        0 => Hint::Plain,
+        1 => Hint::Message,
+        2 => Hint::Emptied,
+        3 => Hint::Descend,
+        _ => return Err(refuse("hint", "unknown")),
+    })
+}
+
+/// A node as the agent may send it: it never names stored chunks.
+fn take_bare_node(reader: &mut Reader<'_>) -> Result<Node, FormatError> {
+    let node = Node::decode(reader)?;
+    if !node.content().is_empty() {
+        return Err(refuse("node", "an agent cannot name stored chunks"));
+    }
+    Ok(node)
+}
+
+fn put_chunks(chunks: &Chunks) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + chunks.chunks.len() * 36);
+    put_file(&mut out, chunks.file);
+    put_varint(&mut out, u64::from(chunks.first));
+    put_varint(&mut out, chunks.chunks.len() as u64);
+    for (hash, length) in &chunks.chunks {
+        out.extend_from_slice(hash.as_bytes());
+        put_varint(&mut out, u64::from(*length));
+    }
+    out
+}
+
+fn take_chunks(reader: &mut Reader<'_>) -> Result<Chunks, FormatError> {
+    const WHAT: &str = "chunk list";
+    let file = take_file(reader)?;
+    let first = reader.varint32("first chunk")?;
+    let count = take_count(reader, WHAT, limits::CHUNKS_PIECE, first)?;
+    if count == 0 {
+        return Err(refuse(WHAT, "empty"));
+    }
+    let mut chunks = Vec::new();
+    for _ in 0..count {
+        let hash = ContentHash(reader.array(WHAT)?);
+        let length = reader.varint32("chunk length")?;
+        if length == 0 || length as usize > format_limits::CHUNK_MAX {
+            return Err(FormatError::TooLarge {
+                what: "chunk length",
+                declared: u64::from(length),
+                limit: format_limits::CHUNK_MAX as u64,
+            });
+        }
+        chunks.push((hash, length));
+    }
+    Ok(Chunks { file, first, chunks })
+}
+
+fn put_data(data: &Data) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + data.bytes.len());
+    put_file(&mut out, data.file);
+    put_varint(&mut out, u64::from(data.chunk));
+    out.extend_from_slice(&data.bytes);
+    out
+}
+
+fn take_data(reader: &mut Reader<'_>) -> Result<Data, FormatError> {
+    let file = take_file(reader)?;
+    let chunk = reader.varint32("chunk number")?;
+    let length = reader.remaining();
+    if length == 0 || length > format_limits::CHUNK_MAX {
+        return Err(FormatError::TooLarge {
+            what: "chunk",
+            declared: length as u64,
+            limit: format_limits::CHUNK_MAX as u64,
+        });
+    }
+    Ok(Data { file, chunk, bytes: reader.take(length, "chunk")?.to_vec() })
+}
+
+fn put_file_done(done: &FileDone) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    put_file(&mut out, done.file);
+    match &done.outcome {
+        ReadOutcome::Vanished => out.push(0),
+        ReadOutcome::Failed { why } => {
+            out.push(1);
+            put_bytes(&mut out, why.as_bytes());
+        }
+        ReadOutcome::Read { node, steady } => {
+            out.push(2 + u8::from(*steady));
+            node.encode(&mut out);
+        }
+    }
+    out
+}
+
+fn take_file_done(reader: &mut Reader<'_>) -> Result<FileDone, FormatError> {
+    let file = take_file(reader)?;
+    let outcome = match reader.byte("outcome")? {
+        0 => ReadOutcome::Vanished,
+        1 => {
+            let why = reader.bytes(limits::TEXT_MAX, "reason")?.to_vec();
+            let why = String::from_utf8(why).map_err(|_| refuse("reason", "not UTF-8"))?;
+            ReadOutcome::Failed { why }
+        }
+        byte @ (2 | 3) => {
+            let node = take_bare_node(reader)?;
+            if !node.is_file() {
+                return Err(refuse("outcome", "what was read is not a regular file"));
+            }
+            ReadOutcome::Read { node, steady: byte == 3 }
+        }
+        _ => return Err(refuse("outcome", "unknown")),
+    };
+    Ok(FileDone { file, outcome })
+}

@@ -1,0 +1,181 @@
+//! Both ends on one socket pair: greeting, order, backpressure, and peers that are wrong, mute or gone.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use mailkeep_link::message::*;
+use mailkeep_link::wire::Message;
+use mailkeep_link::{AgentSide, BoxSide, LinkError, Options, limits};
+
+fn options() -> Options {
+    Options::new("test 1")
+}
+
+fn halves(stream: UnixStream) -> (Box<dyn Read + Send>, Box<dyn Write + Send>) {
+    (Box::new(stream.try_clone().unwrap()), Box::new(LikeAPipe(stream)))
+}
+
+/// A pipe's writing end is closed by dropping it; a socket needs to be told.
+struct LikeAPipe(UnixStream);
+
+impl Write for LikeAPipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Drop for LikeAPipe {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+fn connect() -> (BoxSide, AgentSide) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let agent = thread::spawn(move || {
+        let (input, output) = halves(far);
+        AgentSide::open(input, output, &options()).unwrap()
+    });
+    let (input, output) = halves(near);
+    (BoxSide::open(input, output, &options()).unwrap(), agent.join().unwrap())
+}
+
+fn data(chunk: u32) -> ToBox {
+    let file = FileId { directory: DirectoryId(0), index: 0 };
+    ToBox::Data(Data { file, chunk, bytes: vec![chunk as u8; 100_000] })
+}
+
+#[test]
+fn messages_arrive_whole_and_in_order() {
+    let (near, far) = connect();
+    assert_eq!((near.version(), far.peer().program.as_str()), (1, "test 1"));
+    near.send(ToAgent::Configure(Configure { source: "x".into() })).unwrap();
+    near.send(ToAgent::Resume).unwrap();
+    assert!(matches!(far.receive().unwrap(), ToAgent::Configure(_)));
+    assert!(matches!(far.receive().unwrap(), ToAgent::Resume));
+    far.send(data(1)).unwrap();
+    far.finish(Duration::from_secs(10)).unwrap();
+    assert_eq!(near.receive().unwrap(), data(1));
+    assert!(matches!(near.receive(), Err(LinkError::Closed)));
+}
+
+#[test]
+fn two_ends_that_only_talk_do_not_block_each_other() {
+    let (near, far) = connect();
+    const COUNT: u32 = 3000;
+    let talker = thread::spawn(move || {
+        (0..COUNT).for_each(|number| far.send(data(number)).unwrap());
+        let wants = (0..COUNT).filter(|_| matches!(far.receive().unwrap(), ToAgent::Want(_))).count();
+        assert_eq!(wants, COUNT as usize);
+    });
+    // Nothing is received here until all is said: 300 MB press against a small inbox meanwhile.
+    for first in 0..COUNT {
+        near.send(ToAgent::Want(Want { directory: DirectoryId(0), first, files: vec![first; 1] })).unwrap();
+    }
+    for number in 0..COUNT {
+        assert_eq!(near.receive().unwrap(), data(number));
+    }
+    talker.join().unwrap();
+}
+
+#[test]
+fn a_mute_peer_is_reported_as_silent_and_a_slow_one_is_not() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let (input, output) = halves(near);
+    let mute = BoxSide::open(input, output, &Options { silence: Duration::from_millis(300), ..options() });
+    assert!(matches!(mute, Err(LinkError::Silent { .. })));
+    drop(far);
+
+    let (near, far) = connect();
+    far.set_silence(Duration::from_secs(30));
+    assert_eq!(far.receive_within(Duration::from_millis(50)).unwrap(), None);
+    far.set_silence(Duration::from_millis(200));
+    assert!(matches!(far.receive(), Err(LinkError::Silent { .. })));
+    drop(near);
+}
+
+#[test]
+fn a_talking_end_notices_that_nobody_reads() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let box_side = thread::spawn(move || {
+        let mut stream = near;
+        let hello = ToAgent::Hello(mailkeep_link::version::hello("mute")).encode().unwrap();
+        let mut bytes = Vec::new();
+        hello.put(&mut bytes);
+        stream.write_all(&bytes).unwrap();
+        stream
+    });
+    let (input, output) = halves(far);
+    let agent = AgentSide::open(input, output, &Options { silence: Duration::from_millis(500), ..options() })
+        .unwrap();
+    let _open_but_not_read = box_side.join().unwrap();
+    let broke = (0..).find_map(|number| agent.send(data(number)).err()).unwrap();
+    assert!(matches!(broke, LinkError::Silent { .. }), "{broke}");
+}
+
+#[test]
+fn a_login_banner_is_shown_instead_of_decoded() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    far.write_all(b"Welcome to mail1! 3 updates can be applied.\n").unwrap();
+    let (input, output) = halves(near);
+    let error = BoxSide::open(input, output, &options()).unwrap_err();
+    assert!(
+        matches!(&error, LinkError::NotMailkeep { said } if said.starts_with("Welcome to mail1!")),
+        "{error}"
+    );
+}
+
+#[test]
+fn both_sides_say_which_one_is_too_old() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let newer = Hello { lowest: 7, highest: 8, program: "mailkeep-agent 7".into() };
+    let mut bytes = Vec::new();
+    ToBox::Hello(newer).encode().unwrap().put(&mut bytes);
+    far.write_all(&bytes).unwrap();
+    let (input, output) = halves(near);
+    let error = BoxSide::open(input, output, &options()).unwrap_err().to_string();
+    assert!(error.contains("update the near side"), "{error}");
+}
+
+#[test]
+fn garbage_and_cuts_after_the_greeting_end_the_connection() {
+    for (bytes, cut) in [
+        (vec![1, 0, 0, 0, 200, 0], false),
+        (vec![0xff, 0xff, 0xff, 0xff, 132], false),
+        (vec![3, 0, 0, 0, 132, 9], true),
+    ] {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut all = Vec::new();
+        ToBox::Hello(mailkeep_link::version::hello("x")).encode().unwrap().put(&mut all);
+        all.extend(bytes);
+        far.write_all(&all).unwrap();
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+        let (input, output) = halves(near);
+        let side = BoxSide::open(input, output, &options()).unwrap();
+        let error = side.receive().unwrap_err();
+        assert_eq!(matches!(error, LinkError::Cut), cut, "{error}");
+        assert!(!matches!(error, LinkError::Closed));
+    }
+}
+
+#[test]
+fn a_box_that_floods_the_agent_is_broken_off() {
+    let (near, far) = connect();
+    let flood = thread::spawn(move || {
+        // A box that behaves never has so many unanswered pieces to speak about.
+        let _ = (0..limits::AGENT_INBOX_MESSAGES + 10).try_for_each(|_| near.send(ToAgent::Recheck));
+        near
+    });
+    while far.check().is_ok() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let taken = (0..).find_map(|count| far.receive().err().map(|error| (count, error))).unwrap();
+    assert!(matches!(taken, (limits::AGENT_INBOX_MESSAGES, LinkError::Flooded)), "{taken:?}");
+    drop(flood.join().unwrap());
+}
