@@ -1,1 +1,47 @@
-//! See the workspace README.
+//! Snapshots as a read-only file system, and their way back onto a disk.
+//!
+//! A [`View`] finds paths, lists folders and reads ranges of one snapshot; [`walk()`] and [`diff()`] stand on it, as
+//! does the FUSE mount. A restore goes plan → show → apply: [`plan()`] looks at snapshot and target and hands out each
+//! [`Step`] without writing, [`apply`] carries it out.
+//!
+//! The data's way: repository reader → [`Contents`] → [`View`] → a few worker threads → a temporary name in the
+//! target's folder → its own name. Paths keep their absolute form below the target folder: `/var/spool` is restored to
+//! `DIR/var/spool`.
+//!
+//! Invariants:
+//! - nothing outside of the target is written, whatever snapshot and target hold: every call names one plain name in an
+//!   open folder and follows no link (`target.rs`);
+//! - a name in the target shows the old or the whole new state (`place.rs`);
+//! - what cannot be restored is told and counted, and nothing is ever deleted on account of an unreadable folder;
+//! - memory follows the depth and width of single folders, not the size of the snapshot.
+
+mod apply;
+mod contents;
+mod decide;
+mod diff;
+mod error;
+mod fill;
+pub mod limits;
+mod links;
+mod meta;
+mod owners;
+pub mod path;
+mod place;
+mod plan;
+mod select;
+mod tally;
+mod target;
+mod traverse;
+mod view;
+mod walk;
+
+pub use apply::apply;
+pub use contents::{Contents, MemoryContents};
+pub use decide::Overwrite;
+pub use diff::{Change, What, diff};
+pub use error::{ContentsError, RestoreError};
+pub use owners::Owners;
+pub use plan::{Plan, RestoreOptions, Step, Totals, plan};
+pub use tally::{RestoreMonitor, Summary};
+pub use view::{Listing, OpenFile, View};
+pub use walk::{Found, Next, walk};

@@ -1,0 +1,85 @@
+//! Where a view gets its bytes from: the seam between this crate and the repository.
+//!
+//! Contract: what is returned has been authenticated; the same [`ChunkRef`] always gives the same bytes; calls may come
+//! from several threads at once; memory per call is bounded by one chunk or one directory.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use mailkeep_format::node::{decode_tree, encode_tree};
+use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, IdKey, Node};
+
+use crate::ContentsError;
+
+/// Hands out directories and pieces of files.
+pub trait Contents: Send + Sync {
+    /// The directory whose encoding is cut into these chunks, its nodes in ascending order of their names.
+    ///
+    /// # Errors
+    /// Damaged or unreachable; never an empty list in place of an error.
+    fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError>;
+
+    /// Hands the bytes of one chunk of a file to `take`, once.
+    ///
+    /// # Errors
+    /// Damaged or unreachable; then `take` was not called.
+    fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError>;
+}
+
+/// Contents in memory, for tests of whatever stands on a view.
+#[derive(Debug, Default)]
+pub struct MemoryContents {
+    chunks: Mutex<HashMap<ChunkId, Vec<u8>>>,
+}
+
+impl MemoryContents {
+    /// Stores a file's bytes in pieces of at most `piece` bytes.
+    pub fn put_file(&self, bytes: &[u8], piece: usize) -> Vec<ChunkRef> {
+        bytes.chunks(piece.max(1)).map(|part| self.put(ChunkKind::Data, part)).collect()
+    }
+
+    /// Stores a directory.
+    ///
+    /// # Errors
+    /// The nodes are not in strictly ascending order of their names.
+    pub fn put_tree(&self, nodes: &[Node]) -> Result<Vec<ChunkRef>, mailkeep_format::FormatError> {
+        Ok(vec![self.put(ChunkKind::Tree, &encode_tree(nodes)?)])
+    }
+
+    /// Loses a chunk, as a bad disk would.
+    pub fn lose(&self, chunk: &ChunkRef) {
+        self.chunks().remove(&chunk.id);
+    }
+
+    fn put(&self, kind: ChunkKind, bytes: &[u8]) -> ChunkRef {
+        let id = IdKey::new([0; 32]).chunk_id(kind, &ContentHash::of(bytes));
+        self.chunks().insert(id, bytes.to_vec());
+        ChunkRef { id, length: bytes.len() as u32 }
+    }
+
+    fn chunks(&self) -> std::sync::MutexGuard<'_, HashMap<ChunkId, Vec<u8>>> {
+        self.chunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn get(&self, chunk: &ChunkRef) -> Result<Vec<u8>, ContentsError> {
+        self.chunks()
+            .get(&chunk.id)
+            .cloned()
+            .ok_or_else(|| ContentsError::Damaged(format!("chunk {} is missing", chunk.id)))
+    }
+}
+
+impl Contents for MemoryContents {
+    fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
+        let mut bytes = Vec::new();
+        for chunk in content {
+            bytes.extend(self.get(chunk)?);
+        }
+        decode_tree(&bytes).map_err(|error| ContentsError::Damaged(error.to_string()))
+    }
+
+    fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
+        take(&self.get(chunk)?);
+        Ok(())
+    }
+}
