@@ -11,6 +11,8 @@
 //!    reads imapd.conf ([`cyrus::imapd_conf`]) through a closure; for other trees see [`generic`].
 //! 3. [`quiesce::choose`] picks how mail is stopped and started, and [`quiesce::greeting_ok`] tells when it is
 //!    back. [`cyrus::tools`] has the commands that export the mailbox list and tell the version.
+//! 4. [`cyrus::mailbox_list`], [`cyrus::header`] and [`cyrus::index`] decode what was copied, and [`check`]
+//!    proves with them that every mailbox of the list is whole.
 //!
 //! # What always holds
 //!
@@ -19,6 +21,7 @@
 //!   name: several layouts and hashes are out there, even on one server.
 //! * A decoder allocates in proportion to its input and to nothing that the input claims.
 
+pub mod check;
 pub mod cyrus;
 pub mod error;
 pub mod generic;

@@ -1,7 +1,10 @@
 //! What is known of Cyrus IMAP: its configuration, its folders and what each file in them means,
-//! and its tools.
+//! its tools, its mailbox list and its binary files.
 
+pub mod header;
 pub mod imapd_conf;
+pub mod index;
+pub mod mailbox_list;
 pub mod profile;
-mod rules;
+pub(crate) mod rules;
 pub mod tools;

@@ -54,13 +54,52 @@ const NAMED_FILES: &[&str] = &[
     "ldap_tls_key",
 ];
 
+/// A partition: up to three folders, in which a mailbox has the same path below each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// The name, as in the exported mailbox list.
+    pub name: String,
+    /// partition-NAME.
+    pub data: PathBuf,
+    /// metapartition-NAME.
+    pub meta: Option<PathBuf>,
+    /// archivepartition-NAME.
+    pub archive: Option<PathBuf>,
+    /// metapartition_files has `header`.
+    pub header_in_meta: bool,
+    /// metapartition_files has `index`.
+    pub index_in_meta: bool,
+}
+
+impl Partition {
+    /// The folder below which each cyrus.header lies.
+    pub fn header_folder(&self) -> &Path {
+        self.meta.as_deref().filter(|_| self.header_in_meta).unwrap_or(&self.data)
+    }
+
+    /// The folder below which each cyrus.index lies.
+    pub fn index_folder(&self) -> &Path {
+        self.meta.as_deref().filter(|_| self.index_in_meta).unwrap_or(&self.data)
+    }
+
+    /// The folders below which message files lie.
+    pub fn message_folders(&self) -> Vec<&Path> {
+        std::iter::once(self.data.as_path()).chain(self.archive.as_deref()).collect()
+    }
+
+    /// All folders of the partition.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.data.as_path()).chain(self.meta.as_deref()).chain(self.archive.as_deref())
+    }
+}
+
 /// What is backed up of a Cyrus server.
 #[derive(Debug, Clone)]
 pub struct CyrusProfile {
     roots: Vec<Root>,
     files: Vec<ExtraFile>,
     rules: Rules,
-    partitions: Vec<PathBuf>,
+    partitions: Vec<Partition>,
     notes: Vec<String>,
     conf: ImapdConf,
 }
@@ -90,8 +129,8 @@ impl CyrusProfile {
         self.rules.classify(path, is_dir)
     }
 
-    /// The folders under which mailboxes lie (data, meta and archive partitions): where the mail check walks.
-    pub fn partitions(&self) -> &[PathBuf] {
+    /// The partitions with their folders: where the mail check walks.
+    pub fn partitions(&self) -> &[Partition] {
         &self.partitions
     }
 
@@ -112,7 +151,7 @@ struct Collector<'a> {
     roots: Vec<Root>,
     files: Vec<ExtraFile>,
     areas: Vec<Area>,
-    partitions: BTreeSet<PathBuf>,
+    partitions: Vec<Partition>,
     notes: Vec<String>,
 }
 
@@ -124,7 +163,7 @@ impl<'a> Collector<'a> {
             roots: Vec::new(),
             files: Vec::new(),
             areas: Vec::new(),
-            partitions: BTreeSet::new(),
+            partitions: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -152,7 +191,7 @@ impl<'a> Collector<'a> {
             roots,
             files,
             rules,
-            partitions: self.partitions.into_iter().collect(),
+            partitions: self.partitions,
             notes: self.notes,
             conf: self.conf.clone(),
         })
@@ -185,16 +224,19 @@ impl<'a> Collector<'a> {
     fn partitions(&mut self) -> Result<(), MailError> {
         let default = format!("partition-{}", self.conf.text("defaultpartition").unwrap_or("default"));
         let keys: Vec<String> = self.conf.iter().map(|(key, _)| key.to_owned()).collect();
-        let mut found = false;
         for key in &keys {
-            let is_data = key.starts_with("partition-");
-            if is_data || key.starts_with("metapartition-") || key.starts_with("archivepartition-") {
+            if key.starts_with("partition-")
+                || key.starts_with("metapartition-")
+                || key.starts_with("archivepartition-")
+            {
                 let path = self.required_path(key)?;
                 let presence =
                     if key.eq_ignore_ascii_case(&default) { Presence::Required } else { Presence::Optional };
                 self.root(&path, presence, key, AreaKind::Partition);
-                self.partitions.insert(path);
-                found |= is_data;
+                if let Some(name) = key.strip_prefix("partition-") {
+                    let partition = self.partition(name, path)?;
+                    self.partitions.push(partition);
+                }
             } else if key.contains("searchpartition-") {
                 let Some(path) = self.conf.path(key) else { continue };
                 self.notes.push(format!(
@@ -206,11 +248,29 @@ impl<'a> Collector<'a> {
                 self.notes.push(format!("{key} is left out: it holds Cyrus Backups of other servers"));
             }
         }
-        if found {
-            Ok(())
-        } else {
-            Err(self.unusable("no partition-NAME is set, so there is no mail to back up".to_owned()))
+        if self.partitions.is_empty() {
+            return Err(self.unusable("no partition-NAME is set, so there is no mail to back up".to_owned()));
         }
+        Ok(())
+    }
+
+    fn partition(&self, name: &str, data: PathBuf) -> Result<Partition, MailError> {
+        let beside = |kind: &str| {
+            let key = format!("{kind}-{name}");
+            self.conf.get(&key).map(|_| self.required_path(&key)).transpose()
+        };
+        let in_meta = |file: &str| {
+            let files = self.conf.text("metapartition_files").unwrap_or_default();
+            files.split_ascii_whitespace().any(|word| word == file)
+        };
+        Ok(Partition {
+            name: name.to_owned(),
+            data,
+            meta: beside("metapartition")?,
+            archive: beside("archivepartition")?,
+            header_in_meta: in_meta("header"),
+            index_in_meta: in_meta("index"),
+        })
     }
 
     fn sieve(&mut self) {

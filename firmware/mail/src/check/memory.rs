@@ -1,0 +1,61 @@
+//! A [`MailTree`] in memory, for tests here and in other crates.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::tree::{EntryKind, MailTree, TreeEntry};
+
+/// Files by absolute path; folders are there because files are in them.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryMailTree {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl MemoryMailTree {
+    /// A tree without any file.
+    pub fn new() -> MemoryMailTree {
+        MemoryMailTree::default()
+    }
+
+    /// Adds a file, or replaces it.
+    pub fn put(&mut self, path: impl Into<PathBuf>, contents: impl Into<Vec<u8>>) {
+        self.files.insert(path.into(), contents.into());
+    }
+
+    /// Takes a file out and returns its contents, if it was there.
+    pub fn remove(&mut self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        self.files.remove(path.as_ref())
+    }
+
+    /// The paths of all files, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+}
+
+impl MailTree for MemoryMailTree {
+    type Error = Infallible;
+
+    fn read(&mut self, path: &Path) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.files.get(path).cloned())
+    }
+
+    fn list(&mut self, folder: &Path) -> Result<Option<Vec<TreeEntry>>, Infallible> {
+        let mut entries: Vec<TreeEntry> = Vec::new();
+        let inside = self.files.range(folder.to_owned()..).take_while(|(path, _)| path.starts_with(folder));
+        for (path, contents) in inside {
+            let Ok(below) = path.strip_prefix(folder) else { continue };
+            let mut parts = below.components();
+            let Some(name) = parts.next().map(|part| part.as_os_str().as_bytes().to_vec()) else { continue };
+            let is_file = parts.next().is_none();
+            let kind = if is_file { EntryKind::File } else { EntryKind::Directory };
+            if entries.last().is_none_or(|last| last.name != name) {
+                let size = if is_file { contents.len() as u64 } else { 0 };
+                entries.push(TreeEntry { name, kind, size });
+            }
+        }
+        Ok((!entries.is_empty()).then_some(entries))
+    }
+}
