@@ -1,1 +1,52 @@
-//! See the workspace README.
+//! A repository on a disk: one folder of write-once files, sealed snapshot by snapshot.
+//!
+//! The way in: [`Repository::writer`] takes the lock, chunks are [put](Writer::put), grouped into blocks, compressed by
+//! several threads, encrypted and written into packs by one; [`Writer::seal`] makes all of it durable, reads it back and
+//! writes the manifest. The way out: [`Repository::snapshots`] gives manifests, a [`Reader`] gives directories and files,
+//! each chunk proven on its way.
+//!
+//! Invariants, and the table of who may run beside whom, stand in `COMMIT.md`; bytes in `FORMAT.md`. In short:
+//! - a file is durable before anything refers to it; the manifest is last; after the first failed write nothing more is
+//!   written;
+//! - the index is a cache and is never believed about a pack that is not there;
+//! - no clock decides about order, no error is taken for "empty", nothing that was sealed is ever rewritten.
+
+mod durable;
+mod error;
+mod index;
+mod init;
+mod keyring;
+mod layout;
+pub mod limits;
+mod lock;
+mod lru;
+mod machine;
+mod monitor;
+mod packfile;
+mod reader;
+mod repository;
+mod snapshots;
+pub mod storage;
+mod sync;
+mod writer;
+
+pub use error::RepositoryError;
+pub use init::{Encryption, InitDone, InitOptions};
+pub use keyring::KeySource;
+pub use lock::Lease;
+pub use machine::{BoxId, Machine};
+pub use mailkeep_format as format;
+pub use monitor::{Collected, LogMonitor, Monitor, Phase, Problem};
+pub use reader::{Chunk, Reader};
+pub use repository::Repository;
+pub use snapshots::{SnapshotEntry, SnapshotSpec};
+pub use storage::{LocalStorage, MemoryStorage, Storage};
+pub use writer::{Draft, Sealed, Writer, WriterOptions};
+
+/// Fresh random bytes from the operating system.
+pub(crate) fn random<const N: usize>(what: &'static str) -> Result<[u8; N], RepositoryError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| RepositoryError::Encode { what, source: format::FormatError::NoRandomness { what } })?;
+    Ok(bytes)
+}

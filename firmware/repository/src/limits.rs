@@ -1,0 +1,22 @@
+//! Numbers that a person may want to change, with unit and reason. Sizes of blocks and packs stand in
+//! [`mailkeep_format::limits`].
+
+/// A chunk of at least this many bytes gets a block of its own: it compresses as well alone, and reading it back decodes
+/// nothing else.
+pub const LARGE_CHUNK: usize = 512 << 10;
+/// Chunks whose place is held in memory by a writer before they are written out as an index run; about 90 bytes each.
+pub const SESSION_CHUNKS: usize = 400_000;
+/// Index runs that a lookup may have to ask; beyond, the smaller ones are merged.
+pub const RUNS_MAX: usize = 6;
+/// Decoded blocks that a reader keeps, in bytes.
+pub const BLOCK_CACHE: usize = 32 << 20;
+/// Tables of contents of packs that a reader keeps, in bytes of memory.
+pub const FOOTER_CACHE: usize = 24 << 20;
+/// Compressing threads at most; one pack writer and the caller come on top.
+pub const WORKERS_MAX: usize = 4;
+/// A lease of another box that is older than this many seconds is taken over without asking.
+pub const LEASE_FOREIGN_SECONDS: u64 = 3600;
+/// A living writer renews its lease when it is older than this many seconds.
+pub const LEASE_RENEW_SECONDS: u64 = 600;
+/// Buffer for reading and writing whole files in order, in bytes.
+pub const READ_BUFFER: usize = 1 << 20;

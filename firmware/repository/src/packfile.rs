@@ -1,0 +1,114 @@
+//! A pack on the disk: its table of contents, one of its blocks, all of its bytes. Follows FORMAT.md, "Packs".
+
+use std::fmt;
+use std::ops::Deref;
+
+use mailkeep_format::block::{BlockHead, BlockOpener};
+use mailkeep_format::pack::{PackFooter, PackHeader, PackTrailer};
+use mailkeep_format::{FormatError, PackId, Salt};
+
+use crate::error::RepositoryError;
+use crate::repository::Repository;
+use crate::storage::{ReadFile, Storage};
+use crate::{layout, limits};
+
+/// The file of a pack.
+pub(crate) struct PackFile {
+    path: String,
+    file: Box<dyn ReadFile>,
+}
+
+/// A pack whose footer was authentic.
+pub(crate) struct OpenPack {
+    file: PackFile,
+    pub(crate) footer: PackFooter,
+}
+
+impl fmt::Debug for OpenPack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenPack({})", self.file.path)
+    }
+}
+
+impl Deref for OpenPack {
+    type Target = PackFile;
+
+    fn deref(&self) -> &PackFile {
+        &self.file
+    }
+}
+
+impl PackFile {
+    /// The raw bytes of one block.
+    pub(crate) fn read_block(
+        &self,
+        opener: &mut BlockOpener,
+        salt: &Salt,
+        number: u32,
+        head: &BlockHead,
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let mut stored = vec![0; head.stored_len as usize];
+        self.file.read_at(u64::from(head.offset), &mut stored).map_err(|error| {
+            if error.source.kind() == std::io::ErrorKind::UnexpectedEof {
+                return RepositoryError::decoding(&self.path, FormatError::Truncated { what: "pack" });
+            }
+            RepositoryError::Storage(error)
+        })?;
+        opener
+            .open(salt, number, head, stored)
+            .map_err(|source| RepositoryError::decoding(&self.path, source))
+    }
+}
+
+/// A decoder of blocks of this repository.
+pub(crate) fn opener(repository: &Repository) -> Result<BlockOpener, RepositoryError> {
+    BlockOpener::new(repository.keys(), repository.id())
+        .map_err(|source| RepositoryError::Encode { what: "a block (no decoder)", source })
+}
+
+/// Opens the file of a pack and looks at nothing in it.
+pub(crate) fn open_file(repository: &Repository, id: &PackId) -> Result<PackFile, RepositoryError> {
+    let path = layout::pack(id);
+    let file = repository.storage().open(&path)?;
+    Ok(PackFile { path, file })
+}
+
+/// Opens a pack and its footer.
+pub(crate) fn open(repository: &Repository, id: &PackId) -> Result<OpenPack, RepositoryError> {
+    let PackFile { path, file } = open_file(repository, id)?;
+    let length = file.length();
+    let damaged = |source| RepositoryError::decoding(&path, source);
+    let shortest = (PackHeader::LEN + PackTrailer::LEN) as u64;
+    if length < shortest {
+        return Err(damaged(FormatError::Truncated { what: "pack" }));
+    }
+    let mut header = [0; PackHeader::LEN];
+    file.read_at(0, &mut header)?;
+    let mut trailer = [0; PackTrailer::LEN];
+    file.read_at(length - PackTrailer::LEN as u64, &mut trailer)?;
+    let trailer = PackTrailer::parse(&trailer, length).map_err(damaged)?;
+    let mut sealed = vec![0; trailer.footer_len as usize];
+    file.read_at(trailer.footer_offset, &mut sealed)?;
+    let footer =
+        PackFooter::open(repository.keys(), &repository.id(), &header, &trailer, sealed).map_err(damaged)?;
+    Ok(OpenPack { file: PackFile { path, file }, footer })
+}
+
+/// Reads a whole pack past the page cache and says whether its bytes hash to its name.
+pub(crate) fn reads_back(storage: &dyn Storage, id: &PackId) -> Result<bool, RepositoryError> {
+    let path = layout::pack(id);
+    storage.drop_cache(&path)?;
+    let file = storage.open(&path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; limits::READ_BUFFER];
+    let (mut offset, length) = (0, file.length());
+    while offset < length {
+        let count = (length - offset).min(buffer.len() as u64) as usize;
+        file.read_at(offset, &mut buffer[..count])?;
+        hasher.update(&buffer[..count]);
+        offset += count as u64;
+    }
+    // What was read is not needed again soon: leave the cache to the mail that is being read.
+    storage.drop_cache(&path)?;
+    Ok(hasher.finalize() == blake3::Hash::from_bytes(id.0))
+}

@@ -1,0 +1,284 @@
+//! Getting chunks back: index, pack footer, block, chunk, and the proof that it is the one that was asked for.
+//!
+//! Decoded blocks are cached, so that what was written together is decoded once when it is read in order. A chunk's hash
+//! is checked on its way out, whatever the cache holds.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex};
+
+use mailkeep_format::block::BlockOpener;
+use mailkeep_format::run::Location;
+use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, Node, PackId, node};
+
+use crate::error::RepositoryError;
+use crate::index::View;
+use crate::lru::Lru;
+use crate::monitor::Monitor;
+use crate::packfile::{self, OpenPack};
+use crate::repository::Repository;
+use crate::{limits, sync};
+
+/// Open pack files that a reader keeps at most; far below the usual limit of 1024 descriptors.
+const OPEN_PACKS: usize = 128;
+
+/// Reads chunks, trees and files. Clones share their caches and may be used from several threads.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    repository: Repository,
+    view: Arc<Mutex<Arc<View>>>,
+    packs: Mutex<Lru<PackId, Arc<OpenPack>>>,
+    blocks: Mutex<Blocks>,
+    openers: Mutex<Vec<BlockOpener>>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("repository", &self.shared.repository).finish()
+    }
+}
+
+/// The bytes of a chunk; a view into a decoded block.
+#[derive(Clone)]
+pub struct Chunk {
+    block: Arc<Block>,
+    range: Range<usize>,
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.block.raw[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
+    }
+}
+
+struct Block {
+    raw: Vec<u8>,
+    kind: ChunkKind,
+    /// The chunks that are known to be in it.
+    chunks: Vec<(ChunkId, Range<usize>)>,
+}
+
+type BlockKey = (PackId, u32);
+
+/// Decoded blocks, and which chunks are in them.
+struct Blocks {
+    cache: Lru<BlockKey, Arc<Block>>,
+    chunks: HashMap<ChunkId, (BlockKey, u32)>,
+}
+
+impl Blocks {
+    fn find(&mut self, id: &ChunkId) -> Option<(PackId, Chunk)> {
+        let (key, slot) = *self.chunks.get(id)?;
+        let block = self.cache.get(&key)?;
+        let range = block.chunks.get(slot as usize)?.1.clone();
+        Some((key.0, Chunk { block, range }))
+    }
+
+    fn insert(&mut self, key: BlockKey, block: &Arc<Block>) {
+        let weight = block.raw.len() + block.chunks.len() * 128;
+        for (gone, block) in self.cache.insert(key, block.clone(), weight) {
+            for (id, _) in &block.chunks {
+                if self.chunks.get(id).is_some_and(|(holder, _)| *holder == gone) {
+                    self.chunks.remove(id);
+                }
+            }
+        }
+        for (slot, (id, _)) in block.chunks.iter().enumerate() {
+            self.chunks.insert(*id, (key, slot as u32));
+        }
+    }
+}
+
+impl Reader {
+    pub(crate) fn open(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
+        let view = View::load(repository, monitor)?;
+        Ok(Reader::over(repository, Arc::new(Mutex::new(Arc::new(view)))))
+    }
+
+    /// A reader over a view that somebody else keeps current.
+    pub(crate) fn over(repository: &Repository, view: Arc<Mutex<Arc<View>>>) -> Self {
+        Reader {
+            shared: Arc::new(Shared {
+                repository: repository.clone(),
+                view,
+                packs: Mutex::new(Lru::new(limits::FOOTER_CACHE, OPEN_PACKS)),
+                blocks: Mutex::new(Blocks {
+                    cache: Lru::new(limits::BLOCK_CACHE, usize::MAX),
+                    chunks: HashMap::new(),
+                }),
+                openers: Mutex::default(),
+            }),
+        }
+    }
+
+    /// One chunk, proven to be what its id says.
+    ///
+    /// # Errors
+    /// [`RepositoryError::MissingChunk`], [`RepositoryError::DamagedChunk`], [`RepositoryError::Damaged`] for the pack
+    /// around it, or a failed read.
+    pub fn chunk(&self, kind: ChunkKind, chunk: &ChunkRef) -> Result<Chunk, RepositoryError> {
+        let cached = sync::lock(&self.shared.blocks).find(&chunk.id);
+        if let Some((pack, found)) = cached {
+            return self.prove(kind, chunk, found, pack);
+        }
+        let view = sync::lock(&self.shared.view).clone();
+        let mut error = RepositoryError::MissingChunk { id: chunk.id };
+        for place in view.places(&chunk.id)? {
+            match self.load(&chunk.id, &place).and_then(|found| self.prove(kind, chunk, found, place.pack)) {
+                Ok(found) => return Ok(found),
+                // Another pack may have it too.
+                Err(failed) => error = failed,
+            }
+        }
+        Err(error)
+    }
+
+    fn prove(
+        &self,
+        kind: ChunkKind,
+        chunk: &ChunkRef,
+        found: Chunk,
+        pack: PackId,
+    ) -> Result<Chunk, RepositoryError> {
+        let id = self.shared.repository.keys().id.chunk_id(kind, &ContentHash::of(&found));
+        if found.block.kind != kind || found.len() != chunk.length as usize || id != chunk.id {
+            return Err(RepositoryError::DamagedChunk { id: chunk.id, pack });
+        }
+        Ok(found)
+    }
+
+    /// A whole directory.
+    ///
+    /// # Errors
+    /// As [`Reader::chunk`], and [`RepositoryError::Damaged`] if it does not decode.
+    pub fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, RepositoryError> {
+        let damaged = |source| RepositoryError::Damaged { path: "a directory".to_owned(), source };
+        if let [only] = content {
+            return node::decode_tree(&self.chunk(ChunkKind::Tree, only)?).map_err(damaged);
+        }
+        let mut bytes = Vec::new();
+        for chunk in content {
+            bytes.extend_from_slice(&self.chunk(ChunkKind::Tree, chunk)?);
+        }
+        node::decode_tree(&bytes).map_err(damaged)
+    }
+
+    /// Hands the contents of a file to `sink`, piece by piece and in order.
+    ///
+    /// # Errors
+    /// As [`Reader::chunk`], and whatever `sink` says; nothing more is read then.
+    pub fn read_file<E: From<RepositoryError>>(
+        &self,
+        content: &[ChunkRef],
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for chunk in content {
+            sink(&self.chunk(ChunkKind::Data, chunk)?)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `buffer` from `offset` of a file; gives how many bytes there were, less than asked for at its end.
+    ///
+    /// # Errors
+    /// As [`Reader::chunk`].
+    pub fn read_at(
+        &self,
+        content: &[ChunkRef],
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, RepositoryError> {
+        let (mut start, mut filled) = (0u64, 0usize);
+        for chunk in content {
+            let end = start + u64::from(chunk.length);
+            let wanted = offset + filled as u64;
+            if filled == buffer.len() {
+                break;
+            }
+            if wanted < end {
+                let bytes = self.chunk(ChunkKind::Data, chunk)?;
+                let piece = &bytes[(wanted - start) as usize..];
+                let count = piece.len().min(buffer.len() - filled);
+                buffer[filled..filled + count].copy_from_slice(&piece[..count]);
+                filled += count;
+            }
+            start = end;
+        }
+        Ok(filled)
+    }
+
+    /// Every place of a chunk, without reading any.
+    pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
+        let view = sync::lock(&self.shared.view).clone();
+        view.places(id)
+    }
+
+    /// A pack and its table of contents.
+    pub(crate) fn pack(&self, id: &PackId) -> Result<Arc<OpenPack>, RepositoryError> {
+        if let Some(pack) = sync::lock(&self.shared.packs).get(id) {
+            return Ok(pack);
+        }
+        let pack = Arc::new(packfile::open(&self.shared.repository, id)?);
+        let weight = pack.footer.chunk_count() * 28 + pack.footer.blocks.len() * 64;
+        sync::lock(&self.shared.packs).insert(*id, pack.clone(), weight);
+        Ok(pack)
+    }
+
+    fn load(&self, id: &ChunkId, place: &Location) -> Result<Chunk, RepositoryError> {
+        let opener = sync::lock(&self.shared.openers).pop();
+        let mut opener = match opener {
+            Some(opener) => opener,
+            None => packfile::opener(&self.shared.repository)?,
+        };
+        let (raw, chunks) = match self.pack(&place.pack) {
+            Ok(pack) => {
+                let raw = pack.read_block(&mut opener, &place.salt, place.number, &place.head)?;
+                let info = pack.footer.blocks.get(place.number as usize);
+                let chunks = info.filter(|info| info.head == place.head).map(|info| spans(&info.chunks));
+                (raw, chunks)
+            }
+            // The index knows enough to get at the block without the pack's own table of contents.
+            Err(RepositoryError::Damaged { .. }) => {
+                let file = packfile::open_file(&self.shared.repository, &place.pack)?;
+                (file.read_block(&mut opener, &place.salt, place.number, &place.head)?, None)
+            }
+            Err(error) => return Err(error),
+        };
+        sync::lock(&self.shared.openers).push(opener);
+        let start = place.offset as usize;
+        let range = start..start + place.length as usize;
+        if range.end > raw.len() {
+            return Err(RepositoryError::DamagedChunk { id: *id, pack: place.pack });
+        }
+        let chunks = chunks
+            .filter(|chunks| chunks.last().is_some_and(|(_, range)| range.end == raw.len()))
+            .unwrap_or_else(|| vec![(*id, range.clone())]);
+        let block = Arc::new(Block { raw, kind: place.head.kind, chunks });
+        sync::lock(&self.shared.blocks).insert((place.pack, place.number), &block);
+        Ok(Chunk { block, range })
+    }
+}
+
+/// Where the chunks of a block lie in it.
+fn spans(chunks: &[(ChunkId, u32)]) -> Vec<(ChunkId, Range<usize>)> {
+    let mut start = 0;
+    let span = |&(id, length): &(ChunkId, u32)| {
+        let range = start..start + length as usize;
+        start = range.end;
+        (id, range)
+    };
+    chunks.iter().map(span).collect()
+}

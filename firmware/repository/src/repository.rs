@@ -1,0 +1,195 @@
+//! An open repository: where it is, its keys, its label. Everything else starts here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mailkeep_format::{Keys, Label, RepositoryId};
+
+use crate::error::{RepositoryError, is_newer};
+use crate::init::{InitDone, InitOptions};
+use crate::keyring::{self, KeySource, Opened};
+use crate::lock::{self, Lease};
+use crate::monitor::{Monitor, Problem};
+use crate::reader::Reader;
+use crate::storage::{Storage, read_whole};
+use crate::writer::{Writer, WriterOptions};
+use crate::{init, layout};
+
+/// An open repository. Clones are the same one.
+#[derive(Clone)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Arc<dyn Storage>,
+    keys: Keys,
+    label: Label,
+    encrypted: bool,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository").field("storage", &self.inner.storage).field("id", &self.id()).finish()
+    }
+}
+
+impl Repository {
+    /// Makes a repository in an empty folder.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotEmpty`], and whatever keeps the disk from being written.
+    pub fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<InitDone, RepositoryError> {
+        init::init(storage, options)
+    }
+
+    /// Opens a repository. Takes no lock and writes nothing. A copy of label or keys that is damaged or missing while
+    /// the other one is good goes to `monitor`.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Absent`] (75), [`RepositoryError::WrongKey`] and its kin (77),
+    /// [`RepositoryError::Unsupported`] (1), [`RepositoryError::Damaged`] (65).
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        source: &KeySource,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RepositoryError> {
+        let mut first_error = None;
+        for copy in label_copies(&*storage, monitor)? {
+            match copy.and_then(|(path, bytes, label)| {
+                let opened = keyring::open(&*storage, source, &label.repository, monitor)?;
+                let label = Label::verify(&bytes, &opened.keys)
+                    .map_err(|source| RepositoryError::decoding(path, source))?;
+                Ok(Repository::new(storage.clone(), opened, label))
+            }) {
+                Ok(repository) => {
+                    if let Some(error) = first_error {
+                        report_copy(monitor, &error);
+                    }
+                    return Ok(repository);
+                }
+                // The other copy has the same to say about keys.
+                Err(error) if error.exit_code() != 65 => return Err(error),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| RepositoryError::Absent { path: storage.describe() }))
+    }
+
+    /// Reads the label without a key: good for telling disks apart, not for trusting one.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Absent`], [`RepositoryError::Unsupported`], [`RepositoryError::Damaged`].
+    pub fn peek(storage: &dyn Storage) -> Result<Label, RepositoryError> {
+        let mut error = RepositoryError::Absent { path: storage.describe() };
+        for copy in label_copies(storage, &crate::monitor::LogMonitor)? {
+            match copy {
+                Ok((_, _, label)) => return Ok(label),
+                Err(found) => error = found,
+            }
+        }
+        Err(error)
+    }
+
+    pub(crate) fn new(storage: Arc<dyn Storage>, opened: Opened, label: Label) -> Self {
+        let Opened { keys, encrypted } = opened;
+        Repository { inner: Arc::new(Inner { storage, keys, label, encrypted }) }
+    }
+
+    /// Its random name.
+    pub fn id(&self) -> RepositoryId {
+        self.inner.label.repository
+    }
+
+    /// Its authentic label.
+    pub fn label(&self) -> &Label {
+        &self.inner.label
+    }
+
+    /// Whether a key was needed to open it.
+    pub fn encrypted(&self) -> bool {
+        self.inner.encrypted
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        self.inner.storage.describe()
+    }
+
+    /// Bytes that still fit on the disk.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Storage`].
+    pub fn free_space(&self) -> Result<u64, RepositoryError> {
+        Ok(self.inner.storage.free_space()?)
+    }
+
+    /// The storage below.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.inner.storage
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// Starts a writer: takes lock and lease, tidies up after an interrupted run and knows again what it left behind.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`] (11), and whatever keeps the disk from being read and written.
+    pub fn writer(&self, options: &WriterOptions, monitor: &dyn Monitor) -> Result<Writer, RepositoryError> {
+        Writer::open(self, options, monitor)
+    }
+
+    /// Starts a reader of what is sealed and of complete packs. Takes no lock.
+    ///
+    /// # Errors
+    /// Whatever keeps index and packs from being listed.
+    pub fn reader(&self, monitor: &dyn Monitor) -> Result<Reader, RepositoryError> {
+        Reader::open(self, monitor)
+    }
+
+    /// Removes the lease that another box left behind; gives what it said.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`] while a process of this machine writes.
+    pub fn unlock(&self) -> Result<Option<Lease>, RepositoryError> {
+        lock::unlock(&*self.inner.storage)
+    }
+}
+
+type LabelCopy = Result<(&'static str, Vec<u8>, Label), RepositoryError>;
+
+/// The copies of the label that are there, decoded or not.
+fn label_copies(storage: &dyn Storage, monitor: &dyn Monitor) -> Result<Vec<LabelCopy>, RepositoryError> {
+    let mut copies = Vec::new();
+    let mut missing = Vec::new();
+    for path in layout::LABELS {
+        match read_whole(storage, path, mailkeep_format::limits::LABEL_FILE_MAX as u64) {
+            Ok(bytes) => match Label::decode(&bytes) {
+                Ok(label) => copies.push(Ok((path, bytes, label))),
+                // A newer program wrote both; do not go on with what an old one may have left behind.
+                Err(source) if is_newer(&source) => return Err(RepositoryError::decoding(path, source)),
+                Err(source) => copies.push(Err(RepositoryError::decoding(path, source))),
+            },
+            Err(error) if error.is_not_found() => missing.push(path),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !copies.is_empty() {
+        for path in missing {
+            let what = "this copy of the label is missing; the next backup brings it back".to_owned();
+            monitor.problem(&Problem { path: path.to_owned(), what, damage: false });
+        }
+    }
+    Ok(copies)
+}
+
+fn report_copy(monitor: &dyn Monitor, error: &RepositoryError) {
+    let path = match error {
+        RepositoryError::Damaged { path, .. } => path.clone(),
+        _ => "label".to_owned(),
+    };
+    let what = format!("one copy is damaged, the other one was used: {}", crate::error::chain(error));
+    monitor.problem(&Problem { path, what, damage: false });
+}

@@ -1,0 +1,246 @@
+//! The sealed snapshots of a repository: in order of generation, each from the copy of its manifest that is good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use mailkeep_format::{FormatError, Manifest, SnapshotId, limits};
+
+use crate::error::{RepositoryError, is_newer};
+use crate::layout;
+use crate::monitor::{Monitor, Problem};
+use crate::repository::Repository;
+use crate::storage::read_whole;
+
+/// A sealed snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotEntry {
+    /// Its id.
+    pub id: SnapshotId,
+    /// All that is known of it.
+    pub manifest: Manifest,
+}
+
+/// Which snapshot is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotSpec {
+    /// The one with the highest generation (of a source).
+    Latest,
+    /// The one whose id begins with these hexadecimal digits.
+    Prefix(String),
+}
+
+impl FromStr for SnapshotSpec {
+    type Err = FormatError;
+
+    /// `latest`, or the beginning of an id.
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match text {
+            "latest" => Ok(SnapshotSpec::Latest),
+            _ if hex && !text.is_empty() && text.len() <= SnapshotId::LEN * 2 => {
+                Ok(SnapshotSpec::Prefix(text.to_ascii_lowercase()))
+            }
+            _ => Err(FormatError::BadId { what: "snapshot", text: text.chars().take(80).collect() }),
+        }
+    }
+}
+
+impl std::fmt::Display for SnapshotSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SnapshotSpec::Latest => f.write_str("latest"),
+            SnapshotSpec::Prefix(prefix) => f.write_str(prefix),
+        }
+    }
+}
+
+/// The manifests in both folders, and what a writer needs to know beside them.
+pub(crate) struct Manifests {
+    /// The authentic ones, by generation.
+    pub(crate) entries: Vec<SnapshotEntry>,
+    /// Names whose copy in the folder of this index is missing while the other copy is good.
+    pub(crate) missing: Vec<(usize, String)>,
+    /// The highest generation that any name claims.
+    pub(crate) highest: u64,
+    /// Whether a manifest needs a newer program or is damaged in all copies: what it refers to is not known.
+    pub(crate) incomplete: bool,
+}
+
+impl Manifests {
+    pub(crate) fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
+        let mut names: BTreeMap<(u64, String), BTreeSet<usize>> = BTreeMap::new();
+        for (copy, folder) in layout::MANIFESTS.iter().enumerate() {
+            for entry in list(repository, folder, monitor)? {
+                match layout::parse_manifest_name(&entry) {
+                    Some((generation, _)) => {
+                        names.entry((generation, entry)).or_default().insert(copy);
+                    }
+                    None => {
+                        report(monitor, &format!("{folder}/{entry}"), "this is not a manifest's name", false)
+                    }
+                }
+            }
+        }
+        let highest = names.keys().map(|(generation, _)| *generation).max().unwrap_or(0);
+        let mut manifests =
+            Manifests { entries: Vec::new(), missing: Vec::new(), highest, incomplete: false };
+        for ((generation, name), copies) in names {
+            manifests.add(repository, generation, &name, &copies, monitor)?;
+        }
+        for pair in manifests.entries.windows(2) {
+            if pair[0].manifest.generation == pair[1].manifest.generation {
+                let what = "two snapshots have this generation: two boxes wrote to copies of this disk";
+                report(monitor, &name_of(&pair[1]), what, false);
+            }
+        }
+        Ok(manifests)
+    }
+
+    fn add(
+        &mut self,
+        repository: &Repository,
+        generation: u64,
+        name: &str,
+        copies: &BTreeSet<usize>,
+        monitor: &dyn Monitor,
+    ) -> Result<(), RepositoryError> {
+        let mut good = None;
+        for &copy in copies {
+            let path = format!("{}/{name}", layout::MANIFESTS[copy]);
+            match read(repository, &path, generation, name) {
+                Ok(entry) => good = good.or(Some(entry)),
+                Err(error @ RepositoryError::Unsupported { .. }) => {
+                    report(monitor, &path, &crate::error::chain(&error), false);
+                    self.incomplete = true;
+                    return Ok(());
+                }
+                Err(error) => {
+                    let what =
+                        format!("this copy of the manifest is damaged: {}", crate::error::chain(&error));
+                    report(monitor, &path, &what, false);
+                }
+            }
+        }
+        let Some(entry) = good else {
+            self.incomplete = true;
+            let what = "no copy of this manifest is readable: the snapshot cannot be restored from this disk";
+            report(monitor, &format!("{}/{name}", layout::MANIFESTS[0]), what, true);
+            return Ok(());
+        };
+        for copy in (0..layout::MANIFESTS.len()).filter(|copy| !copies.contains(copy)) {
+            let path = format!("{}/{name}", layout::MANIFESTS[copy]);
+            report(
+                monitor,
+                &path,
+                "this copy of the manifest is missing; the next backup brings it back",
+                false,
+            );
+            self.missing.push((copy, name.to_owned()));
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
+fn name_of(entry: &SnapshotEntry) -> String {
+    let name = layout::manifest_name(entry.manifest.generation, &entry.id);
+    format!("{}/{name}", layout::MANIFESTS[0])
+}
+
+fn list(
+    repository: &Repository,
+    folder: &str,
+    monitor: &dyn Monitor,
+) -> Result<Vec<String>, RepositoryError> {
+    match repository.storage().list(folder) {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
+        // One of two copies is gone as a whole: the other one tells. Both gone is damage, which `verify` says by the
+        // chain of generations; any other error ends the listing.
+        Err(error) if error.is_not_found() && folder != layout::MANIFESTS[0] => {
+            report(monitor, folder, "this copy of all manifests is missing", false);
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(
+    repository: &Repository,
+    path: &str,
+    generation: u64,
+    name: &str,
+) -> Result<SnapshotEntry, RepositoryError> {
+    let bytes = read_whole(&**repository.storage(), path, limits::MANIFEST_FILE_MAX as u64)?;
+    let damaged = |source| RepositoryError::Damaged { path: path.to_owned(), source };
+    let manifest = Manifest::decode(repository.keys(), &repository.id(), &bytes).map_err(|source| {
+        match is_newer(&source) {
+            true => RepositoryError::decoding(path, source),
+            false => damaged(source),
+        }
+    })?;
+    let id = Manifest::id_of(&bytes);
+    if layout::manifest_name(manifest.generation, &id) != name || manifest.generation != generation {
+        let why = "its name is not that of its contents".to_owned();
+        return Err(damaged(FormatError::Malformed { what: "manifest", why }));
+    }
+    Ok(SnapshotEntry { id, manifest })
+}
+
+fn report(monitor: &dyn Monitor, path: &str, what: &str, damage: bool) {
+    monitor.problem(&Problem { path: path.to_owned(), what: what.to_owned(), damage });
+}
+
+impl Repository {
+    /// All snapshots by generation. What is damaged or missing is told to `monitor`; a snapshot of which one copy of
+    /// the manifest is good is there.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub fn snapshots(&self, monitor: &dyn Monitor) -> Result<Vec<SnapshotEntry>, RepositoryError> {
+        Ok(Manifests::load(self, monitor)?.entries)
+    }
+
+    /// The snapshot that is meant, among those of `source` if one is given.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoSnapshot`], [`RepositoryError::Ambiguous`], and as [`Repository::snapshots`].
+    pub fn find(
+        &self,
+        spec: &SnapshotSpec,
+        source: Option<&str>,
+        monitor: &dyn Monitor,
+    ) -> Result<SnapshotEntry, RepositoryError> {
+        let wanted = || match source {
+            Some(source) => format!("{spec} of {source}"),
+            None => spec.to_string(),
+        };
+        let of_source =
+            |entry: &SnapshotEntry| source.is_none_or(|source| entry.manifest.source.name == source);
+        let mut fitting: Vec<SnapshotEntry> = self
+            .snapshots(monitor)?
+            .into_iter()
+            .filter(|entry| of_source(entry))
+            .filter(|entry| match spec {
+                SnapshotSpec::Latest => true,
+                SnapshotSpec::Prefix(prefix) => entry.id.hex().starts_with(prefix),
+            })
+            .collect();
+        if fitting.len() > 1 && *spec != SnapshotSpec::Latest {
+            return Err(RepositoryError::Ambiguous { wanted: wanted(), count: fitting.len() });
+        }
+        fitting.pop().ok_or_else(|| RepositoryError::NoSnapshot { wanted: wanted() })
+    }
+
+    /// The newest snapshot of a source, if there is one: the parent of its next backup.
+    ///
+    /// # Errors
+    /// As [`Repository::snapshots`].
+    pub fn latest_for(
+        &self,
+        source: &str,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<SnapshotEntry>, RepositoryError> {
+        let entries = self.snapshots(monitor)?;
+        Ok(entries.into_iter().rev().find(|entry| entry.manifest.source.name == source))
+    }
+}

@@ -1,0 +1,311 @@
+//! A repository in a folder of a mounted file system.
+//!
+//! Every path is walked component by component without following symbolic links, so that a hostile disk cannot lead
+//! outside of its folder.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::{DirEntry, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile};
+
+/// `f_type` of btrfs (`linux/magic.h`).
+const BTRFS_MAGIC: i64 = 0x9123_683e;
+
+/// A folder on a mounted file system.
+#[derive(Debug)]
+pub struct LocalStorage {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl LocalStorage {
+    /// Opens a folder that is there.
+    ///
+    /// # Errors
+    /// [`Operation::Open`]; `NotFound` if it is absent.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = fs::open(path, flags, Mode::empty())
+            .map_err(|errno| StorageError::new(Operation::Open, path.display().to_string(), errno))?;
+        Ok(LocalStorage { root, path: path.to_owned() })
+    }
+
+    /// Opens a folder for a new repository and makes it if it is not there: on btrfs as a subvolume, so that a
+    /// read-only snapshot can guard it, else as a plain folder. Its parent must be there.
+    ///
+    /// # Errors
+    /// [`Operation::MakeDir`], [`Operation::SyncDir`] or [`Operation::Open`].
+    pub fn prepare(path: &Path) -> Result<Self, StorageError> {
+        let failed =
+            |operation, source: io::Error| StorageError::new(operation, path.display().to_string(), source);
+        if !path.try_exists().map_err(|error| failed(Operation::MakeDir, error))? {
+            let parent = match path.parent() {
+                Some(parent) if parent != Path::new("") => parent,
+                _ => Path::new("."),
+            };
+            if !(on_btrfs(parent) && make_subvolume(path)) {
+                std::fs::create_dir(path).map_err(|error| failed(Operation::MakeDir, error))?;
+            }
+            std::fs::File::open(parent)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| failed(Operation::SyncDir, error))?;
+        }
+        LocalStorage::open(path)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn full(&self, path: &str) -> String {
+        self.path.join(path).display().to_string()
+    }
+
+    fn error(&self, operation: Operation, path: &str, source: impl Into<io::Error>) -> StorageError {
+        StorageError::new(operation, self.full(path), source)
+    }
+
+    /// The folder of the last component, and that component.
+    fn resolve<'p>(&self, path: &'p str) -> rustix::io::Result<(OwnedFd, &'p str)> {
+        let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Ok((self.folder(folders)?, name))
+    }
+
+    fn folder(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut folder = fs::openat(&self.root, c".", flags, Mode::empty())?;
+        for component in path.split('/').filter(|component| !component.is_empty()) {
+            if component == ".." {
+                return Err(Errno::INVAL);
+            }
+            folder = fs::openat(&folder, component, flags, Mode::empty())?;
+        }
+        Ok(folder)
+    }
+
+    fn open_file(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        let (folder, name) = self.resolve(path)?;
+        // NONBLOCK: a named pipe planted on the disk must not hang us.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = fs::openat(&folder, name, flags, Mode::empty())?;
+        match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+impl Storage for LocalStorage {
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn make_dir(&self, path: &str) -> Result<(), StorageError> {
+        self.resolve(path)
+            .and_then(|(folder, name)| fs::mkdirat(&folder, name, Mode::from_raw_mode(0o700)))
+            .map_err(|errno| self.error(Operation::MakeDir, path, errno))
+    }
+
+    fn create(&self, path: &str) -> Result<Box<dyn WriteFile>, StorageError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self
+            .resolve(path)
+            .and_then(|(folder, name)| fs::openat(&folder, name, flags, Mode::from_raw_mode(0o600)))
+            .map_err(|errno| self.error(Operation::Create, path, errno))?;
+        Ok(Box::new(LocalWriteFile { file, path: self.full(path) }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        let renamed = || {
+            let (from_folder, from_name) = self.resolve(from)?;
+            let (to_folder, to_name) = self.resolve(to)?;
+            match fs::renameat_with(&from_folder, from_name, &to_folder, to_name, RenameFlags::NOREPLACE) {
+                // Some file systems (exFAT over FUSE, old NFS) know no NOREPLACE. Only one writer holds the lock, so
+                // looking first is as good there.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    match fs::statat(&to_folder, to_name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(_) => Err(Errno::EXIST),
+                        Err(Errno::NOENT) => fs::renameat(&from_folder, from_name, &to_folder, to_name),
+                        Err(errno) => Err(errno),
+                    }
+                }
+                other => other,
+            }
+        };
+        renamed().map_err(|errno| self.error(Operation::Rename, to, errno))
+    }
+
+    fn sync_dir(&self, path: &str) -> Result<(), StorageError> {
+        self.folder(path)
+            .and_then(|folder| fs::fsync(&folder))
+            .map_err(|errno| self.error(Operation::SyncDir, path, errno))
+    }
+
+    fn flush_device(&self) -> Result<(), StorageError> {
+        // syncfs writes what is left and makes ext4, btrfs, XFS and exFAT send a cache flush to the device.
+        fs::syncfs(&self.root)
+            .and_then(|()| fs::fsync(&self.root))
+            .map_err(|errno| self.error(Operation::FlushDevice, "", errno))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), StorageError> {
+        self.resolve(path)
+            .and_then(|(folder, name)| fs::unlinkat(&folder, name, AtFlags::empty()))
+            .map_err(|errno| self.error(Operation::Remove, path, errno))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<DirEntry>, StorageError> {
+        let listed = || {
+            let folder = self.folder(path)?;
+            let mut entries = Vec::new();
+            for entry in fs::Dir::read_from(&folder)? {
+                let entry = entry?;
+                let name: &CStr = entry.file_name();
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                let stat = match fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    // Removed since it was listed: by a writer that tidies up beside this reader.
+                    Err(Errno::NOENT) => continue,
+                    other => other?,
+                };
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                entries.push(DirEntry {
+                    name: name.to_string_lossy().into_owned(),
+                    length: if kind == FileType::RegularFile { stat.st_size as u64 } else { 0 },
+                    directory: kind == FileType::Directory,
+                });
+            }
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(entries)
+        };
+        listed().map_err(|errno: Errno| self.error(Operation::List, path, errno))
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn ReadFile>, StorageError> {
+        let opened = || {
+            let file = self.open_file(path)?;
+            let length = fs::fstat(&file)?.st_size as u64;
+            Ok(LocalReadFile { file, length, path: self.full(path) })
+        };
+        match opened() {
+            Ok(file) => Ok(Box::new(file)),
+            Err(errno) => {
+                let errno: Errno = errno;
+                Err(self.error(Operation::Open, path, errno))
+            }
+        }
+    }
+
+    fn lock(&self, path: &str, kind: LockKind) -> Result<Option<Box<dyn LockGuard>>, StorageError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let operation = match kind {
+            LockKind::Shared => FlockOperation::NonBlockingLockShared,
+            LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        let locked = || {
+            let (folder, name) = self.resolve(path)?;
+            let file = fs::openat(&folder, name, flags, Mode::from_raw_mode(0o600))?;
+            match fs::flock(&file, operation) {
+                Ok(()) => Ok(Some(file)),
+                Err(Errno::WOULDBLOCK) => Ok(None),
+                Err(errno) => Err(errno),
+            }
+        };
+        let file = locked().map_err(|errno| self.error(Operation::Lock, path, errno))?;
+        Ok(file.map(|file| Box::new(Flock { _file: file }) as Box<dyn LockGuard>))
+    }
+
+    fn free_space(&self) -> Result<u64, StorageError> {
+        let stat = fs::fstatvfs(&self.root).map_err(|errno| self.error(Operation::FreeSpace, "", errno))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn drop_cache(&self, path: &str) -> Result<(), StorageError> {
+        self.open_file(path)
+            .and_then(|file| fs::fadvise(&file, 0, None, Advice::DontNeed))
+            .map_err(|errno| self.error(Operation::DropCache, path, errno))
+    }
+}
+
+/// Holds the flock through its file description.
+#[derive(Debug)]
+struct Flock {
+    _file: OwnedFd,
+}
+
+impl LockGuard for Flock {}
+
+struct LocalWriteFile {
+    file: OwnedFd,
+    path: String,
+}
+
+impl WriteFile for LocalWriteFile {
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), StorageError> {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.file, bytes) {
+                Ok(0) => return Err(StorageError::new(Operation::Append, &self.path, Errno::NOSPC)),
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(StorageError::new(Operation::Append, &self.path, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        fs::fsync(&self.file).map_err(|errno| StorageError::new(Operation::Sync, &self.path, errno))
+    }
+}
+
+struct LocalReadFile {
+    file: OwnedFd,
+    length: u64,
+    path: String,
+}
+
+impl ReadFile for LocalReadFile {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), StorageError> {
+        while !buffer.is_empty() {
+            match rustix::io::pread(&self.file, &mut *buffer, offset) {
+                Ok(0) => {
+                    let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Err(StorageError::new(Operation::Read, &self.path, ended));
+                }
+                Ok(read) => {
+                    offset += read as u64;
+                    buffer = &mut buffer[read..];
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(StorageError::new(Operation::Read, &self.path, errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn on_btrfs(path: &Path) -> bool {
+    fs::statfs(path).is_ok_and(|stat| stat.f_type == BTRFS_MAGIC as _)
+}
+
+/// Tries to make a subvolume; a plain folder does as well where that is not allowed.
+fn make_subvolume(path: &Path) -> bool {
+    match btrfsutil::subvolume::Subvolume::create(path, None) {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::info!(path = %path.display(), %error, "no subvolume, a plain folder is used");
+            false
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Adding to a repository: chunks in, packs and index out, and at the end the seal. Follows COMMIT.md.
+//!
+//! One thread drives a [`Writer`]; compression and writing go on behind it. What [`Writer::put`] has taken is on the
+//! disk after [`Writer::flush`], and a snapshot after [`Writer::seal`]. Dropping a writer without a seal leaves complete
+//! packs behind, which the next writer finds again.
+
+mod packer;
+mod pipeline;
+mod resume;
+mod seal;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use mailkeep_format::{
+    ChunkId, ChunkKind, ChunkRef, ContentHash, FormatError, Node, PackId, SnapshotId, cut,
+    limits as format_limits, node,
+};
+
+use crate::error::RepositoryError;
+use crate::index::{self, View};
+use crate::lock::WriteLock;
+use crate::machine::Machine;
+use crate::monitor::{LogMonitor, Monitor, Phase};
+use crate::reader::Reader;
+use crate::repository::Repository;
+use crate::storage::{PoisonStorage, Storage};
+use crate::{layout, limits, packfile, sync};
+
+use packer::Packer;
+use pipeline::{Job, Pipeline};
+pub use seal::{Draft, Sealed};
+
+/// How a writer works.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// zstd level, 1 to 19.
+    pub compression_level: i32,
+    /// Compressing threads; at least 1.
+    pub workers: usize,
+    /// Who writes, for the lease.
+    pub machine: Machine,
+}
+
+impl Default for WriterOptions {
+    /// The default level, a worker per core up to [`limits::WORKERS_MAX`], this machine.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        WriterOptions {
+            compression_level: mailkeep_format::DEFAULT_LEVEL,
+            workers: cores.min(limits::WORKERS_MAX),
+            machine: Machine::this(),
+        }
+    }
+}
+
+/// The one who adds to a repository. Holds its lock.
+pub struct Writer {
+    // Dropped first: its threads use all the rest.
+    pipeline: Pipeline,
+    repository: Repository,
+    storage: Arc<dyn Storage>,
+    lock: Arc<WriteLock>,
+    view: Arc<Mutex<Arc<View>>>,
+    known: Arc<View>,
+    /// Chunks that were put since the last flush.
+    session: HashSet<ChunkId>,
+    data: OpenBlock,
+    trees: OpenBlock,
+    unsealed: BTreeSet<PackId>,
+    previous: Option<SnapshotId>,
+    generation: u64,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("repository", &self.repository).field("lock", &self.lock).finish()
+    }
+}
+
+/// A block that is being filled.
+#[derive(Default)]
+struct OpenBlock {
+    raw: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+impl Writer {
+    pub(crate) fn open(
+        repository: &Repository,
+        options: &WriterOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RepositoryError> {
+        let storage: Arc<dyn Storage> = Arc::new(PoisonStorage::new(repository.storage().clone()));
+        let lock = Arc::new(WriteLock::take(storage.clone(), &options.machine, monitor)?);
+        let start = resume::resume(repository, &*storage, monitor)?;
+        let packer = Packer::new(repository, storage.clone(), lock.clone());
+        let pipeline = Pipeline::start(options.workers.max(1), options.compression_level, packer)?;
+        let known = Arc::new(start.view);
+        Ok(Writer {
+            pipeline,
+            repository: repository.clone(),
+            storage,
+            lock,
+            view: Arc::new(Mutex::new(known.clone())),
+            known,
+            session: HashSet::new(),
+            data: OpenBlock::default(),
+            trees: OpenBlock::default(),
+            unsealed: start.unsealed,
+            previous: start.previous,
+            generation: start.generation,
+        })
+    }
+
+    /// The stored id of a chunk that is there already (on the disk, or put in this session).
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn chunk_for(&self, kind: ChunkKind, hash: &ContentHash) -> Result<Option<ChunkId>, RepositoryError> {
+        let id = self.repository.keys().id.chunk_id(kind, hash);
+        Ok(self.has(&id)?.then_some(id))
+    }
+
+    /// Stores a chunk unless it is there; hashes it itself.
+    ///
+    /// # Errors
+    /// A chunk that is empty or too long, the first error of the engine, [`RepositoryError::Stopped`] after that.
+    pub fn put(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<ChunkRef, RepositoryError> {
+        self.put_hashed(kind, &ContentHash::of(bytes), bytes)
+    }
+
+    /// As [`Writer::put`], for a caller that has hashed these very bytes itself a moment ago. A hash from elsewhere must
+    /// never come here: it would let its sender name what is stored.
+    ///
+    /// # Errors
+    /// As [`Writer::put`].
+    pub fn put_hashed(
+        &mut self,
+        kind: ChunkKind,
+        hash: &ContentHash,
+        bytes: &[u8],
+    ) -> Result<ChunkRef, RepositoryError> {
+        check_length(bytes)?;
+        let id = self.repository.keys().id.chunk_id(kind, hash);
+        let chunk = ChunkRef { id, length: bytes.len() as u32 };
+        if self.has(&id)? {
+            return Ok(chunk);
+        }
+        if self.session.len() >= limits::SESSION_CHUNKS {
+            self.flush()?;
+        }
+        self.session.insert(id);
+        if bytes.len() >= limits::LARGE_CHUNK {
+            let mut raw = self.pipeline.buffer();
+            raw.extend_from_slice(bytes);
+            self.pipeline.submit(Job { kind, raw, chunks: vec![(id, chunk.length)] })?;
+            return Ok(chunk);
+        }
+        let open = self.open_block(kind);
+        let full = open.raw.len() + bytes.len() > format_limits::BLOCK_TARGET
+            || open.chunks.len() >= format_limits::BLOCK_CHUNKS_MAX;
+        if full {
+            self.close_block(kind)?;
+        }
+        let open = self.open_block(kind);
+        open.raw.extend_from_slice(bytes);
+        open.chunks.push((id, chunk.length));
+        Ok(chunk)
+    }
+
+    /// Stores a directory. The nodes are in ascending order of their names.
+    ///
+    /// # Errors
+    /// As [`Writer::put`], and for nodes that make no tree.
+    pub fn put_tree(&mut self, nodes: &[Node]) -> Result<Vec<ChunkRef>, RepositoryError> {
+        let encoded = node::encode_tree(nodes)
+            .map_err(|source| RepositoryError::Encode { what: "a directory", source })?;
+        let mut rest = encoded.as_slice();
+        let mut content = Vec::new();
+        for length in cut::cut_tree(&encoded) {
+            let (chunk, after) = rest.split_at(length);
+            content.push(self.put(ChunkKind::Tree, chunk)?);
+            rest = after;
+        }
+        Ok(content)
+    }
+
+    /// Returns when all that was put is on the medium, has been read back, stands in the index, and can be read through
+    /// [`Writer::reader`].
+    ///
+    /// # Errors
+    /// The first error of the engine; [`RepositoryError::ReadBack`] if the disk gives back something else.
+    pub fn flush(&mut self) -> Result<(), RepositoryError> {
+        self.flush_with(&LogMonitor)
+    }
+
+    fn flush_with(&mut self, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
+        self.close_block(ChunkKind::Data)?;
+        self.close_block(ChunkKind::Tree)?;
+        let packs = self.pipeline.finish_packs()?;
+        if !packs.is_empty() {
+            let run = self.publish(&packs, monitor).map_err(|error| self.pipeline.stop(error))?;
+            self.known = Arc::new(self.known.with(run));
+            *sync::lock(&self.view) = self.known.clone();
+            self.unsealed.extend(packs.iter().map(|(id, _)| *id));
+        }
+        self.session.clear();
+        Ok(())
+    }
+
+    /// Steps 4 and 5 of COMMIT.md.
+    fn publish(
+        &self,
+        packs: &[(PackId, mailkeep_format::pack::PackFooter)],
+        monitor: &dyn Monitor,
+    ) -> Result<index::Run, RepositoryError> {
+        let storage = &*self.storage;
+        storage.flush_device()?;
+        let total = packs.iter().map(|(_, footer)| footer.length).sum();
+        let mut done = 0;
+        for (id, footer) in packs {
+            monitor.progress(Phase::ReadBack, done, total);
+            if !packfile::reads_back(storage, id)? {
+                return Err(RepositoryError::ReadBack { path: layout::pack(id) });
+            }
+            done += footer.length;
+        }
+        self.lock.renew()?;
+        index::write_run(&self.repository, storage, packs)
+    }
+
+    /// A reader of everything up to the last flush, this and all later ones.
+    pub fn reader(&self) -> Reader {
+        Reader::over(&self.repository, self.view.clone())
+    }
+
+    /// Bytes that this writer has added to packs so far.
+    pub fn added_bytes(&self) -> u64 {
+        self.pipeline.bytes()
+    }
+
+    /// The repository that is written to.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    fn has(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
+        Ok(self.session.contains(id) || self.known.contains(id)?)
+    }
+
+    fn open_block(&mut self, kind: ChunkKind) -> &mut OpenBlock {
+        match kind {
+            ChunkKind::Data => &mut self.data,
+            ChunkKind::Tree => &mut self.trees,
+        }
+    }
+
+    fn close_block(&mut self, kind: ChunkKind) -> Result<(), RepositoryError> {
+        if self.open_block(kind).chunks.is_empty() {
+            return self.pipeline.check();
+        }
+        let next = OpenBlock { raw: self.pipeline.buffer(), chunks: Vec::new() };
+        let OpenBlock { raw, chunks } = std::mem::replace(self.open_block(kind), next);
+        self.pipeline.submit(Job { kind, raw, chunks })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A pull that was cut off keeps what it has got: the pack in the making becomes a complete one.
+        let closed = [ChunkKind::Data, ChunkKind::Tree].map(|kind| self.close_block(kind));
+        if closed.iter().all(Result::is_ok) {
+            if let Err(error) = self.pipeline.finish_packs() {
+                tracing::debug!(error = %crate::error::chain(&error), "the last pack is lost");
+            }
+        }
+    }
+}
+
+fn check_length(bytes: &[u8]) -> Result<(), RepositoryError> {
+    let what = "a chunk";
+    if bytes.is_empty() {
+        let source = FormatError::Malformed { what, why: "it is empty".to_owned() };
+        return Err(RepositoryError::Encode { what, source });
+    }
+    if bytes.len() > format_limits::CHUNK_MAX {
+        let (declared, limit) = (bytes.len() as u64, format_limits::CHUNK_MAX as u64);
+        return Err(RepositoryError::Encode {
+            what,
+            source: FormatError::TooLarge { what, declared, limit },
+        });
+    }
+    Ok(())
+}

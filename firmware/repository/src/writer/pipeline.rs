@@ -1,0 +1,225 @@
+//! Threads between the caller's chunks and the packs on the disk: compressors, then one pack writer.
+//!
+//! Channels are bounded, so memory is too and a slow disk slows the caller. The first error of any thread is kept and
+//! ends the work: the threads then only drain what is under way.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use mailkeep_format::block::{BlockCompressor, Compressed};
+use mailkeep_format::pack::PackFooter;
+use mailkeep_format::{ChunkId, ChunkKind, PackId};
+
+use super::packer::Packer;
+use crate::error::{RepositoryError, chain};
+use crate::sync;
+
+/// A block that is to be compressed.
+pub(super) struct Job {
+    pub(super) kind: ChunkKind,
+    pub(super) raw: Vec<u8>,
+    pub(super) chunks: Vec<(ChunkId, u32)>,
+}
+
+enum ToPacker {
+    Block(Compressed, Vec<(ChunkId, u32)>),
+    Finish(SyncSender<Vec<(PackId, PackFooter)>>),
+}
+
+/// The running threads.
+pub(super) struct Pipeline {
+    jobs: Option<SyncSender<Job>>,
+    packer: Option<SyncSender<ToPacker>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: usize,
+    failure: Option<RepositoryError>,
+    /// Text of the first failure, once there is one.
+    first: Option<String>,
+    /// Buffers of blocks that are done, for the next ones.
+    spare: Vec<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Shared {
+    fn fail(&self, error: RepositoryError) {
+        let mut state = sync::lock(&self.state);
+        if state.first.is_none() {
+            state.first = Some(chain(&error));
+            state.failure = Some(error);
+        }
+        self.changed.notify_all();
+    }
+
+    fn failed(&self) -> bool {
+        sync::lock(&self.state).first.is_some()
+    }
+}
+
+/// Turns a panic of its thread into a failure, so that nobody waits for it for ever.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(RepositoryError::Worker);
+        }
+    }
+}
+
+impl Pipeline {
+    pub(super) fn start(workers: usize, level: i32, packer: Packer) -> Result<Self, RepositoryError> {
+        let shared = Arc::new(Shared::default());
+        let (jobs, to_workers) = sync_channel::<Job>(workers);
+        let (to_packer, from_workers) = sync_channel::<ToPacker>(workers);
+        let to_workers = Arc::new(Mutex::new(to_workers));
+        let mut pipeline =
+            Pipeline { jobs: Some(jobs), packer: Some(to_packer.clone()), shared, threads: Vec::new() };
+        for number in 0..workers {
+            let compressor = BlockCompressor::new(level)
+                .map_err(|source| RepositoryError::Encode { what: "a block", source })?;
+            let (jobs, packer, shared) = (to_workers.clone(), to_packer.clone(), pipeline.shared.clone());
+            pipeline.spawn(&format!("compress-{number}"), move || {
+                compress(compressor, &jobs, &packer, &shared)
+            })?;
+        }
+        let shared = pipeline.shared.clone();
+        pipeline.spawn("pack", move || pack(packer, &from_workers, &shared))?;
+        Ok(pipeline)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RepositoryError> {
+        let watch = Watch(self.shared.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _watch = watch;
+            run();
+        });
+        self.threads.push(thread.map_err(|_| RepositoryError::Worker)?);
+        Ok(())
+    }
+
+    /// An empty buffer for the next block.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        sync::lock(&self.shared.state).spare.pop().unwrap_or_default()
+    }
+
+    /// Bytes that were written to packs so far.
+    pub(super) fn bytes(&self) -> u64 {
+        sync::lock(&self.shared.state).bytes
+    }
+
+    /// The first failure: as itself once, as a text from then on.
+    pub(super) fn check(&self) -> Result<(), RepositoryError> {
+        let mut state = sync::lock(&self.shared.state);
+        if let Some(failure) = state.failure.take() {
+            return Err(failure);
+        }
+        match &state.first {
+            Some(first) => Err(RepositoryError::Stopped { first: first.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends all further work for this reason.
+    pub(super) fn stop(&self, error: RepositoryError) -> RepositoryError {
+        self.shared.fail(error);
+        self.check().err().unwrap_or(RepositoryError::Worker)
+    }
+
+    /// Hands a block over; waits while the threads are behind.
+    pub(super) fn submit(&self, job: Job) -> Result<(), RepositoryError> {
+        self.check()?;
+        sync::lock(&self.shared.state).in_flight += 1;
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(()) } else { Err(self.stop(RepositoryError::Worker)) }
+    }
+
+    /// Waits for all blocks, closes the pack they are in, and gives every pack that was finished since the last call.
+    pub(super) fn finish_packs(&self) -> Result<Vec<(PackId, PackFooter)>, RepositoryError> {
+        let mut state = sync::lock(&self.shared.state);
+        while state.in_flight > 0 && state.first.is_none() {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        self.check()?;
+        let (reply, finished) = sync_channel(1);
+        let asked = self.packer.as_ref().is_some_and(|packer| packer.send(ToPacker::Finish(reply)).is_ok());
+        let packs = if asked { finished.recv().ok() } else { None };
+        self.check()?;
+        packs.ok_or_else(|| self.stop(RepositoryError::Worker))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.jobs = None;
+        self.packer = None;
+        for thread in self.threads.drain(..) {
+            // A panic was turned into a failure by its watch.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn compress(
+    mut compressor: BlockCompressor,
+    jobs: &Mutex<Receiver<Job>>,
+    packer: &SyncSender<ToPacker>,
+    shared: &Shared,
+) {
+    loop {
+        let job = sync::lock(jobs).recv();
+        let Ok(Job { kind, mut raw, chunks }) = job else { return };
+        if shared.failed() {
+            continue;
+        }
+        match compressor.compress(kind, &raw) {
+            Ok(block) => {
+                raw.clear();
+                sync::lock(&shared.state).spare.push(raw);
+                if packer.send(ToPacker::Block(block, chunks)).is_err() {
+                    shared.fail(RepositoryError::Worker);
+                }
+            }
+            Err(source) => shared.fail(RepositoryError::Encode { what: "a block", source }),
+        }
+    }
+}
+
+fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, shared: &Shared) {
+    while let Ok(message) = blocks.recv() {
+        if shared.failed() {
+            continue;
+        }
+        match message {
+            ToPacker::Block(block, chunks) => match packer.push(&block, chunks) {
+                Ok(bytes) => {
+                    let mut state = sync::lock(&shared.state);
+                    state.bytes += bytes;
+                    state.in_flight -= 1;
+                    shared.changed.notify_all();
+                }
+                Err(error) => shared.fail(error),
+            },
+            ToPacker::Finish(reply) => match packer.finish() {
+                Ok((packs, bytes)) => {
+                    sync::lock(&shared.state).bytes += bytes;
+                    // Nobody waits any more if the writer was dropped; the packs are on the disk all the same.
+                    let _ = reply.send(packs);
+                }
+                Err(error) => shared.fail(error),
+            },
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Making a snapshot of what was put. Follows COMMIT.md, steps 6 to 8.
+
+use mailkeep_format::manifest::{MailCheckRecord, PassRecord, SourceInfo, Stats, Window};
+use mailkeep_format::version::FORMAT_VERSION;
+use mailkeep_format::{ChunkRef, FormatError, Manifest, Salt, SnapshotId};
+
+use super::Writer;
+use crate::error::RepositoryError;
+use crate::monitor::Monitor;
+use crate::{durable, layout, lock};
+
+/// A manifest without what only the repository can say. Fields mean what they mean in
+/// [`Manifest`](mailkeep_format::Manifest).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Program and version that wrote it.
+    pub program: String,
+    /// What was backed up.
+    pub source: SourceInfo,
+    /// Start of the run, seconds since 1970.
+    pub started: i64,
+    /// Taken from a quiescent source.
+    pub consistent: bool,
+    /// For the reader of the report.
+    pub remarks: Vec<String>,
+    /// The traversals.
+    pub passes: Vec<PassRecord>,
+    /// How long mail was stopped.
+    pub window: Option<Window>,
+    /// Versions on the source.
+    pub versions: Vec<(String, String)>,
+    /// Names of owners, ascending.
+    pub users: Vec<(u32, String)>,
+    /// Names of groups, ascending.
+    pub groups: Vec<(u32, String)>,
+    /// The tree of "/".
+    pub root: Vec<ChunkRef>,
+    /// Sums over the snapshot; `added_bytes` is filled in by the seal.
+    pub stats: Stats,
+    /// The mail-level check.
+    pub mail_check: Option<MailCheckRecord>,
+}
+
+/// A snapshot that is on the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+impl Writer {
+    /// Flushes, reads back, and seals: when this returns `Ok` the snapshot survives a power cut.
+    ///
+    /// # Errors
+    /// The first error of the engine; [`RepositoryError::MissingChunk`] for a root that was never put. Nothing is sealed
+    /// then, unless the very last device flush failed, and what was sealed before is untouched.
+    pub fn seal(mut self, draft: Draft, monitor: &dyn Monitor) -> Result<Sealed, RepositoryError> {
+        self.flush_with(monitor)?;
+        for chunk in &draft.root {
+            if !self.has(&chunk.id)? {
+                return Err(RepositoryError::MissingChunk { id: chunk.id });
+            }
+        }
+        let sealed = self.write_manifest(draft).map_err(|error| self.pipeline.stop(error))?;
+        tracing::info!(snapshot = %sealed.id, generation = sealed.manifest.generation, "sealed");
+        Ok(sealed)
+    }
+
+    fn write_manifest(&self, draft: Draft) -> Result<Sealed, RepositoryError> {
+        let failed = |source| RepositoryError::Encode { what: "the manifest", source };
+        let no_more = || FormatError::Malformed { what: "generation", why: "there are no more".to_owned() };
+        let storage = &*self.storage;
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            required_features: Vec::new(),
+            repository: self.repository.id(),
+            generation: self.generation.checked_add(1).ok_or_else(|| failed(no_more()))?,
+            previous: self.previous,
+            program: draft.program,
+            source: draft.source,
+            started: draft.started,
+            sealed: i64::try_from(lock::now()).unwrap_or(i64::MAX),
+            consistent: draft.consistent,
+            remarks: draft.remarks,
+            passes: draft.passes,
+            window: draft.window,
+            versions: draft.versions,
+            users: draft.users,
+            groups: draft.groups,
+            root: draft.root,
+            stats: Stats { added_bytes: self.added_bytes(), ..draft.stats },
+            new_packs: self.unsealed.iter().copied().collect(),
+            mail_check: draft.mail_check,
+        };
+        let salt = Salt::generate().map_err(failed)?;
+        let (bytes, id) = manifest.encode(self.repository.keys(), salt).map_err(failed)?;
+        let name = layout::manifest_name(manifest.generation, &id);
+        storage.flush_device()?;
+        for folder in [layout::MANIFESTS[1], layout::MANIFESTS[0]] {
+            durable::write_once(storage, &format!("{folder}/{name}"), &bytes)?;
+        }
+        storage.flush_device()?;
+        Ok(Sealed { id, manifest })
+    }
+}
