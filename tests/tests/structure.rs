@@ -91,6 +91,48 @@ fn only_the_fence_names_serde_cbor() {
 }
 
 #[test]
+fn every_licence_is_on_the_list() {
+    let deny: toml::Table = fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
+    let allowed: BTreeSet<&str> =
+        deny["licenses"]["allow"].as_array().unwrap().iter().filter_map(|licence| licence.as_str()).collect();
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = std::process::Command::new(cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--offline",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    // The lock file also names what optional features would bring; only what is built counts.
+    let built: BTreeSet<&str> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|node| node["deps"].as_array().unwrap())
+        .filter_map(|dependency| dependency["pkg"].as_str())
+        .collect();
+    assert!(built.len() > 50);
+    for package in
+        packages.iter().filter(|package| package["id"].as_str().is_some_and(|id| built.contains(id)))
+    {
+        let name = package["name"].as_str().unwrap();
+        let Some(expression) = package["license"].as_str() else { panic!("{name} names no licence") };
+        // The expressions in use are flat: alternatives, each a licence or all of several.
+        let plain = expression.replace(['(', ')'], "").replace('/', " OR ");
+        let free = plain.split(" AND ").all(|all| all.split(" OR ").any(|one| allowed.contains(one.trim())));
+        assert!(free, "{name} has the licence {expression}, which deny.toml does not allow");
+    }
+}
+
+#[test]
 fn every_file_says_what_it_owns() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();

@@ -1,0 +1,42 @@
+# Two commands for people: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: help run test lint bench soak clean-run
+
+help:
+	@echo "make run        the box on the bench board: a real Cyrus on loopback, two disks, lamps in the terminal"
+	@echo "make test       installs what it needs; format, lints, docs, every test"
+	@echo "make bench      first, no change, day, restore, verify and size beside restic, borg and rsync (BENCH=--rounds 3 …)"
+	@echo "make soak       the long figures of the suites that have a short run in make test"
+	@echo "make clean-run  removes what make run left in .run/"
+
+run:
+	@bash images/packages.sh build run
+	$(CARGO) build --release --workspace
+	@bash images/bench/run.sh
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --quiet
+
+test:
+	@bash images/packages.sh build run test
+	$(MAKE) lint
+	$(CARGO) build --release --workspace
+	$(CARGO) test --release --workspace --no-fail-fast
+
+bench:
+	@bash images/packages.sh build bench
+	$(CARGO) build --release --workspace
+	target/release/mailkeep-bench $(BENCH)
+
+soak:
+	@bash images/packages.sh build run test
+	$(CARGO) build --release --workspace
+	MAILKEEP_ROUNDS=5 MAILKEEP_KILLS=50 MAILKEEP_CUTS=20 MAILKEEP_CRASH_SEEDS=200 \
+		$(CARGO) test --release --workspace --no-fail-fast
+
+clean-run:
+	@bash images/bench/run.sh --clean

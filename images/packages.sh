@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a purpose needs, those that are missing, each in a call of its own.
+# Usage: images/packages.sh build|run|test|bench …
+# Not as root, it names what is missing and goes on: the build says what it lacks, the tests say what they skip.
+set -euo pipefail
+
+packages() {
+    case $1 in
+    build) echo gcc pkg-config libbtrfsutil-dev libclang-dev ;;
+    run) echo btrfs-progs cyrus-imapd cyrus-clients cyrus-admin sasl2-bin ;;
+    test) echo rsync fuse3 acl attr openssh-server openssh-client age ;;
+    bench) echo restic borgbackup rsync ;;
+    *) echo "images/packages.sh: unknown purpose $1" >&2 && return 64 ;;
+    esac
+}
+
+installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
+
+missing=()
+for purpose in "$@"; do
+    for package in $(packages "$purpose"); do
+        installed "$package" || missing+=("$package")
+    done
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "missing packages; as root: for p in ${missing[*]}; do apt-get install -y \$p; done" >&2
+    exit 0
+fi
+
+# A mail server that is installed for tests must not start by itself.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq || echo "apt-get update failed; trying with the lists at hand" >&2
+for package in "${missing[@]}"; do
+    echo "installing $package"
+    apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
+        echo "could not install $package; what needs it will say so" >&2
+done
