@@ -1,1 +1,22 @@
-//! See the workspace README.
+//! Snapshots as a read-only FUSE file system, without libfuse.
+//!
+//! The way of a request: kernel → [`fuser`] → `filesystem.rs` (one thread: names, attributes, folders) or a small
+//! `pool.rs` (contents) → [`mailkeep_restorer::View`].
+//!
+//! Below the mount point: `snapshots/<id>/…` with the paths as on the server (an unambiguous beginning of an id is found
+//! too, though only whole ids are listed), and `latest`, a link to the newest snapshot.
+//!
+//! Invariants:
+//! - nothing can be written, and the kernel is told so (`ro,nosuid,nodev`);
+//! - the table of inodes holds what the kernel holds, which it lets go of under memory pressure; caches are bounded;
+//! - damaged contents are an EIO for that file and a log line that names it; all else stays readable.
+
+mod attributes;
+mod error;
+mod filesystem;
+mod inodes;
+mod pool;
+mod session;
+
+pub use error::MountError;
+pub use session::{MountOptions, Mounted, Snapshot, Unmounter, mount};

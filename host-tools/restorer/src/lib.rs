@@ -40,6 +40,7 @@ pub use contents::{Contents, MemoryContents};
 pub use decide::Overwrite;
 pub use diff::{Change, What, diff};
 pub use error::{ContentsError, RestoreError};
+pub use mailkeep_format as format;
 pub use owners::Owners;
 pub use plan::{Plan, RestoreOptions, Step, Totals, plan};
 pub use tally::{RestoreMonitor, Summary};

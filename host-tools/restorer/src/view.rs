@@ -30,6 +30,12 @@ impl View {
         View { contents, root, cache: Arc::default() }
     }
 
+    /// Another snapshot of the same contents, sharing this view's cache: many snapshots, one bound on memory.
+    pub fn sibling(&self, root: Vec<ChunkRef>) -> View {
+        let cache = Arc::clone(&self.cache);
+        View { cache, ..View::new(Arc::clone(&self.contents), root) }
+    }
+
     /// The root folder: a node without a name and without metadata of its own.
     pub fn root(&self) -> &Node {
         &self.root

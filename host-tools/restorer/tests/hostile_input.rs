@@ -1,5 +1,7 @@
 //! Snapshots and targets that try to have something written outside of the target (HAZARDS, "hostile snapshot").
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;

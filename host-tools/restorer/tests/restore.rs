@@ -1,5 +1,7 @@
 //! Restores into real folders: exact metadata, policies, resuming, damage.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;

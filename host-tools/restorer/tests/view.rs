@@ -1,5 +1,7 @@
 //! The read-only view: lookup, ranges, walks and differences, compared with what was put in.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use mailkeep_format::NodeKind;
