@@ -54,7 +54,11 @@ impl Sites {
                 folders: 0,
                 taken: 0,
             },
-            unnamed: list.iter().filter(|e| e.unique_id.is_none()).map(|e| e.name.as_str()).collect(),
+            unnamed: list
+                .iter()
+                .filter(|entry| entry.unique_id.is_none() && entry.mailbox_type.has_folder())
+                .map(|entry| entry.name.as_str())
+                .collect(),
             roots: partitions.iter().flat_map(Partition::folders).collect(),
         };
         for (number, partition) in partitions.iter().enumerate() {
@@ -135,7 +139,9 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        let readings = header.name.iter().map(|name| name.as_str().to_owned()).chain(names_of(below));
+        // In the old layout the path is what Cyrus itself goes by; a name in the header can be an earlier one.
+        let in_header = header.name.iter().map(|name| name.as_str().to_owned());
+        let readings = names_of(below).into_iter().chain(in_header);
         for name in readings {
             if self.unnamed.contains(name.as_str()) {
                 self.sites.by_name.insert((number, name), below.to_owned());

@@ -172,6 +172,18 @@ fn lists_without_unique_ids_find_the_folders_of_the_old_layout() {
 }
 
 #[test]
+fn without_unique_ids_a_deleted_mailbox_is_found_under_its_new_name() {
+    let text = "DELETED.user.john.5F\t0 default john\tlrs\t\nuser.john\t16  \n";
+    let mut tree = whole(false, "u/DELETED/user/john/5F");
+    let check = run(&mailbox_list::parse(text.as_bytes()).unwrap(), &mut tree);
+    assert_eq!(
+        (check.ok, check.messages),
+        (true, 24),
+        "the header still has the name of before the deletion"
+    );
+}
+
+#[test]
 fn of_two_folders_with_one_id_the_name_decides() {
     let mut tree = whole(false, BELOW);
     let moved = String::from_utf8_lossy(&HEADER[4..]).replace("N user.john ", "N user.jon ");

@@ -266,4 +266,21 @@ mod tests {
         let values = ["a", "b", "c", "d", "e", "f"].map(|key| conf.switch(key, true));
         assert_eq!(values, [true, true, false, false, true, true]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = read(&[("/a", &bytes)]);
+        }
+
+        #[test]
+        fn no_lines_make_it_panic(text in "([@a-z:#\\\\ \\t/{}]{0,12}\n){0,12}") {
+            let files = [("/a", text.as_bytes()), ("/b", text.as_bytes())];
+            if let Ok(conf) = read(&files) {
+                for (_, value) in conf.iter() {
+                    proptest::prop_assert!(!value.is_empty());
+                }
+            }
+        }
+    }
 }

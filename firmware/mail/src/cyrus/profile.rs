@@ -352,8 +352,8 @@ impl<'a> Collector<'a> {
 
     fn emptied_folders(&self) -> BTreeSet<PathBuf> {
         let mut folders = self.paths_of(|key| ends_with_any(key, VOLATILE_FOLDERS));
-        // A folder that holds a root (temp_path: /var, say) cannot be emptied.
-        folders.retain(|folder| !self.areas.iter().any(|area| area.path.starts_with(folder)));
+        // `temp_path` may well be the configuration folder itself: what is a root stays one.
+        folders.retain(|folder| !self.areas.iter().any(|area| area.path == *folder));
         folders
     }
 

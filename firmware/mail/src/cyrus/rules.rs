@@ -30,6 +30,12 @@ pub(super) struct Area {
     pub(super) kind: AreaKind,
 }
 
+impl Area {
+    fn is_wanted(&self) -> bool {
+        self.kind != AreaKind::Search
+    }
+}
+
 /// Folders directly in configdirectory that Cyrus needs, but not what is in them: locks and sockets of
 /// running processes, telemetry, and copies that checkpoints make of the databases.
 const EMPTIED_IN_CONFIG: &[&[u8]] = &[b"lock", b"proc", b"socket", b"log", b"db.backup1", b"db.backup2"];
@@ -66,6 +72,15 @@ impl Rules {
     }
 
     pub(super) fn classify(&self, path: &Path, is_dir: bool) -> FileClass {
+        // A folder on the way to a tree that is wanted is entered, whatever it is called.
+        if is_dir
+            && self
+                .areas
+                .iter()
+                .any(|area| area.is_wanted() && area.path != path && area.path.starts_with(path))
+        {
+            return FileClass::Mutable;
+        }
         if is_dir && self.emptied.contains(path) {
             return FileClass::ExcludeContents;
         }

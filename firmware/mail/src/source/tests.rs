@@ -177,3 +177,15 @@ fn generic_needs_absolute_paths_and_readable_patterns() {
 fn a_source_file_of_any_size_is_refused_before_it_is_parsed() {
     assert!(refusal(&"#".repeat(crate::limits::SOURCE_FILE_BYTES + 1)).contains("at most"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}", at in 0usize..900, put in "[\\[\\]\"=.a-z\n-]{0,4}") {
+        let _ = parse(&text);
+        let at = at.min(FULL.len());
+        let spoilt = format!("{}{put}{}", &FULL[..at], &FULL[at..]);
+        if let Err(error) = parse(&spoilt) {
+            proptest::prop_assert_eq!(error.to_string().lines().count(), 1, "{}", error);
+        }
+    }
+}

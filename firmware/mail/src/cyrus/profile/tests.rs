@@ -202,6 +202,29 @@ ext_sync_cache_db_path: /c/cache/x.db
 }
 
 #[test]
+fn a_partition_in_an_unlikely_place_is_still_entered() {
+    let odd = profile(
+        "configdirectory: /c\npartition-default: /c/lock/spool\nproc_path: /c/run\npartition-b: /c/run/b\ntemp_path: /\n",
+    )
+    .unwrap();
+    assert_eq!(roots(&odd)[0], ("/c", Presence::Required));
+    for folder in ["/", "/c/", "/c/lock/", "/c/lock/spool/", "/c/run/", "/c/run/b/"] {
+        assert_eq!(class(&odd, folder), FileClass::Mutable, "{folder}");
+    }
+    assert_eq!(class(&odd, "/c/run/b/j/user/john/1."), FileClass::Message);
+    assert_eq!(class(&odd, "/c/proc/"), FileClass::ExcludeContents);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_path_has_a_class(path in "(/[a-z.0-9]{0,6}){0,6}", is_dir in proptest::prelude::any::<bool>()) {
+        let class = profile(DEBIAN).unwrap().classify(Path::new(&path), is_dir);
+        proptest::prop_assert_eq!(is_dir && class == FileClass::Message, false);
+        proptest::prop_assert_eq!(!is_dir && class == FileClass::ExcludeContents, false);
+    }
+}
+
+#[test]
 fn a_vanished_file_proves_a_writer_only_if_it_was_wanted() {
     let debian = profile(DEBIAN).unwrap();
     assert!(debian.vanish_is_error_in_final(Path::new("/var/spool/cyrus/mail/j/user/john/1.")));
