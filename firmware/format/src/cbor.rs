@@ -254,3 +254,178 @@ fn put_head(out: &mut Vec<u8>, head: &Head) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    const LIMITS: CborLimits = CborLimits { max_len: 10_000, max_depth: 6, max_items: 500 };
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Shape {
+        Nothing,
+        One(u64),
+        Pair { left: i64, right: bool },
+        Nested(Vec<Shape>),
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Document {
+        zeta: u64,
+        a: Option<i64>,
+        text: String,
+        map: BTreeMap<String, u32>,
+        tuple: (u8, String),
+        shapes: Vec<Shape>,
+    }
+
+    fn shape() -> impl Strategy<Value = Shape> {
+        let leaf = prop_oneof![
+            Just(Shape::Nothing),
+            any::<u64>().prop_map(Shape::One),
+            (any::<i64>(), any::<bool>()).prop_map(|(left, right)| Shape::Pair { left, right }),
+        ];
+        leaf.prop_recursive(1, 4, 3, |inner| proptest::collection::vec(inner, 0..3).prop_map(Shape::Nested))
+    }
+
+    fn document() -> impl Strategy<Value = Document> {
+        (
+            prop_oneof![0u64..300, any::<u64>()],
+            any::<Option<i64>>(),
+            ".{0,30}",
+            proptest::collection::btree_map("[a-z]{0,3}", any::<u32>(), 0..5),
+            (any::<u8>(), "[a-z]{0,9}"),
+            proptest::collection::vec(shape(), 0..4),
+        )
+            .prop_map(|(zeta, a, text, map, tuple, shapes)| Document {
+                zeta,
+                a,
+                text,
+                map,
+                tuple,
+                shapes,
+            })
+    }
+
+    /// What `ciborium` makes of accepted bytes, as plain values.
+    fn second_opinion(bytes: &[u8]) -> Document {
+        ciborium::from_reader(bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn documents_survive_and_a_second_decoder_agrees(document in document()) {
+            let bytes = to_vec(&document).unwrap();
+            prop_assert_eq!(second_opinion(&bytes), document.clone());
+            prop_assert_eq!(from_slice::<Document>(&bytes, &LIMITS), Ok(document));
+        }
+
+        #[test]
+        fn whatever_is_accepted_is_what_would_be_written(
+            document in document(),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = to_vec(&document).unwrap();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(other) = from_slice::<Document>(&bytes, &LIMITS) {
+                prop_assert_eq!(second_opinion(&bytes), other.clone());
+                prop_assert_eq!(to_vec(&other), Ok(bytes));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(document) = from_slice::<Document>(&bytes, &LIMITS) {
+                prop_assert_eq!(to_vec(&document), Ok(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_in_bytewise_order_of_their_encoding() {
+        let map = BTreeMap::from([("b", 1u8), ("aa", 2), ("", 3)]);
+        assert_eq!(to_vec(&map).unwrap(), b"\xa3\x60\x03\x61b\x01\x62aa\x02");
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Two {
+        a: u8,
+        b: Option<u8>,
+    }
+
+    #[test]
+    fn every_other_encoding_of_a_value_is_refused() {
+        let good = b"\xa2\x61a\x01\x61b\x02";
+        assert_eq!(from_slice::<Two>(good, &LIMITS), Ok(Two { a: 1, b: Some(2) }));
+        let others: [(&str, &[u8]); 14] = [
+            ("indefinite map", b"\xbf\x61a\x01\x61b\x02\xff"),
+            ("keys out of order", b"\xa2\x61b\x02\x61a\x01"),
+            ("key twice", b"\xa3\x61a\x01\x61a\x01\x61b\x02"),
+            ("long integer", b"\xa2\x61a\x18\x01\x61b\x02"),
+            ("longer integer", b"\xa2\x61a\x19\x00\x01\x61b\x02"),
+            ("long length", b"\xa2\x78\x01a\x01\x61b\x02"),
+            ("indefinite text", b"\xa2\x7f\x61a\xff\x01\x61b\x02"),
+            ("key as bytes", b"\xa2\x41a\x01\x61b\x02"),
+            ("key as number", b"\xa2\x00\x01\x01\x02"),
+            ("struct as array", b"\x82\x01\x02"),
+            ("tag", b"\xd9\xd9\xf7\xa2\x61a\x01\x61b\x02"),
+            ("float", b"\xa2\x61a\xf9\x3c\x00\x61b\x02"),
+            ("unknown field", b"\xa3\x61a\x01\x61b\x02\x61c\x03"),
+            ("left-out null", b"\xa1\x61a\x01"),
+        ];
+        for (what, bytes) in others {
+            assert!(from_slice::<Two>(bytes, &LIMITS).is_err(), "{what}");
+        }
+        for (what, tail) in [("undefined", b"\xf7".as_slice()), ("simple", b"\xf8\x20"), ("break", b"\xff")] {
+            let bytes = [b"\xa2\x61a\x01\x61b", tail].concat();
+            assert!(from_slice::<Two>(&bytes, &LIMITS).is_err(), "{what}");
+        }
+        assert!(from_slice::<Two>(&[good.as_slice(), b"\x00"].concat(), &LIMITS).is_err());
+        assert!(from_slice::<String>(b"\x62\xff\xfe", &LIMITS).is_err());
+    }
+
+    #[test]
+    fn limits_hold_before_anything_is_decoded() {
+        let deep = |depth: usize| [vec![0x81; depth], vec![0x80]].concat();
+        let refused = |bytes: &[u8], limits: &CborLimits| {
+            matches!(
+                from_slice::<Shape>(bytes, limits),
+                Err(FormatError::TooLarge { .. } | FormatError::Truncated { .. })
+            )
+        };
+        assert!(refused(&deep(6), &LIMITS));
+        assert!(!refused(&deep(5), &LIMITS));
+        let generous = CborLimits { max_len: 1 << 20, max_depth: 1 << 20, max_items: 1 << 20 };
+        assert!(refused(&deep(DEPTH_MAX), &generous));
+        assert!(refused(&deep(100_000), &generous));
+        // Counts and lengths that the document cannot hold.
+        for bomb in [b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff", b"\xbb\xff\xff\xff\xff\xff\xff\xff\xff"] {
+            assert!(refused(bomb, &generous));
+        }
+        assert!(refused(b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", &generous));
+        let numbers = to_vec(&vec![0u8; 499]).unwrap();
+        assert!(from_slice::<Vec<u8>>(&numbers, &LIMITS).is_ok());
+        assert!(refused(&to_vec(&vec![0u8; 500]).unwrap(), &LIMITS));
+        assert!(refused(&vec![0; 10_001], &LIMITS));
+    }
+
+    #[test]
+    fn what_has_no_one_encoding_is_not_written() {
+        assert!(to_vec(&1.5f64).is_err());
+        struct Endless;
+        impl Serialize for Endless {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serde::ser::SerializeSeq::end(serializer.serialize_seq(None)?)
+            }
+        }
+        assert!(to_vec(&Endless).is_err());
+    }
+}

@@ -1,7 +1,7 @@
 //! Where files are cut into chunks. Not part of the stored format: any cut is valid, a steady one saves space.
 //!
 //! Small files are one chunk. Large ones are cut by content (FastCDC), so that an insertion moves few cuts. A message is
-//! cut where copies of it differ: after its header, and around its large base64 parts ([`message`]), so that one mail
+//! cut where copies of it differ: after its header, and around its large base64 parts (`message`), so that one mail
 //! to a thousand people, or an attachment sent on, is stored once.
 
 mod message;

@@ -29,8 +29,8 @@ pub const PACK_MAX: u64 = 64 << 20;
 pub const PACK_BLOCKS_MAX: usize = 1 << 14;
 /// Most chunks of one pack; keeps the footer under 8 MiB.
 pub const PACK_CHUNKS_MAX: usize = 1 << 18;
-/// Longest pack footer: every chunk at its longest (24 + 3 bytes), every block at its longest (12 bytes).
-pub const PACK_FOOTER_MAX: usize = PACK_CHUNKS_MAX * 27 + PACK_BLOCKS_MAX * 12 + 64;
+/// Longest pack footer: every chunk at its longest (24 + 3 bytes), every block at its longest (13 bytes).
+pub const PACK_FOOTER_MAX: usize = PACK_CHUNKS_MAX * 27 + PACK_BLOCKS_MAX * 13 + 16;
 /// Longest key file: an age file for a handful of recipients is under 2 KiB.
 pub const KEY_FILE_MAX: usize = 64 << 10;
 /// Longest label file.

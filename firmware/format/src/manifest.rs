@@ -264,3 +264,59 @@ impl Manifest {
         SnapshotId(*blake3::hash(bytes).as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Master;
+
+    const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
+
+    /// A sealed manifest file with this body, which need not be a manifest.
+    fn sealed(raw_len: u32, frame: &[u8]) -> Vec<u8> {
+        let header = ManifestHeader { generation: 1, repository: REPOSITORY, salt: Salt([2; 16]) };
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(&raw_len.to_le_bytes());
+        bytes.extend_from_slice(frame);
+        let keys = Master::from_bytes([3; 32]).keys();
+        keys.manifest
+            .seal(&nonce(&[2; 16], 1), &header.associated_data(), &mut bytes, ManifestHeader::LEN, WHAT)
+            .unwrap();
+        bytes
+    }
+
+    fn open(bytes: &[u8]) -> FormatError {
+        Manifest::decode(&Master::from_bytes([3; 32]).keys(), &REPOSITORY, bytes).unwrap_err()
+    }
+
+    fn frame(raw: &[u8]) -> Vec<u8> {
+        Squeezer::new(3, WHAT).unwrap().compress(raw, WHAT).unwrap().to_vec()
+    }
+
+    #[test]
+    fn sealed_but_wrong_bodies_are_refused_under_the_caps() {
+        let raw = b"\xa1\x61a\x01";
+        assert!(matches!(open(&sealed(raw.len() as u32, &frame(raw))), FormatError::Malformed { .. }));
+        assert!(matches!(open(&sealed(u32::MAX, &frame(raw))), FormatError::TooLarge { .. }));
+        for wrong in [3, 5] {
+            assert!(matches!(open(&sealed(wrong, &frame(raw))), FormatError::Malformed { .. }));
+        }
+        assert!(matches!(open(&sealed(1, b"not zstd")), FormatError::Malformed { .. }));
+        // A frame that would swell to 32 MiB gets the room it declared and no more.
+        let bomb = frame(&vec![0; 32 << 20]);
+        assert!(matches!(open(&sealed(1_000, &bomb)), FormatError::Malformed { .. }));
+    }
+
+    #[test]
+    fn an_unknown_feature_is_told_even_if_fields_came_with_it() {
+        #[derive(Serialize)]
+        struct Newer {
+            required_features: Vec<String>,
+            something: u8,
+        }
+        let newer = Newer { required_features: vec!["time-travel".to_owned()], something: 1 };
+        let raw = cbor::to_vec(&newer).unwrap();
+        let expected = FormatError::UnknownFeature { what: WHAT, feature: "time-travel".to_owned() };
+        assert_eq!(open(&sealed(raw.len() as u32, &frame(&raw))), expected);
+    }
+}

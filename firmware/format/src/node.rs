@@ -38,6 +38,9 @@ pub struct ChunkRef {
     pub length: u32,
 }
 
+/// Extended attributes: name and value of each.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What every kind of file has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
@@ -58,7 +61,7 @@ pub struct Meta {
     /// Device number; kept only where `links > 1`, else 0.
     pub device: u64,
     /// Extended attributes, sorted by name; POSIX ACLs are among them.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
 }
 
 /// The kind of a node, with what only that kind has.
@@ -326,13 +329,13 @@ fn take_time(reader: &mut Reader<'_>) -> Result<Timestamp, FormatError> {
     Ok(Timestamp { seconds, nanos })
 }
 
-fn take_xattrs(reader: &mut Reader<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FormatError> {
+fn take_xattrs(reader: &mut Reader<'_>) -> Result<Xattrs, FormatError> {
     let what = "extended attributes";
     let count = reader.varint(what)?;
     if count > limits::XATTR_COUNT_MAX as u64 {
         return Err(FormatError::TooLarge { what, declared: count, limit: limits::XATTR_COUNT_MAX as u64 });
     }
-    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut xattrs: Xattrs = Vec::new();
     for _ in 0..count {
         let name = reader.bytes(limits::NAME_MAX, what)?.to_vec();
         let value = reader.bytes(limits::XATTR_VALUE_MAX, what)?.to_vec();

@@ -378,3 +378,71 @@ fn check_chunks(head: &BlockHead, chunks: &[(ChunkId, u32)]) -> Result<(), Forma
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn info(offset: u32, lengths: &[u32], method: Method) -> BlockInfo {
+        let raw_len: u32 = lengths.iter().sum();
+        let stored_len = if method == Method::Stored { raw_len + 16 } else { raw_len / 2 + 17 };
+        let head = BlockHead { offset, stored_len, raw_len, kind: ChunkKind::Data, method };
+        BlockInfo {
+            head,
+            chunks: lengths.iter().map(|&length| (ChunkId([length as u8; 24]), length)).collect(),
+        }
+    }
+
+    proptest! {
+        /// Even who has the keys, or a box with bad memory, writes no footer that is misread.
+        #[test]
+        fn a_sealed_but_wrong_footer_is_refused_or_has_its_one_meaning(
+            first in proptest::collection::vec(1u32..300, 1..4),
+            second in proptest::collection::vec(1u32..300, 1..4),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let one = info(44, &first, Method::Stored);
+            let two = info(44 + one.head.stored_len, &second, Method::Zstd);
+            let end = u64::from(two.head.offset + two.head.stored_len);
+            let blocks = vec![one, two];
+            let mut bytes = Vec::new();
+            encode_blocks(&blocks, &mut bytes);
+            prop_assert_eq!(decode_blocks(&bytes, end), Ok(blocks));
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(other) = decode_blocks(&bytes, end) {
+                let mut again = Vec::new();
+                encode_blocks(&other, &mut again);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_footer_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), end in any::<u64>()) {
+            let _ = decode_blocks(&bytes, end);
+        }
+    }
+
+    #[test]
+    fn the_longest_footer_is_within_its_cap() {
+        let chunk = (ChunkId([0xff; 24]), limits::CHUNK_MAX as u32);
+        let head = BlockHead {
+            offset: 0,
+            stored_len: limits::BLOCK_RAW_MAX as u32 + 16,
+            raw_len: limits::BLOCK_RAW_MAX as u32,
+            kind: ChunkKind::Tree,
+            method: Method::Stored,
+        };
+        let per_block = limits::PACK_CHUNKS_MAX / limits::PACK_BLOCKS_MAX;
+        let blocks = vec![BlockInfo { head, chunks: vec![chunk; per_block] }; limits::PACK_BLOCKS_MAX];
+        let mut bytes = Vec::new();
+        encode_blocks(&blocks, &mut bytes);
+        assert!(bytes.len() <= limits::PACK_FOOTER_MAX, "{}", bytes.len());
+        // A counted bomb is refused before anything is allocated for it.
+        assert!(matches!(decode_blocks(&[0xff, 0xff, 0x7f], 44), Err(FormatError::TooLarge { .. })));
+    }
+}
