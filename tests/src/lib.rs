@@ -1,1 +1,12 @@
-//! See the workspace README.
+//! Support for the suites in `tests/tests`: a real Cyrus and a real sshd on loopback, trees with every
+//! kind of file, the programs under test, and repeatable data. Suites are named by the hazard they guard
+//! against; a suite that cannot run on this machine says so (see [`process::skip`]).
+
+pub mod cyrus;
+pub mod mime;
+pub mod process;
+pub mod programs;
+pub mod rng;
+pub mod ssh;
+pub mod tree;
+pub mod words;

@@ -1,0 +1,143 @@
+//! A real loopback sshd of the lab: own host key, own client key, own authorized_keys and known_hosts,
+//! all in one temporary folder; nothing in ~/.ssh or /etc/ssh is read or changed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use crate::process::{self, descendants, run, signal};
+
+/// A running sshd; ended when dropped.
+#[derive(Debug)]
+pub struct Sshd {
+    folder: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+/// Why there is no sshd to be had here, or `None`.
+pub fn missing() -> Option<String> {
+    if !process::is_root() {
+        return Some("a loopback sshd that lets root in needs root".into());
+    }
+    for tool in ["/usr/sbin/sshd", "ssh", "ssh-keygen"] {
+        if !process::have(tool) {
+            return Some(format!("{tool} is missing: install openssh-server and openssh-client"));
+        }
+    }
+    None
+}
+
+impl Sshd {
+    /// Starts it with all its files in `folder`, which is made.
+    pub fn start(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        // The privilege separation folder, which Debian makes at boot.
+        fs::create_dir_all("/run/sshd").context("create /run/sshd")?;
+        for key in ["host", "client"] {
+            let mut keygen = Command::new("ssh-keygen");
+            run(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(key)))?
+                .expect_code("ssh-keygen", 0)?;
+        }
+        fs::copy(folder.join("client.pub"), folder.join("authorized_keys"))?;
+        let host_key = fs::read_to_string(folder.join("host.pub"))?;
+        for _ in 0..20 {
+            let port = free_port()?;
+            fs::write(folder.join("known_hosts"), format!("[127.0.0.1]:{port} {host_key}"))?;
+            fs::write(folder.join("sshd_config"), config(folder, port))?;
+            let log = fs::File::create(folder.join("log"))?;
+            let child = Command::new("/usr/sbin/sshd")
+                .args(["-D", "-e", "-f"])
+                .arg(folder.join("sshd_config"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .context("start sshd")?;
+            let mut me = Self { folder: folder.to_owned(), port, child };
+            if me.answers() {
+                return Ok(me);
+            }
+        }
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        bail!("sshd does not come up: {log}")
+    }
+
+    /// Port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The client's private key.
+    pub fn identity(&self) -> PathBuf {
+        self.folder.join("client")
+    }
+
+    /// The file that pins the host key.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.folder.join("known_hosts")
+    }
+
+    /// What sshd has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Cuts every connection: the sshd processes that serve them are killed, the listener lives on. What
+    /// ran at the far end sees its standard input end. Returns how many were cut.
+    pub fn cut(&self) -> usize {
+        let sessions: Vec<_> =
+            descendants(self.child.id()).into_iter().filter(|p| p.name == "sshd").collect();
+        for p in &sessions {
+            signal(p.pid, Signal::KILL);
+        }
+        sessions.len()
+    }
+
+    fn answers(&mut self) -> bool {
+        for _ in 0..200 {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.cut();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> Result<u16> {
+    let (mut rng, _) = crate::rng::Rng::from_time();
+    for _ in 0..200 {
+        let port = 12_000 + rng.below(7000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free loopback port between 12000 and 19000")
+}
+
+fn config(folder: &Path, port: u16) -> String {
+    let f = folder.display();
+    format!(
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {f}/host\nAuthorizedKeysFile {f}/authorized_keys\n\
+         PidFile none\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+         UsePAM no\nStrictModes no\nPrintMotd no\nMaxStartups 50\n"
+    )
+}
