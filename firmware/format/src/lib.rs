@@ -1,8 +1,10 @@
 //! The bytes of a Mailkeep repository, and nothing else: no I/O, no clock, no threads.
 //!
 //! The way of the data: a file is cut into **chunks** ([`cut`]), a chunk is named by its content ([`ids`]), chunks
-//! are compressed together into blocks, blocks are sealed into packs, directories are encoded as **trees**
-//! ([`node`]) which are cut into chunks again, and a manifest names the root tree.
+//! are compressed together into **blocks** ([`block`]), blocks are sealed into **packs** ([`pack`]), an **index run**
+//! ([`run`]) says where each chunk lies, directories are encoded as **trees** ([`node`]) which are cut into chunks
+//! again, and a **manifest** ([`manifest`]) names the root tree. The **label** ([`label`]) says which repository this
+//! is; all **keys** ([`keys`]) come from one master.
 //!
 //! Invariants:
 //! - every decoder takes untrusted bytes, works under the caps of [`limits`], allocates no more than a small multiple
@@ -34,3 +36,6 @@ pub use keys::{Identity, KeyError, Keys, Master, Recipient};
 pub use label::Label;
 pub use manifest::Manifest;
 pub use node::{ChunkRef, Meta, Node, NodeKind, Timestamp};
+
+/// The text of FORMAT.md, which every repository carries.
+pub const FORMAT_MD: &str = include_str!("../FORMAT.md");
