@@ -1,0 +1,498 @@
+//! The box's side of one pass: listings and chunks in, a tree out. No I/O of its own and no clock: messages go in,
+//! answers come out, chunks go to a [`Store`].
+//!
+//! Promises:
+//! - what the server says is taken for what it is, the word of a stranger: ids that were never given, pieces out of
+//!   order, hashes that do not fit, data that nobody asked for, sizes that disagree all end the pass with one
+//!   [`PullError::Protocol`]; nothing panics, and the memory held is bounded by [`crate::limits`];
+//! - a chunk is only referred to if the repository has it or if its bytes came over this link and were hashed here;
+//! - a directory that is equal to the base's is not written again.
+
+use std::collections::HashMap;
+
+use mailkeep_format::{ChunkRef, ContentHash, Node, NodeKind, Timestamp, limits as format_limits};
+use mailkeep_link::message::{
+    Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hint, Need, PassEnded, ReadOutcome, ToAgent, ToBox,
+    Want,
+};
+
+use crate::PullError;
+use crate::change::Clocks;
+use crate::directory::{CHUNK_WEIGHT, Finished, Listed, OpenDirectory, Slot, check_length};
+use crate::file::{OpenFile, Piece};
+use crate::limits;
+use crate::store::Store;
+use crate::tally::{Notices, Tally};
+use crate::text;
+
+/// The tree that a pass is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Its root.
+    pub root: Vec<ChunkRef>,
+    /// The server's clock at the start of the pass that made it.
+    pub clock: Timestamp,
+}
+
+/// What kind of pass it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Mail runs: what moves is read again by the next pass.
+    Live,
+    /// Mail is stopped: nothing may move.
+    Final,
+    /// Look only: nothing is read and nothing is stored.
+    Survey,
+}
+
+/// A finished pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assembled {
+    /// The root of the tree; empty after a survey.
+    pub root: Vec<ChunkRef>,
+    /// What was counted.
+    pub tally: Tally,
+    /// Files that were there and could not be read: the tree lacks them.
+    pub failures: Notices,
+    /// Files that vanished or moved while they were read.
+    pub unrest: Notices,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    file: FileId,
+    number: u32,
+    waiting: Vec<(FileId, u32)>,
+}
+
+/// A pass that is going on.
+#[derive(Debug)]
+pub struct Assembly {
+    mode: Mode,
+    base: Option<Vec<ChunkRef>>,
+    clocks: Option<Clocks>,
+    directories: HashMap<DirectoryId, OpenDirectory>,
+    files: HashMap<FileId, OpenFile>,
+    in_flight: HashMap<ContentHash, InFlight>,
+    empty_tree: Option<Vec<ChunkRef>>,
+    held: usize,
+    root_seen: bool,
+    root: Option<Vec<ChunkRef>>,
+    tally: Tally,
+    failures: Notices,
+    unrest: Notices,
+}
+
+impl Assembly {
+    /// A pass that began when the server's clock stood at `clock`, compared with `base`.
+    pub fn new(mode: Mode, clock: Timestamp, base: Option<Base>) -> Self {
+        let clocks = base.as_ref().map(|base| Clocks { base: base.clock, now: clock });
+        Assembly {
+            mode,
+            base: base.map(|base| base.root),
+            clocks,
+            directories: HashMap::new(),
+            files: HashMap::new(),
+            in_flight: HashMap::new(),
+            empty_tree: None,
+            held: 0,
+            root_seen: false,
+            root: None,
+            tally: Tally::default(),
+            failures: Notices::default(),
+            unrest: Notices::default(),
+        }
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Takes one message of the pass; what is to be answered is appended to `answers`.
+    ///
+    /// # Errors
+    /// [`PullError::Protocol`] for anything out of order, and what the store reports. The assembly is of no use
+    /// after an error.
+    pub fn take(
+        &mut self,
+        message: ToBox,
+        store: &mut dyn Store,
+        answers: &mut Vec<ToAgent>,
+    ) -> Result<(), PullError> {
+        match message {
+            ToBox::Entries(entries) => answers.push(ToAgent::Want(self.entries(entries, store)?)),
+            ToBox::Chunks(chunks) => answers.push(ToAgent::Need(self.chunks(chunks, store)?)),
+            ToBox::Data(data) => self.data(data, store)?,
+            ToBox::FileDone(done) => self.file_done(done, store)?,
+            other => return Err(PullError::Protocol(format!("{} within a pass", text::name_of(&other)))),
+        }
+        if self.held > limits::HELD_BYTES_MAX {
+            return Err(PullError::protocol(
+                "the server has more listings open at one time than the box can hold",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The end of the pass.
+    ///
+    /// # Errors
+    /// [`PullError::Protocol`] if anything is missing.
+    pub fn end(self, ended: &PassEnded) -> Result<Assembled, PullError> {
+        if !self.files.is_empty() || !self.directories.is_empty() {
+            return Err(PullError::Protocol(format!(
+                "the pass ended with {} directories and {} files unfinished",
+                self.directories.len(),
+                self.files.len()
+            )));
+        }
+        if ended.users.len().max(ended.groups.len()) > limits::OWNERS_MAX {
+            return Err(PullError::protocol("the pass ended with more owners than a server has"));
+        }
+        let root = self.root.ok_or_else(|| PullError::protocol("the pass ended without a root directory"))?;
+        Ok(Assembled { root, tally: self.tally, failures: self.failures, unrest: self.unrest })
+    }
+
+    fn entries(&mut self, piece: Entries, store: &mut dyn Store) -> Result<Want, PullError> {
+        let (id, first) = (piece.directory, piece.first);
+        if !self.directories.contains_key(&id) {
+            self.open_directory(id, piece.parent, store)?;
+        }
+        let empties = piece.hints.contains(&Hint::Emptied);
+        let empty_tree = if empties { self.empty_tree(store)? } else { Vec::new() };
+        let survey = self.mode == Mode::Survey;
+        let clocks = self.clocks;
+        let directory = self.directory(id)?;
+        if directory.parent != piece.parent {
+            return Err(PullError::protocol("a directory changed its parent"));
+        }
+        let Listed { wanted, wanted_bytes, files, bytes, moved, held } =
+            directory.list(piece, clocks, survey, &empty_tree)?;
+        self.held += held;
+        let tally = &mut self.tally;
+        tally.files_seen += files;
+        tally.bytes_seen = tally.bytes_seen.saturating_add(bytes);
+        tally.files_changed += wanted.len() as u64;
+        tally.bytes_changed = tally.bytes_changed.saturating_add(wanted_bytes);
+        tally.moved += moved;
+        self.close_finished(id, store)?;
+        Ok(Want { directory: id, first, files: if survey { Vec::new() } else { wanted } })
+    }
+
+    fn open_directory(
+        &mut self,
+        id: DirectoryId,
+        parent: Option<FileId>,
+        store: &mut dyn Store,
+    ) -> Result<(), PullError> {
+        if self.directories.len() >= limits::OPEN_DIRECTORIES_MAX {
+            return Err(PullError::protocol("the server has too many directories open at one time"));
+        }
+        let (base, depth) = match parent {
+            None if self.root_seen => return Err(PullError::protocol("a second root directory")),
+            None => {
+                self.root_seen = true;
+                (self.base.take(), 0)
+            }
+            Some(place) => {
+                let parent = self.directory(place.directory)?;
+                (parent.open_child(place.index)?, parent.depth + 1)
+            }
+        };
+        if depth > format_limits::DEPTH_MAX {
+            return Err(PullError::Protocol(format!(
+                "directories are nested deeper than {} levels",
+                format_limits::DEPTH_MAX
+            )));
+        }
+        let base = match base {
+            Some(content) => {
+                let nodes = store.tree(&content)?;
+                Some((content, nodes))
+            }
+            None => None,
+        };
+        let directory = OpenDirectory::new(parent, depth, base);
+        self.held += directory.held;
+        self.directories.insert(id, directory);
+        Ok(())
+    }
+
+    fn directory(&mut self, id: DirectoryId) -> Result<&mut OpenDirectory, PullError> {
+        self.directories
+            .get_mut(&id)
+            .ok_or_else(|| PullError::Protocol(format!("directory {} is not open", id.0)))
+    }
+
+    fn empty_tree(&mut self, store: &mut dyn Store) -> Result<Vec<ChunkRef>, PullError> {
+        if self.mode == Mode::Survey {
+            return Ok(Vec::new());
+        }
+        if self.empty_tree.is_none() {
+            self.empty_tree = Some(store.put_tree(&[])?);
+        }
+        Ok(self.empty_tree.clone().unwrap_or_default())
+    }
+
+    /// Checks that a message is about a file that was asked for, and returns what is known of it.
+    fn wanted(&mut self, id: FileId) -> Result<&mut OpenFile, PullError> {
+        if self.directory(id.directory)?.slot(id.index) != Some(Slot::Wanted) {
+            return Err(PullError::protocol("word of a file that was not asked for"));
+        }
+        if !self.files.contains_key(&id) && self.files.len() >= limits::OPEN_FILES_MAX {
+            return Err(PullError::protocol("the server has too many files under way at one time"));
+        }
+        let file = self.files.entry(id).or_default();
+        if file.done.is_some() {
+            return Err(PullError::protocol("a file goes on after its end"));
+        }
+        Ok(file)
+    }
+
+    fn chunks(&mut self, piece: Chunks, store: &mut dyn Store) -> Result<Need, PullError> {
+        let Chunks { file: id, first, chunks } = piece;
+        if first as usize != self.wanted(id)?.announced() {
+            return Err(PullError::protocol("a piece of a file's chunks is missing or comes twice"));
+        }
+        let mut needed = Vec::new();
+        for (place, (hash, length)) in chunks.into_iter().enumerate() {
+            check_length(length)?;
+            let number = u32::try_from(first as usize + place)
+                .map_err(|_| PullError::protocol("a file has more chunks than can be counted"))?;
+            let piece = match store.known(&hash, length)? {
+                Some(chunk) => Piece::Here(chunk),
+                None => self.in_flight_or_needed(id, number, hash, length)?,
+            };
+            if matches!(piece, Piece::Asked(..)) {
+                needed.push(number);
+            }
+            self.held += size_of::<Piece>();
+            self.wanted(id)?.announce(piece);
+        }
+        Ok(Need { file: id, first, chunks: needed })
+    }
+
+    fn in_flight_or_needed(
+        &mut self,
+        file: FileId,
+        number: u32,
+        hash: ContentHash,
+        length: u32,
+    ) -> Result<Piece, PullError> {
+        if let Some(flying) = self.in_flight.get_mut(&hash) {
+            // In the final pass nobody depends on another file's fate: that one may vanish and take the chunk along.
+            if flying.file == file || self.mode == Mode::Live {
+                flying.waiting.push((file, number));
+                self.held += size_of::<(FileId, u32)>();
+                return Ok(Piece::Shared(length));
+            }
+            return Ok(Piece::Asked(hash, length));
+        }
+        if self.in_flight.len() >= limits::CHUNKS_IN_FLIGHT_MAX {
+            return Err(PullError::protocol("the server has too many chunks under way at one time"));
+        }
+        self.in_flight.insert(hash, InFlight { file, number, waiting: Vec::new() });
+        Ok(Piece::Asked(hash, length))
+    }
+
+    fn data(&mut self, data: Data, store: &mut dyn Store) -> Result<(), PullError> {
+        let Data { file: id, chunk: number, bytes } = data;
+        let Some((hash, length)) = self.wanted(id)?.asked(number) else {
+            return Err(PullError::protocol("data that was not asked for"));
+        };
+        if bytes.len() != length as usize {
+            return Err(PullError::Protocol(format!(
+                "a chunk announced with {length} bytes came with {}",
+                bytes.len()
+            )));
+        }
+        if ContentHash::of(&bytes) != hash {
+            return Err(PullError::protocol("the bytes of a chunk do not have the hash that was announced"));
+        }
+        self.tally.bytes_sent += bytes.len() as u64;
+        let chunk = store.put(&hash, bytes)?;
+        self.wanted(id)?.arrived(number, chunk);
+        if let Some(flying) = self.landed(&hash, id, number) {
+            for (file, number) in flying.waiting {
+                if let Some(waiting) = self.files.get_mut(&file) {
+                    waiting.arrived(number, chunk);
+                }
+                self.finish_parked(file, store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a chunk out of the table of what is in flight, if it is this very one.
+    fn landed(&mut self, hash: &ContentHash, file: FileId, number: u32) -> Option<InFlight> {
+        let flying = self.in_flight.get(hash)?;
+        if flying.file != file || flying.number != number {
+            return None;
+        }
+        let flying = self.in_flight.remove(hash)?;
+        self.held = self.held.saturating_sub(flying.waiting.len() * size_of::<(FileId, u32)>());
+        Some(flying)
+    }
+
+    fn file_done(&mut self, done: FileDone, store: &mut dyn Store) -> Result<(), PullError> {
+        let FileDone { file: id, outcome } = done;
+        let file = self.wanted(id)?;
+        match outcome {
+            ReadOutcome::Read { node, steady } => {
+                if file.is_owed() {
+                    return Err(PullError::protocol("a file ended before all of its data came"));
+                }
+                file.done = Some((node, steady));
+                self.finish_parked(id, store)
+            }
+            ReadOutcome::Vanished => {
+                let path = self.path(id);
+                self.unrest.add("vanished before it was read", path);
+                self.drop_file(id, store)
+            }
+            ReadOutcome::Failed { why } => {
+                let path = self.path(id);
+                self.failures.add(text::line(&why), path);
+                self.drop_file(id, store)
+            }
+        }
+    }
+
+    /// Finishes a file whose end was announced, if all of its chunks are here.
+    fn finish_parked(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
+        let ready = |file: &OpenFile| file.done.is_some() && !file.waits_for_others();
+        if !self.files.get(&id).is_some_and(ready) {
+            return Ok(());
+        }
+        let Some(mut file) = self.files.remove(&id) else { return Ok(()) };
+        let Some((node, steady)) = file.done.take() else { return Ok(()) };
+        self.held = self.held.saturating_sub(file.announced() * size_of::<Piece>());
+        if file.lost {
+            let path = self.path(id);
+            self.unrest.add("shares data with a file that went away while it was read", path);
+            self.directory(id.directory)?.file_dropped(id.index);
+            return self.file_settled(id, store);
+        }
+        let length = file.length();
+        let content = file.content()?;
+        let node = self.checked(id, node, steady, length, content)?;
+        let weight = node.content().len() * CHUNK_WEIGHT;
+        let directory = self.directory(id.directory)?;
+        directory.held += weight;
+        let read = directory.file_read(id.index, node);
+        self.held += weight;
+        self.tally.moved += u64::from(read.racy_and_changed);
+        if !steady || read.moved_since_listed {
+            let path = self.path(id);
+            self.unrest.add("changed while it was read", path);
+        }
+        self.tally.bytes_done = self.tally.bytes_done.saturating_add(length);
+        self.file_settled(id, store)
+    }
+
+    /// The fresh node of a file that was read, with its contents.
+    fn checked(
+        &mut self,
+        id: FileId,
+        mut node: Node,
+        steady: bool,
+        length: u64,
+        chunks: Vec<ChunkRef>,
+    ) -> Result<Node, PullError> {
+        if self.directory(id.directory)?.name(id.index) != Some(node.name.as_slice()) {
+            return Err(PullError::protocol("a file changed its name while it was read"));
+        }
+        if !node.content().is_empty() {
+            return Err(PullError::protocol("a file's end names chunks of its own"));
+        }
+        let NodeKind::File { size, content, .. } = &mut node.kind else {
+            return Err(PullError::protocol("a file turned into something else while it was read"));
+        };
+        if steady && *size != length {
+            return Err(PullError::Protocol(format!("a file of {size} bytes came with {length}")));
+        }
+        // A file that grew or shrank under the reader is kept as it was read.
+        *size = length;
+        *content = chunks;
+        Ok(node)
+    }
+
+    fn drop_file(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
+        if let Some(file) = self.files.remove(&id) {
+            self.held = self.held.saturating_sub(file.announced() * size_of::<Piece>());
+            for (number, hash) in file.outstanding() {
+                let Some(flying) = self.landed(&hash, id, number) else { continue };
+                for (other, number) in flying.waiting {
+                    if let Some(other) = self.files.get_mut(&other) {
+                        other.lose(number);
+                    }
+                    self.finish_parked(other, store)?;
+                }
+            }
+        }
+        self.directory(id.directory)?.file_dropped(id.index);
+        self.file_settled(id, store)
+    }
+
+    fn file_settled(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
+        self.tally.files_done += 1;
+        self.close_finished(id.directory, store)
+    }
+
+    /// Stores a directory of which nothing is missing, and then its parent if that was the last piece of it.
+    fn close_finished(&mut self, mut id: DirectoryId, store: &mut dyn Store) -> Result<(), PullError> {
+        while self.directories.get(&id).is_some_and(OpenDirectory::is_finished) {
+            let Some(directory) = self.directories.remove(&id) else { break };
+            self.held = self.held.saturating_sub(directory.held);
+            let parent = directory.parent;
+            let content = match directory.finish() {
+                Finished::AsBase(content, nodes) => {
+                    self.count(&nodes);
+                    content
+                }
+                Finished::New(nodes) => {
+                    self.count(&nodes);
+                    if self.mode == Mode::Survey { Vec::new() } else { store.put_tree(&nodes)? }
+                }
+            };
+            let Some(place) = parent else {
+                self.root = Some(content);
+                break;
+            };
+            let weight = content.len() * CHUNK_WEIGHT;
+            self.directory(place.directory)?.close_child(place.index, content);
+            self.held += weight;
+            id = place.directory;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: &[Node]) {
+        self.tally.directories += 1;
+        for node in nodes.iter().filter(|node| node.is_file()) {
+            self.tally.files += 1;
+            self.tally.bytes = self.tally.bytes.saturating_add(node.size());
+        }
+    }
+
+    /// Absolute path of an entry, as text for people.
+    fn path(&self, id: FileId) -> String {
+        let mut names: Vec<&[u8]> = Vec::new();
+        let mut place = Some(id);
+        while let Some(at) = place {
+            let Some(directory) = self.directories.get(&at.directory) else { break };
+            names.extend(directory.name(at.index));
+            place = directory.parent;
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        text::path(&path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! Every number of the pull that a person may want to change, with unit and reason.
+
+use std::time::Duration;
+
+/// Most live passes of one run. Each is shorter than the one before or the run stops repeating them.
+pub const LIVE_PASSES_MAX: u32 = 5;
+/// A further live pass is only worth it if the last one took less than this share of the one before.
+pub const SHRINK_ENOUGH: f64 = 0.8;
+/// A window of less than this share of the outage budget is short enough: no further live pass is made for it.
+pub const COMFORTABLE_SHARE: f64 = 0.25;
+/// Most passes over a source that cannot be stopped, in search of one under which nothing moves.
+pub const UNSTOPPED_PASSES_MAX: u32 = 3;
+
+/// Files younger than the pass that read them, less this many seconds, are read again: time stamps come from a coarse
+/// clock, and file systems with one-second stamps exist.
+pub const RACY_SECONDS: i64 = 2;
+
+/// Bytes of listings (nodes of unfinished directories, chunk lists of unfinished files) that a server can make the
+/// box hold. About two million files in the directories that are open at one time.
+pub const HELD_BYTES_MAX: usize = 512 << 20;
+/// Directories open at one time: the way down from the root plus those whose files are still on their way.
+pub const OPEN_DIRECTORIES_MAX: usize = 65_536;
+/// Files on their way at one time. An agent runs ahead by far less.
+pub const OPEN_FILES_MAX: usize = 65_536;
+/// Chunks asked for and not yet here. Bounds the table of what is in flight.
+pub const CHUNKS_IN_FLIGHT_MAX: usize = 1 << 20;
+
+/// Problems and remarks kept by name; the rest are only counted, so that a hostile server cannot fill memory or the
+/// manifest.
+pub const LISTED_MAX: usize = 200;
+/// Longest text that is taken over from a server, in characters.
+pub const TEXT_MAX: usize = 400;
+/// Owners' names kept in a manifest.
+pub const OWNERS_MAX: usize = 65_536;
+
+/// How long an agent may be silent. It says that it is alive every 5 s; a link that is silent for this long is dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How often a wait for the agent looks up to see whether it was cancelled.
+pub const CANCEL_POLL: Duration = Duration::from_millis(100);
+/// How long an aborted run waits for the word that mail is running again. Then the link is closed, upon which the
+/// agent starts mail by itself, and the guard behind it.
+pub const RESUME_AFTER_FAILURE: Duration = Duration::from_secs(90);
+/// How long the agent's process has to end by itself once its input is closed.
+pub const REAP_WAIT: Duration = Duration::from_secs(10);
+/// The same when mail was stopped at that time: the agent is starting it again and must not be hit meanwhile.
+pub const REAP_WAIT_WINDOW: Duration = Duration::from_secs(90);
+/// Lines of the agent's or ssh's error output that are kept for an error message.
+pub const STDERR_LINES: usize = 20;
+/// Seconds between two signs of life that ssh asks of the server; three missing end the connection.
+pub const SSH_ALIVE_SECONDS: u32 = 10;
+/// Shortest time between two progress reports.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How long ssh tries to reach the server, in seconds.
+pub const SSH_CONNECT_SECONDS: u32 = 20;
+
+/// Nodes of directories that the mail check keeps decoded.
+pub const TREE_CACHE_NODES: usize = 200_000;
+/// Symbolic links on the way to one file (Linux allows 40).
+pub const LINKS_FOLLOWED_MAX: u32 = 40;
+/// Bytes of one file that the mail check takes into memory: an index of four million messages.
+pub const CHECKED_FILE_MAX: usize = 512 << 20;

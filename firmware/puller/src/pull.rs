@@ -1,0 +1,414 @@
+//! One run: greeting, live passes, window, check, seal.
+//!
+//! The order of things is the design's (§4). What is promised here: mail is only stopped when the window is expected to
+//! fit; nothing is sealed as consistent under which anything moved; a run that ends early leaves the repository sound
+//! and what was transferred for the next one.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mailkeep_format::ChunkRef;
+use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window};
+use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
+use mailkeep_mail::Source;
+use mailkeep_repository::{Draft, Repository, SnapshotEntry, WriterOptions};
+
+use crate::assemble::{Assembled, Assembly, Base, Mode};
+use crate::budget::{Step, after_live_pass};
+use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX};
+use crate::monitor::Forward;
+use crate::session::Session;
+use crate::store::{RepositoryStore, Store};
+use crate::summary::Summary;
+use crate::tally::{Notice, Notices, Tally};
+use crate::transport::Transport;
+use crate::{Phase, Progress, PullError, Status, mail_check, text};
+
+/// How a run is to be done.
+#[derive(Clone, Copy)]
+pub struct PullOptions<'a> {
+    /// Open the window even if it is expected not to fit the outage budget.
+    pub force_window: bool,
+    /// Never stop mail; the snapshot is marked not consistent.
+    pub live_only: bool,
+    /// How the agent is reached.
+    pub transport: &'a dyn Transport,
+    /// Set from outside to end the run: mail is started first if it was stopped.
+    pub cancel: &'a AtomicBool,
+    /// How the repository is written.
+    pub writer: &'a WriterOptions,
+    /// Program and version, for the agent and the manifest: `mailkeep 0.1.0`.
+    pub program: &'a str,
+}
+
+impl std::fmt::Debug for PullOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PullOptions")
+            .field("force_window", &self.force_window)
+            .field("live_only", &self.live_only)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Backs up `source` into `repository`.
+///
+/// # Errors
+/// [`PullError`], whose [`PullError::exit_code`] fits INTERFACES.md. Nothing was sealed then, and mail is running or is
+/// being started.
+pub fn pull(
+    repository: &Repository,
+    source: &Source,
+    options: &PullOptions<'_>,
+    progress: &dyn Progress,
+) -> Result<Summary, PullError> {
+    let clock = Instant::now();
+    let started = unix_seconds();
+    let span = tracing::info_span!("pull", source = source.name.as_str());
+    let _entered = span.enter();
+    let monitor = Forward::new(progress);
+    let mut store = RepositoryStore::new(repository.writer(options.writer, &monitor)?);
+    let parent = repository.latest_for(source.name.as_str(), &monitor)?;
+    progress.update(&Status::of(Phase::Connect));
+    let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
+    let mut run = Run::new(source, options, progress, session, parent, &configured);
+    // After an error the writer keeps what came over, so that it is never sent twice.
+    let copy = run.copy(&mut store, configured.quiesce.is_some())?;
+    let Run { session, passes, missing, remarks, mut reporter, .. } = run;
+    let host = session.host().to_owned();
+    session.close();
+
+    reporter.phase(Phase::Transfer);
+    store.flush()?;
+    let mail_check = if copy.window.is_some() {
+        reporter.phase(Phase::Check);
+        mail_check::run(source, store.reader(), &copy.root)?
+    } else {
+        None
+    };
+    reporter.phase(Phase::Sealing);
+    let remarks = manifest_remarks(&remarks, &missing);
+    let draft = Draft {
+        program: options.program.to_owned(),
+        source: SourceInfo {
+            name: source.name.as_str().to_owned(),
+            system: source.system.word().to_owned(),
+            host,
+        },
+        started,
+        consistent: copy.consistent,
+        remarks,
+        passes,
+        window: copy.window,
+        versions: versions(configured.versions),
+        users: owners(copy.ended.users),
+        groups: owners(copy.ended.groups),
+        root: copy.root,
+        stats: Stats {
+            files: copy.tally.files,
+            directories: copy.tally.directories,
+            bytes: copy.tally.bytes,
+            added_bytes: 0,
+        },
+        mail_check,
+    };
+    let sealed = store.seal(draft, &monitor)?;
+    tracing::info!(snapshot = %sealed.id, consistent = copy.consistent, "sealed");
+    Ok(Summary::new(sealed.id, &sealed.manifest, &missing, clock.elapsed().as_secs_f64()))
+}
+
+/// What the passes and the window brought.
+pub(crate) struct Copy {
+    pub(crate) root: Vec<ChunkRef>,
+    pub(crate) tally: Tally,
+    pub(crate) ended: PassEnded,
+    pub(crate) consistent: bool,
+    pub(crate) window: Option<Window>,
+}
+
+/// A finished pass with all that belongs to it.
+pub(crate) struct Passed {
+    pub(crate) assembled: Assembled,
+    pub(crate) ended: PassEnded,
+    pub(crate) record: PassRecord,
+    pub(crate) took: Duration,
+    /// What the agent could not do meanwhile.
+    pub(crate) missing: Notices,
+    pub(crate) remarks: Notices,
+}
+
+/// A run that is going on.
+pub(crate) struct Run<'a> {
+    source: &'a Source,
+    options: &'a PullOptions<'a>,
+    pub(crate) session: Session<'a>,
+    pub(crate) reporter: Reporter<'a>,
+    parent: Option<SnapshotEntry>,
+    base: Option<Base>,
+    passes: Vec<PassRecord>,
+    /// What the snapshot will lack.
+    pub(crate) missing: Notices,
+    /// What else is to be told.
+    pub(crate) remarks: Notices,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        source: &'a Source,
+        options: &'a PullOptions<'a>,
+        progress: &'a dyn Progress,
+        mut session: Session<'a>,
+        parent: Option<SnapshotEntry>,
+        configured: &Configured,
+    ) -> Self {
+        let (missing, mut remarks) = session.take_notices();
+        if configured.rescued {
+            remarks.add("an earlier run had left mail stopped; the agent started it again", "");
+        }
+        let base = parent.as_ref().and_then(|parent| base_of(parent, &configured.host));
+        let reporter = Reporter::new(progress, parent.as_ref());
+        let passes = Vec::new();
+        let mut run = Run { source, options, session, reporter, parent, base, passes, missing, remarks };
+        run.reporter.problems(&run.missing);
+        run.reporter.problems(&run.remarks);
+        run
+    }
+
+    /// All passes, and the window among them.
+    fn copy(&mut self, store: &mut RepositoryStore, can_stop: bool) -> Result<Copy, PullError> {
+        if self.options.live_only {
+            let passed = self.pass(store, Mode::Live)?;
+            self.remarks.add("mail was running while this was copied (--live-only)", "");
+            return Ok(self.last(passed, false, None));
+        }
+        if can_stop { self.stop_and_copy(store) } else { self.copy_until_quiet(store) }
+    }
+
+    /// Live passes until the window is short enough, then the window.
+    fn stop_and_copy(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
+        let last_window = self.parent.as_ref().and_then(|parent| parent.manifest.window);
+        let overhead = last_window.map_or(0, |window| {
+            // Figures of a stranger: they must not overflow.
+            window.stop_ms.saturating_add(window.export_ms).saturating_add(window.start_ms)
+        });
+        let overhead = Duration::from_millis(overhead);
+        let budget = self.source.outage_budget;
+        let mut durations = Vec::new();
+        loop {
+            let passed = self.pass(store, Mode::Live)?;
+            durations.push(passed.took);
+            self.next_base(&passed);
+            // Its trees are the base of the next pass, and what is on the disk need not be written in the window.
+            store.flush()?;
+            match after_live_pass(&durations, overhead, budget, self.options.force_window) {
+                Step::Again => {}
+                Step::GiveUp { predicted } => return Err(PullError::OverBudget { predicted, budget }),
+                Step::Stop => break,
+            }
+        }
+        self.copy_in_window(store)
+    }
+
+    /// A source that cannot be stopped: passes until nothing moves from one to the next.
+    fn copy_until_quiet(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
+        loop {
+            let passed = self.pass(store, Mode::Live)?;
+            let quiet = passed.assembled.tally.moved == 0 && passed.assembled.unrest.is_empty();
+            if quiet {
+                return Ok(self.last(passed, true, None));
+            }
+            if self.passes.len() >= UNSTOPPED_PASSES_MAX as usize {
+                let moved = passed.assembled.tally.moved.max(passed.assembled.unrest.count);
+                self.remarks.add(
+                    format!("the source does not come to rest: {moved} entries moved during the last pass"),
+                    "",
+                );
+                for notice in passed.assembled.unrest.listed.iter().take(LISTED_MAX / 4) {
+                    self.remarks.add(notice.what.clone(), notice.path.clone());
+                }
+                return Ok(self.last(passed, false, None));
+            }
+            self.next_base(&passed);
+            store.flush()?;
+        }
+    }
+
+    /// When the restart guard starts mail, in seconds after the stop.
+    pub(crate) fn deadline_seconds(&self) -> u32 {
+        u32::try_from(self.source.quiesce.deadline.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn next_base(&mut self, passed: &Passed) {
+        self.base = Some(Base { root: passed.assembled.root.clone(), clock: passed.record.clock });
+    }
+
+    /// Keeps what the last pass noticed and makes its tree the result.
+    pub(crate) fn last(&mut self, passed: Passed, consistent: bool, window: Option<Window>) -> Copy {
+        let Passed { assembled, ended, missing, remarks, .. } = passed;
+        for lacking in [&missing, &assembled.failures] {
+            self.reporter.problems(lacking);
+            self.missing.append(lacking);
+        }
+        self.reporter.problems(&remarks);
+        self.remarks.append(&remarks);
+        Copy { root: assembled.root, tally: assembled.tally, ended, consistent, window }
+    }
+
+    /// One pass from its first word to its last.
+    pub(crate) fn pass(&mut self, store: &mut dyn Store, mode: Mode) -> Result<Passed, PullError> {
+        let clock = Instant::now();
+        let number = self.reporter.next_pass(if mode == Mode::Final { Phase::Final } else { Phase::Live });
+        self.session.say(ToAgent::BeginPass(BeginPass { number, is_final: mode == Mode::Final }))?;
+        let begun = self.session.answer("PassBegun", |message| match message {
+            ToBox::PassBegun(begun) => Some(begun),
+            _ => None,
+        })?;
+        let mut assembly = Assembly::new(mode, begun.clock, self.base.clone());
+        let mut answers = Vec::new();
+        let ended = loop {
+            match self.session.hear()? {
+                ToBox::PassEnded(ended) => break ended,
+                message => assembly.take(message, store, &mut answers)?,
+            }
+            for answer in answers.drain(..) {
+                self.session.say(answer)?;
+            }
+            self.reporter.tally(assembly.tally());
+        };
+        let assembled = assembly.end(&ended)?;
+        let took = clock.elapsed();
+        let tally = &assembled.tally;
+        let record = PassRecord {
+            kind: if mode == Mode::Final { PassKind::Final } else { PassKind::Live },
+            clock: begun.clock,
+            files_seen: tally.files_seen,
+            files_changed: tally.files_changed,
+            bytes_read: ended.bytes_read,
+            bytes_sent: tally.bytes_sent,
+            millis: millis(took),
+        };
+        tracing::info!(
+            pass = number, kind = ?record.kind, files = tally.files_seen, changed = tally.files_changed,
+            moved = tally.moved, sent = tally.bytes_sent, millis = record.millis, "pass ended"
+        );
+        self.reporter.finished(tally);
+        self.passes.push(record);
+        let (missing, remarks) = self.session.take_notices();
+        Ok(Passed { assembled, ended, record, took, missing, remarks })
+    }
+}
+
+/// The parent as a base, if it comes from this very machine: inode numbers and clocks of another say nothing.
+pub(crate) fn base_of(parent: &SnapshotEntry, host: &str) -> Option<Base> {
+    let manifest = &parent.manifest;
+    let last = manifest.passes.last()?;
+    (manifest.source.host == text::line(host))
+        .then(|| Base { root: manifest.root.clone(), clock: last.clock })
+}
+
+/// Tells [`Progress`] where the run stands, not too often, and every problem once.
+pub(crate) struct Reporter<'a> {
+    progress: &'a dyn Progress,
+    status: Status,
+    told_at: Instant,
+    told: HashSet<(String, String)>,
+}
+
+impl<'a> Reporter<'a> {
+    pub(crate) fn new(progress: &'a dyn Progress, parent: Option<&SnapshotEntry>) -> Self {
+        let mut status = Status::of(Phase::Connect);
+        status.files_total = parent.map(|parent| parent.manifest.stats.files);
+        status.bytes_total = parent.map(|parent| parent.manifest.stats.bytes);
+        Reporter { progress, status, told_at: Instant::now(), told: HashSet::new() }
+    }
+
+    pub(crate) fn phase(&mut self, phase: Phase) {
+        self.status.phase = phase;
+        self.progress.update(&self.status);
+    }
+
+    pub(crate) fn window(&self, open: bool) {
+        self.progress.window(open);
+    }
+
+    fn next_pass(&mut self, phase: Phase) -> u32 {
+        self.status.pass += 1;
+        self.status.files_done = 0;
+        self.status.bytes_done = 0;
+        self.phase(phase);
+        self.status.pass
+    }
+
+    fn tally(&mut self, tally: &Tally) {
+        self.status.files_done = tally.files_seen - tally.files_changed + tally.files_done;
+        self.status.bytes_done =
+            tally.bytes_seen.saturating_sub(tally.bytes_changed).saturating_add(tally.bytes_done);
+        if self.told_at.elapsed() >= PROGRESS_EVERY {
+            self.told_at = Instant::now();
+            self.progress.update(&self.status);
+        }
+    }
+
+    fn finished(&mut self, tally: &Tally) {
+        self.status.files_total = Some(tally.files_seen);
+        self.status.bytes_total = Some(tally.bytes_seen);
+        self.told_at = Instant::now();
+        self.progress.update(&self.status);
+    }
+
+    pub(crate) fn problem(&mut self, what: &str) {
+        self.progress.problem(what, "");
+    }
+
+    pub(crate) fn problems(&mut self, notices: &Notices) {
+        for Notice { what, path } in &notices.listed {
+            if self.told.insert((what.clone(), path.clone())) {
+                self.progress.problem(what, path);
+            }
+        }
+    }
+}
+
+impl Status {
+    fn of(phase: Phase) -> Self {
+        Status { phase, pass: 0, files_done: 0, files_total: None, bytes_done: 0, bytes_total: None }
+    }
+}
+
+fn manifest_remarks(remarks: &Notices, missing: &Notices) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for notices in [remarks, missing] {
+        lines.extend(notices.listed.iter().map(|Notice { what, path }| {
+            if path.is_empty() { what.clone() } else { format!("{path}: {what}") }
+        }));
+        let more = notices.count - notices.listed.len() as u64;
+        if more > 0 {
+            lines.push(format!("and {more} more of this kind"));
+        }
+    }
+    lines
+}
+
+/// Sorted, one name each, and only as long as names are.
+fn owners(names: Vec<(u32, String)>) -> Vec<(u32, String)> {
+    let mut names: Vec<(u32, String)> = names.into_iter().map(|(id, name)| (id, text::line(&name))).collect();
+    names.sort();
+    names.dedup_by_key(|(id, _)| *id);
+    names
+}
+
+fn versions(versions: Vec<(String, String)>) -> Vec<(String, String)> {
+    versions
+        .into_iter()
+        .take(LISTED_MAX)
+        .map(|(name, version)| (text::line(&name), text::line(&version)))
+        .collect()
+}
+
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,84 @@
+//! The few things that a pass needs of a repository, as a seam: [`Assembly`](crate::assemble::Assembly) is written
+//! against this trait alone, so that the protocol can be abused in tests without a disk.
+
+use mailkeep_format::{ChunkKind, ChunkRef, ContentHash, Node};
+use mailkeep_repository::{Draft, Monitor, Reader, Sealed, Writer};
+
+use crate::PullError;
+
+/// Where chunks go and where base trees come from.
+///
+/// Contract: an id that was returned by [`Store::known`] or [`Store::put`] can be referred to by a tree that is put
+/// later and by the snapshot sealed at the end. Nothing is promised to be durable before the seal.
+pub trait Store {
+    /// The reference to a chunk of file contents that is there already.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    fn known(&mut self, hash: &ContentHash, length: u32) -> Result<Option<ChunkRef>, PullError>;
+
+    /// Stores a chunk of file contents whose hash the caller has computed from these very bytes.
+    ///
+    /// # Errors
+    /// The repository cannot be written.
+    fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError>;
+
+    /// Stores a directory: nodes in ascending order of their names.
+    ///
+    /// # Errors
+    /// The repository cannot be written, or the nodes are not in order.
+    fn put_tree(&mut self, nodes: &[Node]) -> Result<Vec<ChunkRef>, PullError>;
+
+    /// Loads a directory of the base tree.
+    ///
+    /// # Errors
+    /// The repository cannot be read, or is damaged there.
+    fn tree(&mut self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError>;
+}
+
+/// A repository that is being written.
+pub(crate) struct RepositoryStore {
+    writer: Writer,
+    reader: Reader,
+}
+
+impl RepositoryStore {
+    pub(crate) fn new(writer: Writer) -> Self {
+        let reader = writer.reader();
+        RepositoryStore { writer, reader }
+    }
+
+    /// Makes everything that was put durable and readable.
+    pub(crate) fn flush(&mut self) -> Result<(), PullError> {
+        Ok(self.writer.flush()?)
+    }
+
+    /// Reads what was there before and what was flushed.
+    pub(crate) fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Makes the snapshot.
+    pub(crate) fn seal(self, draft: Draft, monitor: &dyn Monitor) -> Result<Sealed, PullError> {
+        Ok(self.writer.seal(draft, monitor)?)
+    }
+}
+
+impl Store for RepositoryStore {
+    fn known(&mut self, hash: &ContentHash, length: u32) -> Result<Option<ChunkRef>, PullError> {
+        let known = self.writer.chunk_for(ChunkKind::Data, hash)?;
+        Ok(known.map(|id| ChunkRef { id, length }))
+    }
+
+    fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError> {
+        Ok(self.writer.put_hashed(ChunkKind::Data, hash, &bytes)?)
+    }
+
+    fn put_tree(&mut self, nodes: &[Node]) -> Result<Vec<ChunkRef>, PullError> {
+        Ok(self.writer.put_tree(nodes)?)
+    }
+
+    fn tree(&mut self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError> {
+        Ok(self.reader.tree(content)?)
+    }
+}

@@ -1,0 +1,113 @@
+//! The dry run: one walk that reads no file, stores nothing and stops nothing, and tells what a backup would do.
+
+use mailkeep_format::{ChunkRef, ContentHash, Node, SnapshotId};
+use mailkeep_mail::Source;
+use mailkeep_repository::{Reader, Repository};
+use serde::Serialize;
+
+use crate::assemble::Mode;
+use crate::monitor::Forward;
+use crate::pull::{PullOptions, Run};
+use crate::session::Session;
+use crate::store::Store;
+use crate::summary::ProblemSummary;
+use crate::{Progress, PullError};
+
+/// What a backup would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Survey {
+    /// Always `summary`; it tells the JSON lines of a run apart.
+    pub message_type: &'static str,
+    /// Always true.
+    pub dry_run: bool,
+    /// The source's name.
+    pub source: String,
+    /// The server's own name.
+    pub host: String,
+    /// How mail would be stopped, in words; `null` if it would not be.
+    pub quiesce: Option<String>,
+    /// What is walked.
+    pub roots: Vec<String>,
+    /// The snapshot that the walk was compared with; `null` if this would be a first backup.
+    pub parent: Option<SnapshotId>,
+    /// Files there are.
+    pub files: u64,
+    /// Sum of their sizes, bytes.
+    pub bytes: u64,
+    /// Files that would be read.
+    pub files_to_read: u64,
+    /// Sum of their sizes, bytes.
+    pub bytes_to_read: u64,
+    /// How many things could not be looked at.
+    pub problem_count: u64,
+    /// The first of them.
+    pub problems: Vec<ProblemSummary>,
+}
+
+impl Survey {
+    /// 0, or 2 if something could not be looked at.
+    pub fn exit_code(&self) -> u8 {
+        if self.problem_count > 0 { 2 } else { 0 }
+    }
+}
+
+/// Looks at `source` and compares it with its newest snapshot.
+///
+/// # Errors
+/// As [`crate::pull`]; the repository is only read and not locked.
+pub fn survey(
+    repository: &Repository,
+    source: &Source,
+    options: &PullOptions<'_>,
+    progress: &dyn Progress,
+) -> Result<Survey, PullError> {
+    let monitor = Forward::new(progress);
+    let parent = repository.latest_for(source.name.as_str(), &monitor)?;
+    let parent_id = parent.as_ref().map(|parent| parent.id);
+    let mut store = ReadOnly(repository.reader(&monitor)?);
+    let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
+    let mut run = Run::new(source, options, progress, session, parent, &configured);
+    let passed = run.pass(&mut store, Mode::Survey)?;
+    let copy = run.last(passed, false, None);
+    let Run { session, missing, .. } = run;
+    let host = session.host().to_owned();
+    session.close();
+    Ok(Survey {
+        message_type: "summary",
+        dry_run: true,
+        source: source.name.as_str().to_owned(),
+        host,
+        quiesce: if options.live_only { None } else { configured.quiesce },
+        roots: configured.roots,
+        parent: parent_id,
+        files: copy.tally.files_seen,
+        bytes: copy.tally.bytes_seen,
+        files_to_read: copy.tally.files_changed,
+        bytes_to_read: copy.tally.bytes_changed,
+        problem_count: missing.count,
+        problems: missing.listed.iter().map(ProblemSummary::from).collect(),
+    })
+}
+
+/// A repository that only lends its base trees.
+struct ReadOnly(Reader);
+
+const NOTHING_WANTED: &str = "contents came although none were asked for";
+
+impl Store for ReadOnly {
+    fn known(&mut self, _: &ContentHash, _: u32) -> Result<Option<ChunkRef>, PullError> {
+        Err(PullError::protocol(NOTHING_WANTED))
+    }
+
+    fn put(&mut self, _: &ContentHash, _: Vec<u8>) -> Result<ChunkRef, PullError> {
+        Err(PullError::protocol(NOTHING_WANTED))
+    }
+
+    fn put_tree(&mut self, _: &[Node]) -> Result<Vec<ChunkRef>, PullError> {
+        Err(PullError::protocol(NOTHING_WANTED))
+    }
+
+    fn tree(&mut self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError> {
+        Ok(self.0.tree(content)?)
+    }
+}
