@@ -28,6 +28,7 @@
 pub mod command;
 pub mod panel;
 pub mod screen;
+pub mod view;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,8 @@ use crate::error::BoardError;
 use crate::layout::BenchLayout;
 use crate::panel::{Board, BoardEvent, Button, Lamp, Look, Sink, SlotNumber};
 use command::Command;
-use panel::{Change, Face, Panel};
+use panel::{Face, Panel};
+use view::Change;
 
 /// A finger that presses shortly stays on the button this long.
 const TAP: Duration = Duration::from_millis(120);

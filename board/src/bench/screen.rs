@@ -12,7 +12,7 @@ use crossterm::style::{Attribute, Color, Print, ResetColor, SetAttribute, SetFor
 use crossterm::{cursor, queue, terminal};
 
 use crate::bench::command::{Command, HOLD_BACKUP, HOLD_RESTORE};
-use crate::bench::panel::{LampView, View};
+use crate::bench::view::{LampView, View};
 use crate::error::BoardError;
 use crate::panel::{Button, Lamp};
 

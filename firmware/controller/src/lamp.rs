@@ -1,15 +1,12 @@
-//! Three lamps: what each shows is a function of the state and the moment, and of nothing else.
+//! Three lamps, and the patterns that each can show: lit or dark at a moment, and until when.
 //!
-//! [`lamps`] is the "Front panel" table of the interface description, row by row. Three patterns are added to
-//! the table because it leaves their moments open, and no row of it may be shown where it would say something
-//! untrue: the self-test, the counted flashes of the age display, and the wink (the box is up, but the last
-//! backup is not good: neither "box down" nor "good and proven").
+//! Five patterns are those of the "Front panel" table of the interface description. Three are added because it
+//! leaves their moments open, and no row of it may be shown where it would say something untrue: the self-test,
+//! the counted flashes of the age display, and the wink (the box is up, but the last backup is not good: neither
+//! "box down" nor "good and proven").
 
-use crate::disk::Disk;
-use crate::job::{Phase, Stage};
 use crate::limits;
 use crate::moment::{Moment, Span};
-use crate::state::State;
 
 /// A lamp of the front panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,7 +20,7 @@ pub enum Lamp {
 }
 
 impl Lamp {
-    /// All lamps, in the order of the front panel, of the self-test and of [`lamps`].
+    /// All lamps, in the order of the front panel, of the self-test and of [`lamps`](crate::lamps).
     pub const ALL: [Lamp; 3] = [Lamp::Status, Lamp::Disk, Lamp::Fault];
 }
 
@@ -142,60 +139,6 @@ pub(crate) fn count_length(days: Option<u32>) -> Span {
         Some(days) => rests + u64::from(days) * 2 * gap,
         None => rests + limits::COUNT_NONE.millis() + gap,
     })
-}
-
-/// What the lamps show: STATUS, DISK, FAULT.
-pub fn lamps(state: &State, now: Moment) -> [Pattern; 3] {
-    let now = state.clamp(now);
-    if let Some(testing) = state.self_test(now) {
-        return Lamp::ALL.map(|lamp| if lamp == testing { Pattern::Test } else { Pattern::Off });
-    }
-    [status(state, now), disk(state, now), fault(state, now)]
-}
-
-fn status(state: &State, now: Moment) -> Pattern {
-    if let Some(running) = state.jobs().running {
-        return match running.stage {
-            Stage::At(Phase::Window) => Pattern::Fast,
-            Stage::At(Phase::Verifying) => Pattern::Double,
-            Stage::Mounting | Stage::At(Phase::Live | Phase::Transferring) => Pattern::Slow,
-        };
-    }
-    if let Some((since, days)) = state.age_display(now) {
-        return Pattern::Count(since, days);
-    }
-    if state.jobs().history.last_good { Pattern::Steady } else { Pattern::Wink }
-}
-
-fn disk(state: &State, now: Moment) -> Pattern {
-    let wanted = state.jobs().wanted || state.is_overdue(now);
-    match state.disk() {
-        Disk::Absent | Disk::Pulled { .. } if state.has_waiting_disk() => Pattern::Slow,
-        Disk::Absent | Disk::Pulled { .. } if wanted => Pattern::Fast,
-        Disk::Absent | Disk::Pulled { .. } => Pattern::Off,
-        Disk::NotOurs(_) => Pattern::Double,
-        Disk::Failing(_) => Pattern::Fast,
-        Disk::Safe { insertion, .. } if state.jobs().works_on(insertion) => Pattern::Slow,
-        Disk::Safe { full: true, .. } => Pattern::Fast,
-        Disk::Safe { full: false, .. } => Pattern::Steady,
-        Disk::Inspecting(_) | Disk::Mounting(_) | Disk::Mounted { .. } | Disk::Ejecting { .. } => {
-            Pattern::Slow
-        }
-    }
-}
-
-fn fault(state: &State, now: Moment) -> Pattern {
-    if state.faults().any_new() {
-        Pattern::Fast
-    } else if state.is_armed(now) {
-        Pattern::Double
-    } else if state.is_overdue(now) {
-        Pattern::Slow
-    } else if state.faults().any() {
-        Pattern::Steady
-    } else {
-        Pattern::Off
-    }
 }
 
 #[cfg(test)]

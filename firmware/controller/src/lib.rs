@@ -15,8 +15,9 @@
 //! | [`button`] | edges to gestures: short, held, chord |
 //! | [`arming`] | the two steps that a restore by button needs |
 //! | [`fault`] | the latch that keeps a fault visible until someone has acknowledged it |
-//! | [`lamp`] | lamps and patterns as a function of the state |
+//! | [`lamp`] | lamps and their patterns |
 //! | [`state`] | the whole, and the step |
+//! | [`front_panel`] | what the lamps show, as a function of the state |
 //! | [`limits`] | the numbers of the front panel |
 //!
 //! **Invariants**, each held by a property test in `tests/properties.rs`:
@@ -33,6 +34,7 @@ pub mod button;
 pub mod disk;
 pub mod event;
 pub mod fault;
+pub mod front_panel;
 pub mod job;
 pub mod lamp;
 pub mod limits;
@@ -43,7 +45,8 @@ pub use action::{Action, Notice};
 pub use button::Button;
 pub use event::{Event, Identity};
 pub use fault::Fault;
+pub use front_panel::lamps;
 pub use job::{JobId, JobKind, JobResult, Phase};
-pub use lamp::{Lamp, Pattern, lamps};
+pub use lamp::{Lamp, Pattern};
 pub use moment::{Moment, Span};
 pub use state::{Settings, State};
