@@ -159,6 +159,39 @@ impl Mounted {
     }
 }
 
+/// Unmounts what an earlier, killed run of the program has left mounted below a folder.
+///
+/// # Errors
+/// [`BoardError::FileSystem`], [`BoardError::Run`], [`BoardError::Unmount`].
+pub fn clear_stale(below: &Path) -> Result<usize, BoardError> {
+    let list = Path::new("/proc/self/mounts");
+    let mounts = std::fs::read_to_string(list)
+        .map_err(|source| BoardError::FileSystem { path: list.to_owned(), source })?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(unescape);
+    let stale: Vec<PathBuf> = points.filter(|point| point.starts_with(below) && point != below).collect();
+    for point in stale.iter().rev() {
+        run("umount", &[OsStr::new("--lazy"), OsStr::new("--"), point.as_ref()])?
+            .map_err(|said| BoardError::Unmount { path: point.clone(), said })?;
+    }
+    Ok(stale.len())
+}
+
+/// The kernel writes blanks and the like in mount points as `\\040`.
+fn unescape(text: &str) -> PathBuf {
+    let mut parts = text.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(byte) => {
+                out.push(byte.into());
+                out.push_str(&part[3..]);
+            }
+            None => out.push_str(part),
+        }
+    }
+    out.into()
+}
+
 /// Runs a program; `Ok(Err(words))` is what it said when it failed.
 fn run(program: &'static str, args: &[&OsStr]) -> Result<Result<(), String>, BoardError> {
     let output = Command::new(program)
@@ -246,6 +279,21 @@ mod tests {
             looked.unmount().unwrap();
             assert!(before == std::fs::read(&path).unwrap(), "{mkfs:?}: a look changed the disk");
         }
+    }
+
+    #[test]
+    fn what_a_killed_run_left_mounted_is_cleared() {
+        if !root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let Some(path) = image(folder.path(), &["mkfs.ext4", "-q"], 16) else { return };
+        let point = folder.path().join("left over");
+        let left = Medium::at(&path).unwrap().mount(&point, Access::Use).unwrap();
+        drop(left);
+        assert_eq!(clear_stale(folder.path()).unwrap(), 1);
+        assert_eq!(clear_stale(folder.path()).unwrap(), 0);
+        Medium::at(&path).unwrap().mount(&point, Access::Use).unwrap().unmount().unwrap();
     }
 
     #[test]

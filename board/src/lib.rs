@@ -13,10 +13,12 @@
 //! | [`layout`] | board files |
 //! | [`linux_gpio`] | a front panel on the lines of a GPIO character device |
 //! | [`bench`] | the front panel of the workbench |
+//! | [`arrivals`] | disks that come and go at device paths |
 //! | [`disk`] | mounting, flushing, unmounting a disk, image or folder |
 //! | [`btrfs`] | what a btrfs disk says of itself |
 //! | [`usb`] | the USB disks that are plugged in |
 
+pub mod arrivals;
 pub mod bench;
 pub mod btrfs;
 pub mod button;
