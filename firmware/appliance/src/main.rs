@@ -1,2 +1,2 @@
-//! See the workspace README.
+//! `mailkeepd`: command line, log, and exit codes around the daemon.
 fn main() {}

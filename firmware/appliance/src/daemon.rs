@@ -1,0 +1,393 @@
+//! The event loop: one thread, one state, one place where time is read.
+//!
+//! It waits for whatever comes first (something from outside, the next edge of a lamp, a time at which the
+//! controller wants to wake, a signal), lets the controller take the step, and carries out the actions. It ends
+//! when the controller says that everything is flushed and unmounted.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Datelike, Local};
+use mailkeep_board::{Board, BoardError, BoardEvent, Layout, Sink, SlotNumber, disk};
+use mailkeep_controller::disk::Insertion;
+use mailkeep_controller::{
+    Action, Button, Event, JobId, JobKind, JobResult, Moment, Notice, Phase, Settings, Span, State,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::border::{Post, Workers, cancel};
+use crate::config::Config;
+use crate::disks::DiskOrder;
+use crate::engine::{Engine, News};
+use crate::inbound::{Inbound, What};
+use crate::indicators::Indicators;
+use crate::ledger::Ledger;
+use crate::service_manager::ServiceManager;
+use crate::words;
+
+/// The wall clock is looked at this often for the schedule, however far the next time is: it may jump.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+/// Before this year the clock has certainly not been set.
+const FIRST_YEAR: i32 = 2026;
+/// Below the state folder: where disks are mounted.
+const MOUNT_DIR: &str = "disks";
+
+/// Why the box can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state folder can't be used.
+    #[error("cannot use the state folder {}", path.display())]
+    StateDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The front panel can't be opened.
+    #[error("cannot open the front panel")]
+    Board(#[source] BoardError),
+    /// What a killed run has left mounted can't be unmounted.
+    #[error("cannot clear what an earlier run has left mounted")]
+    Stale(#[source] BoardError),
+    /// The system denies threads or signals.
+    #[error("cannot set up the event loop")]
+    Loop(#[source] std::io::Error),
+}
+
+/// Runs the box until it is asked to end. `open` opens the front panel, whose events go to the sink.
+///
+/// # Errors
+/// A [`DaemonError`] before the box is up; afterwards it goes on whatever happens.
+pub async fn run(
+    config: Config,
+    engine: Arc<dyn Engine>,
+    open: impl FnOnce(Sink) -> Result<Box<dyn Board>, BoardError>,
+) -> Result<(), DaemonError> {
+    let state_dir = |source| DaemonError::StateDir { path: config.state_dir.clone(), source };
+    std::fs::create_dir_all(&config.state_dir).map_err(state_dir)?;
+    let mount_dir = std::fs::canonicalize(&config.state_dir).map_err(state_dir)?.join(MOUNT_DIR);
+    std::fs::create_dir_all(&mount_dir).map_err(state_dir)?;
+    let stale = disk::clear_stale(&mount_dir).map_err(DaemonError::Stale)?;
+    if stale > 0 {
+        tracing::warn!(mounts = stale, "an earlier run was killed: its disks were unmounted");
+    }
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Loop)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Loop)?;
+    let (post, mut inbox) = Post::new();
+    let workers = Workers::start(engine, post.clone(), mount_dir).map_err(DaemonError::Loop)?;
+    let board = open(post.sink()).map_err(DaemonError::Board)?;
+    let mut daemon = Daemon::new(config, workers, board);
+    daemon.begin();
+
+    loop {
+        let wake = daemon.refresh();
+        tokio::select! {
+            Some(inbound) = inbox.recv() => daemon.take(inbound),
+            () = tokio::time::sleep_until(wake.into()) => daemon.woke(),
+            _ = terminate.recv() => daemon.asked_to_end("SIGTERM"),
+            _ = interrupt.recv() => daemon.asked_to_end("SIGINT"),
+        }
+        if daemon.exit {
+            break;
+        }
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+struct Daemon {
+    config: Config,
+    workers: Workers,
+    board: Box<dyn Board>,
+    state: State,
+    indicators: Indicators,
+    manager: ServiceManager,
+    ledger: Ledger,
+    started: Instant,
+    heartbeat: Option<Instant>,
+    inserted: HashMap<SlotNumber, Insertion>,
+    paths: HashMap<Insertion, PathBuf>,
+    repositories: HashMap<Insertion, PathBuf>,
+    insertions: u32,
+    cancels: HashMap<JobId, Arc<AtomicBool>>,
+    phase: Phase,
+    exit: bool,
+}
+
+impl Daemon {
+    fn new(config: Config, workers: Workers, board: Box<dyn Board>) -> Self {
+        let overdue_after = config.overdue_after.map(|after| Span::from_secs(after.as_secs()));
+        let manager = ServiceManager::find();
+        let started = Instant::now();
+        Self {
+            state: State::new(Settings { overdue_after }, Moment::default()),
+            heartbeat: manager.heartbeat().map(|_| started),
+            ledger: Ledger::default(),
+            indicators: Indicators::default(),
+            manager,
+            started,
+            inserted: HashMap::new(),
+            paths: HashMap::new(),
+            repositories: HashMap::new(),
+            insertions: 0,
+            cancels: HashMap::new(),
+            phase: Phase::Live,
+            exit: false,
+            config,
+            workers,
+            board,
+        }
+    }
+
+    fn begin(&mut self) {
+        tracing::info!(name = %self.config.name, sources = self.config.sources.len(), "up");
+        for table in &self.config.without_effect {
+            tracing::warn!("{table} has no effect in this version");
+        }
+        self.ledger = Ledger::load(&self.config.state_dir).unwrap_or_else(|error| {
+            tracing::error!("the ledger can't be read and is begun anew: {error}");
+            Ledger::default()
+        });
+        let now = Local::now();
+        if let Some(proven) = self.ledger.proven {
+            let age = Span::from_secs(u64::try_from(now.timestamp() - proven).unwrap_or(0));
+            self.step(Event::ProvenBefore(Moment::default() - age), Instant::now());
+        }
+        // A new box owes nobody yesterday's backup.
+        if self.ledger.scheduled.is_none() || !self.config.catch_up {
+            self.ledger.scheduled = Some(now.timestamp());
+            self.save_ledger();
+        }
+        if let Some(schedule) = &self.config.schedule {
+            let next = schedule.next_due(&now).map(|due| due.to_rfc3339()).unwrap_or_default();
+            tracing::info!(%schedule, next, "schedule");
+        }
+        self.manager.ready();
+    }
+
+    /// Shows what is to be shown; returns when the loop has to turn again by itself.
+    fn refresh(&mut self) -> Instant {
+        let now = Instant::now();
+        let moment = self.moment(now);
+        let edge = self.indicators.refresh(&mut *self.board, &self.state, moment);
+        if let Some((due, every)) = self.heartbeat.as_mut().zip(self.manager.heartbeat()) {
+            if *due <= now {
+                self.manager.alive();
+                *due = now + every;
+            }
+        }
+        let moments = [edge, self.state.wake_at()].into_iter().flatten();
+        let moments = moments
+            .map(|moment| self.started + Duration::from_millis(u64::try_from(moment.millis()).unwrap_or(0)));
+        moments.chain(self.heartbeat).min().unwrap_or(now + CLOCK_LOOK).min(now + self.next_clock_look())
+    }
+
+    fn next_clock_look(&self) -> Duration {
+        let Some(schedule) = &self.config.schedule else { return CLOCK_LOOK };
+        let now = Local::now();
+        let until = schedule.next_due(&now).and_then(|due| (due - now).to_std().ok());
+        until.unwrap_or(CLOCK_LOOK).min(CLOCK_LOOK)
+    }
+
+    fn moment(&self, at: Instant) -> Moment {
+        let since = at.saturating_duration_since(self.started).as_millis();
+        Moment::from_millis(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+
+    // ---- what happens ----
+
+    fn woke(&mut self) {
+        self.look_at_the_clock();
+        self.step(Event::Tick, Instant::now());
+    }
+
+    fn asked_to_end(&mut self, by: &str) {
+        tracing::info!(by, "asked to end");
+        self.step(Event::Shutdown, Instant::now());
+    }
+
+    fn take(&mut self, inbound: Inbound) {
+        let Inbound { at, what } = inbound;
+        match what {
+            What::Board(event) => self.hands(event, at),
+            What::Mounted(insertion, repository) => {
+                self.repositories.insert(insertion, repository);
+                self.step(Event::Mounted(insertion), at);
+            }
+            What::News(id, source, news) => self.news(id, &source, &news, at),
+            What::Event(event) => {
+                if let Event::JobEnded(id, result) = event {
+                    self.job_ended(id, result);
+                }
+                self.step(event, at);
+            }
+        }
+    }
+
+    fn hands(&mut self, event: BoardEvent, at: Instant) {
+        match event {
+            BoardEvent::Pressed(button) => self.step(Event::Press(of_controller(button)), at),
+            BoardEvent::Released(button) => self.step(Event::Release(of_controller(button)), at),
+            BoardEvent::DiskIn(slot) => {
+                let Some(path) = self.disk_path(slot) else { return };
+                self.insertions += 1;
+                let insertion = Insertion(self.insertions);
+                tracing::info!(disk = %path.display(), insertion = insertion.0, "disk in");
+                self.inserted.insert(slot, insertion);
+                self.paths.insert(insertion, path);
+                self.step(Event::DiskArrived(insertion), at);
+            }
+            BoardEvent::DiskOut(slot) => {
+                if let Some(insertion) = self.inserted.remove(&slot) {
+                    tracing::info!(insertion = insertion.0, "disk out");
+                    self.paths.remove(&insertion);
+                    self.repositories.remove(&insertion);
+                    self.step(Event::DiskGone(insertion), at);
+                }
+            }
+            BoardEvent::Quit => self.asked_to_end("the keyboard"),
+        }
+    }
+
+    fn disk_path(&self, slot: SlotNumber) -> Option<PathBuf> {
+        let disks = match &self.config.board {
+            Layout::Bench(bench) => &bench.disks,
+            Layout::LinuxGpio(_) => &self.config.disk_paths,
+        };
+        slot.0.checked_sub(1).and_then(|index| disks.get(index)).cloned()
+    }
+
+    fn news(&mut self, id: JobId, source: &str, news: &News, at: Instant) {
+        match news {
+            News::Phase(phase) => {
+                self.phase = *phase;
+                tracing::info!(source, phase = words::phase(*phase), "phase");
+                self.step(Event::Progress(id, *phase), at);
+            }
+            News::Problem { what, path } => tracing::warn!(source, path, "{what}"),
+            News::Count { .. } => {}
+        }
+        let line = words::progress(source, self.phase, news);
+        if !line.is_empty() {
+            self.show_progress(&line);
+        }
+    }
+
+    fn job_ended(&mut self, id: JobId, result: JobResult) {
+        self.cancels.remove(&id);
+        self.show_progress("");
+        tracing::info!(job = id.0, ?result, "job ended");
+        let backup = self.state.jobs().running.is_some_and(|job| job.id == id && job.kind == JobKind::Backup);
+        if backup && result == JobResult::Proven {
+            self.ledger.proven = Some(Local::now().timestamp());
+            self.save_ledger();
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = Local::now();
+        if now.year() < FIRST_YEAR {
+            return;
+        }
+        // A clock that was set back must not keep the schedule waiting until it has caught up.
+        let last = self.ledger.scheduled.map(|last| last.min(now.timestamp()));
+        let due = self.config.schedule.as_ref().and_then(|schedule| schedule.last_due(&now));
+        let is_due = |due: &DateTime<Local>| last.is_none_or(|last| due.timestamp() > last);
+        if let Some(due) = due.filter(is_due) {
+            tracing::info!(due = due.to_rfc3339(), "a backup is due");
+            self.ledger.scheduled = Some(now.timestamp());
+            self.save_ledger();
+            self.step(Event::BackupDue, Instant::now());
+        }
+    }
+
+    fn save_ledger(&self) {
+        if let Err(error) = self.ledger.save(&self.config.state_dir) {
+            tracing::error!(folder = %self.config.state_dir.display(), "the ledger can't be written: {error}");
+        }
+    }
+
+    // ---- what is done ----
+
+    fn step(&mut self, event: Event, at: Instant) {
+        let actions = self.state.step(event, self.moment(at));
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Inspect(insertion) => self.with_path(insertion, DiskOrder::Inspect),
+            Action::Mount(insertion) => self.with_path(insertion, DiskOrder::Mount),
+            Action::Eject(insertion) => self.workers.order(DiskOrder::Eject(insertion)),
+            Action::Forget(insertion) => self.workers.order(DiskOrder::Forget(insertion)),
+            Action::StartBackup(id, insertion) => self.start_backup(id, insertion),
+            Action::StartRestore(id, _) => {
+                tracing::error!("{}", words::RESTORE_NOT_AVAILABLE);
+                self.tell(words::RESTORE_NOT_AVAILABLE);
+                self.step(Event::JobEnded(id, JobResult::Failed), Instant::now());
+            }
+            Action::Cancel(id) => {
+                if let Some(flag) = self.cancels.get(&id) {
+                    cancel(flag);
+                }
+            }
+            Action::Say(notice) => self.say(notice),
+            Action::Exit => {
+                self.manager.stopping();
+                self.exit = true;
+            }
+        }
+    }
+
+    fn with_path(&self, insertion: Insertion, order: fn(Insertion, PathBuf) -> DiskOrder) {
+        // The controller only speaks of insertions that came from `hands`, which noted their path.
+        let path = self.paths.get(&insertion).cloned().unwrap_or_default();
+        self.workers.order(order(insertion, path));
+    }
+
+    fn start_backup(&mut self, id: JobId, insertion: Insertion) {
+        let repository = self.repositories.get(&insertion).cloned().unwrap_or_default();
+        let flag = Arc::new(AtomicBool::new(false));
+        self.cancels.insert(id, Arc::clone(&flag));
+        tracing::info!(job = id.0, repository = %repository.display(), "backup begins");
+        if let Err(error) = self.workers.backup(id, self.config.sources.clone(), repository, flag) {
+            tracing::error!(job = id.0, "cannot start the job: {error}");
+            self.step(Event::JobEnded(id, JobResult::Failed), Instant::now());
+        }
+    }
+
+    fn say(&mut self, notice: Notice) {
+        let text = words::notice(notice);
+        match notice {
+            Notice::FaultRaised(fault) => tracing::error!(?fault, "{text}"),
+            _ => tracing::info!("{text}"),
+        }
+        self.tell(&text);
+        self.manager.status(&text);
+    }
+
+    fn tell(&mut self, text: &str) {
+        if let Err(error) = self.board.tell(text) {
+            tracing::debug!("{}", words::chain(&error));
+        }
+    }
+
+    fn show_progress(&mut self, text: &str) {
+        if let Err(error) = self.board.show_progress(text) {
+            tracing::debug!("{}", words::chain(&error));
+        }
+    }
+}
+
+fn of_controller(button: mailkeep_board::Button) -> Button {
+    match button {
+        mailkeep_board::Button::Backup => Button::Backup,
+        mailkeep_board::Button::Restore => Button::Restore,
+    }
+}

@@ -1,0 +1,109 @@
+//! The seam to whatever makes backups: looks at a disk, pulls a source onto it, reads back what was sealed.
+//!
+//! **Contract.** All calls block and are made from threads of their own. `backup` returns only when mail runs
+//! again, or when it is certain that the restart guard on the server sees to it; also when it was cancelled.
+//! What it returns is sealed: durable on the disk's file system. Nothing is written to a disk but by `backup`.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use mailkeep_controller::{Identity, Phase};
+use mailkeep_mail::Source;
+
+/// Why a job ended without a proven snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The disk is full.
+    #[error("the disk is full")]
+    DiskFull(#[source] Cause),
+    /// Mail was stopped and does not answer again.
+    #[error("mail does not answer again: look at the mail server now")]
+    MailDown(#[source] Cause),
+    /// The end was asked for, and mail runs.
+    #[error("ended early, as asked")]
+    Cancelled,
+    /// Anything else.
+    #[error("{what}")]
+    Failed {
+        /// What failed, on what, what to do.
+        what: String,
+        /// Why.
+        source: Cause,
+    },
+}
+
+/// An underlying error.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// One pull.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// What is backed up.
+    pub source: &'a Source,
+    /// The repository's folder on the mounted disk.
+    pub repository: &'a Path,
+    /// Becomes true when the job is to end as soon as that is safe.
+    pub cancel: &'a AtomicBool,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It entered a phase.
+    Phase(Phase),
+    /// Where it stands; at most ten times a second.
+    Count {
+        /// Files dealt with, and to expect where that is known.
+        files: (u64, Option<u64>),
+        /// Bytes dealt with, and to expect where that is known.
+        bytes: (u64, Option<u64>),
+    },
+    /// Something could not be done; the job goes on.
+    Problem {
+        /// What.
+        what: String,
+        /// On which path; may be empty.
+        path: String,
+    },
+}
+
+/// A sealed snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its id, as text.
+    pub snapshot: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Nothing is missing, nothing moved under the copy, and the mail check is good.
+    pub complete: bool,
+    /// How long mail was stopped, milliseconds.
+    pub window_ms: Option<u64>,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes that it added to the disk.
+    pub added_bytes: u64,
+    /// What is not as it should be, one line each.
+    pub remarks: Vec<String>,
+}
+
+/// Makes backups.
+pub trait Engine: Send + Sync + 'static {
+    /// Whose disk is it? `repository` is a folder that may hold anything; nothing is written.
+    ///
+    /// # Errors
+    /// The folder can't be read at all.
+    fn identify(&self, repository: &Path) -> Result<Identity, EngineError>;
+
+    /// Pulls a source and seals a snapshot.
+    ///
+    /// # Errors
+    /// There is no new snapshot.
+    fn backup(&self, work: Work<'_>, news: &dyn Fn(News)) -> Result<Sealed, EngineError>;
+
+    /// Reads back what the snapshot added, past the cache where possible. `Ok(())`: it is good.
+    ///
+    /// # Errors
+    /// It is damaged, or could not be read.
+    fn verify(&self, work: Work<'_>, sealed: &Sealed, news: &dyn Fn(News)) -> Result<(), EngineError>;
+}

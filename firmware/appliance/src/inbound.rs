@@ -1,0 +1,32 @@
+//! What comes across the border into the event loop.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use mailkeep_board::BoardEvent;
+use mailkeep_controller::disk::Insertion;
+use mailkeep_controller::{Event, JobId};
+
+use crate::engine::News;
+
+/// Something that happened outside of the loop.
+#[derive(Debug)]
+pub struct Inbound {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// Hands on the board.
+    Board(BoardEvent),
+    /// For the controller as it is.
+    Event(Event),
+    /// A disk is mounted, and the repository is in this folder.
+    Mounted(Insertion, PathBuf),
+    /// A job's news about a source.
+    News(JobId, String, News),
+}

@@ -1,0 +1,372 @@
+//! The whole daemon on the bench board, driven by lines and watched by lines, with an engine that does what each
+//! test tells it to. Hazards: a lamp that lies, a fault that is lost, a foreign disk that is written to, a box
+//! that does not end, a disk that is still mounted when the box says "safe to remove".
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mailkeep_appliance::Config;
+use mailkeep_appliance::engine::{Engine, EngineError, News, Sealed, Work};
+use mailkeep_board::bench::Bench;
+use mailkeep_board::{Board, Layout};
+use mailkeep_controller::{Identity, Phase};
+
+/// What the engine is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Good,
+    Incomplete,
+    Damaged,
+    Full,
+    Fails,
+    MailDown,
+    Panics,
+}
+
+/// An engine that goes on only when the test says so: phase by phase.
+struct Puppet {
+    plan: Mutex<Plan>,
+    steps: Mutex<mpsc::Receiver<()>>,
+    written: Mutex<Vec<PathBuf>>,
+    mail_stopped: AtomicBool,
+}
+
+impl Puppet {
+    /// Waits for the next step, or for the end if that was asked for.
+    fn step(&self, cancel: &AtomicBool) -> Result<(), EngineError> {
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                self.mail_stopped.store(false, Ordering::Relaxed);
+                return Err(EngineError::Cancelled);
+            }
+            match self.steps.lock().unwrap().recv_timeout(Duration::from_millis(10)) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the test has ended"),
+            }
+        }
+    }
+}
+
+impl Engine for Puppet {
+    fn identify(&self, repository: &Path) -> Result<Identity, EngineError> {
+        Ok(match std::fs::read_to_string(repository.join("label")).as_deref() {
+            Ok("ours") => Identity::Ours,
+            Ok(_) => Identity::Foreign,
+            Err(_) => Identity::Unknown,
+        })
+    }
+
+    fn backup(&self, work: Work<'_>, news: &dyn Fn(News)) -> Result<Sealed, EngineError> {
+        let plan = *self.plan.lock().unwrap();
+        self.written.lock().unwrap().push(work.repository.to_owned());
+        std::fs::write(work.repository.join("written"), work.source.name.as_str()).unwrap();
+        news(News::Count { files: (10, Some(100)), bytes: (5_000, None) });
+        self.step(work.cancel)?;
+        news(News::Phase(Phase::Window));
+        self.mail_stopped.store(true, Ordering::Relaxed);
+        self.step(work.cancel)?;
+        self.mail_stopped.store(false, Ordering::Relaxed);
+        news(News::Phase(Phase::Transferring));
+        self.step(work.cancel)?;
+        match plan {
+            Plan::Full => return Err(EngineError::DiskFull("no space".into())),
+            Plan::Fails => {
+                return Err(EngineError::Failed { what: "cannot reach it".into(), source: "refused".into() });
+            }
+            Plan::MailDown => return Err(EngineError::MailDown("no greeting".into())),
+            Plan::Panics => panic!("an engine that dies"),
+            Plan::Good | Plan::Incomplete | Plan::Damaged => {}
+        }
+        Ok(Sealed {
+            snapshot: "abcd".into(),
+            generation: 1,
+            complete: plan != Plan::Incomplete,
+            window_ms: Some(1_200),
+            files: 100,
+            added_bytes: 5_000,
+            remarks: Vec::new(),
+        })
+    }
+
+    fn verify(&self, work: Work<'_>, _: &Sealed, _: &dyn Fn(News)) -> Result<(), EngineError> {
+        self.step(work.cancel)?;
+        if *self.plan.lock().unwrap() == Plan::Damaged {
+            return Err(EngineError::Failed { what: "pack is damaged".into(), source: "bad hash".into() });
+        }
+        Ok(())
+    }
+}
+
+/// A box with two bench disks, its hands and its eyes.
+struct Bench1 {
+    folder: tempfile::TempDir,
+    hands: UnixStream,
+    eyes: mpsc::Receiver<String>,
+    puppet: Arc<Puppet>,
+    steps: mpsc::Sender<()>,
+    daemon: Option<JoinHandle<()>>,
+    seen: Vec<String>,
+}
+
+impl Bench1 {
+    fn with_labels(labels: [Option<&str>; 2], extra: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (disk, label) in ["d1", "d2"].iter().zip(labels) {
+            let repository = folder.path().join(disk).join("mailkeep");
+            std::fs::create_dir_all(&repository).unwrap();
+            if let Some(label) = label {
+                std::fs::write(repository.join("label"), label).unwrap();
+            }
+        }
+        Self::start(folder, extra, Plan::Good)
+    }
+
+    fn start(folder: tempfile::TempDir, extra: &str, plan: Plan) -> Self {
+        std::fs::write(
+            folder.path().join("tree.toml"),
+            "name = 'tree'\nsystem = 'generic'\n[transport]\nkind = 'local'\n[generic]\npaths = ['/srv']\n",
+        )
+        .unwrap();
+        std::fs::write(
+            folder.path().join("box.toml"),
+            format!(
+                "[box]\nstate-dir = 'state'\n[board]\nkind = 'bench'\n[board.bench]\ndisks = ['d1', 'd2']\n{extra}\n\
+                 [[source]]\nfile = 'tree.toml'\n"
+            ),
+        )
+        .unwrap();
+        let config = Config::load(&folder.path().join("box.toml")).unwrap();
+        let (steps, step_ends) = mpsc::channel();
+        let puppet = Arc::new(Puppet {
+            plan: Mutex::new(plan),
+            steps: Mutex::new(step_ends),
+            written: Mutex::default(),
+            mail_stopped: AtomicBool::new(false),
+        });
+        let (input, hands) = UnixStream::pair().unwrap();
+        let (output, paper) = UnixStream::pair().unwrap();
+        let (lines, eyes) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                if lines.send(line.unwrap()).is_err() {
+                    break;
+                }
+            }
+        });
+        let engine = Arc::clone(&puppet);
+        let daemon = std::thread::spawn(move || {
+            let Layout::Bench(layout) = config.board.clone() else { panic!("no bench") };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let open = |sink| {
+                let board = Bench::lines(&layout, sink, BufReader::new(input), paper)?;
+                Ok(Box::new(board) as Box<dyn Board>)
+            };
+            runtime.block_on(mailkeep_appliance::run(config, engine, open)).unwrap();
+        });
+        Self { folder, hands, eyes, puppet, steps, daemon: Some(daemon), seen: Vec::new() }
+    }
+
+    fn hand(&mut self, line: &str) {
+        writeln!(self.hands, "{line}").unwrap();
+    }
+
+    /// Lets the engine go on by one step.
+    fn step(&self) {
+        self.steps.send(()).unwrap();
+    }
+
+    /// Reads on until this line comes.
+    fn until(&mut self, wanted: &str) {
+        loop {
+            match self.eyes.recv_timeout(Duration::from_secs(30)) {
+                Ok(line) => {
+                    let found = line == wanted;
+                    self.seen.push(line);
+                    if found {
+                        return;
+                    }
+                }
+                Err(error) => panic!("waiting for \"{wanted}\" ({error}); seen:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// What each lamp showed last, STATUS DISK FAULT, once these are reached.
+    fn until_lamps(&mut self, wanted: [&str; 3]) {
+        while self.lamps() != wanted {
+            match self.eyes.recv_timeout(Duration::from_secs(30)) {
+                Ok(line) => self.seen.push(line),
+                Err(error) => panic!("waiting for {wanted:?} ({error}); seen:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    fn lamps(&self) -> [&str; 3] {
+        ["STATUS", "DISK", "FAULT"].map(|lamp| {
+            let prefix = format!("lamp {lamp} ");
+            self.seen.iter().rev().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("")
+        })
+    }
+
+    /// The patterns that a lamp went through, from the first to the last.
+    fn history(&self, lamp: &str) -> Vec<&str> {
+        let prefix = format!("lamp {lamp} ");
+        self.seen.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
+    }
+
+    fn end(mut self) -> tempfile::TempDir {
+        self.hand("q");
+        self.daemon.take().unwrap().join().unwrap();
+        self.folder
+    }
+}
+
+#[test]
+fn a_backup_from_insertion_to_safe_to_remove() {
+    let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+    b.until("note Our disk is in. Press BACKUP to start a backup.");
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("b");
+    b.until_lamps(["slow", "slow", "off"]);
+    b.until("progress tree: live pass  10 of 100 files, 5.0 kB, 10 %");
+    b.step();
+    b.until_lamps(["fast", "slow", "off"]);
+    b.step();
+    b.until_lamps(["slow", "slow", "off"]);
+    b.step();
+    b.until_lamps(["double", "slow", "off"]);
+    b.step();
+    b.until("note The disk is flushed and unmounted: safe to remove.");
+    b.until_lamps(["steady", "steady", "off"]);
+    assert_eq!(b.history("STATUS"), ["test", "off", "wink", "slow", "fast", "slow", "double", "steady"]);
+    b.hand("0");
+    b.until_lamps(["steady", "off", "off"]);
+    assert_eq!(*b.puppet.written.lock().unwrap(), [b.folder.path().join("d1/mailkeep")]);
+
+    // The next start knows of it.
+    let folder = b.end();
+    let mut again = Bench1::start(folder, "", Plan::Good);
+    again.until_lamps(["steady", "off", "off"]);
+    again.hand("r");
+    again.until("note The newest proven backup is less than a day old (1 flash).");
+    again.until_lamps(["count", "off", "off"]);
+    again.end();
+}
+
+#[test]
+fn disks_that_are_not_ours_stay_untouched() {
+    let mut b = Bench1::with_labels([Some("theirs"), None], "insert = 1");
+    b.until("note This disk belongs to another box, so it is left alone.");
+    b.until_lamps(["wink", "double", "off"]);
+    b.hand("b");
+    b.until("note A backup is wanted: insert a disk of this box.");
+    b.hand("0");
+    b.until_lamps(["wink", "fast", "off"]);
+    b.hand("2");
+    b.until("note This disk has no repository, so it is left alone. To use it: mailkeep init");
+    let folder = b.end();
+    for disk in ["d1", "d2"] {
+        assert!(!folder.path().join(disk).join("mailkeep/written").exists(), "{disk}");
+    }
+}
+
+#[test]
+fn pulled_in_the_window_mail_runs_again_and_the_next_disk_finishes() {
+    let mut b = Bench1::with_labels([Some("ours"), Some("ours")], "insert = 1");
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("b");
+    b.step();
+    b.until_lamps(["fast", "slow", "off"]);
+    assert!(b.puppet.mail_stopped.load(Ordering::Relaxed));
+    b.hand("0");
+    b.until("lamp FAULT fast");
+    b.until_lamps(["wink", "fast", "fast"]);
+    assert!(!b.puppet.mail_stopped.load(Ordering::Relaxed));
+    b.hand("2");
+    for _ in 0..4 {
+        b.step();
+    }
+    b.until("note Backup done, read back and good.");
+    b.until_lamps(["steady", "steady", "fast"]);
+    b.hand("b");
+    b.until("note Fault acknowledged. Press BACKUP again to start a backup.");
+    b.until_lamps(["steady", "steady", "off"]);
+    b.end();
+}
+
+#[test]
+fn every_bad_end_is_a_fault_that_stays_until_it_is_seen() {
+    for (plan, steps, lamps, words) in [
+        (Plan::Fails, 3, ["wink", "steady", "fast"], "The backup failed"),
+        (Plan::Incomplete, 4, ["wink", "steady", "fast"], "something is missing or wrong"),
+        (Plan::Damaged, 4, ["wink", "steady", "fast"], "something is missing or wrong"),
+        (Plan::Full, 3, ["wink", "fast", "fast"], "The disk is full"),
+        (Plan::MailDown, 3, ["wink", "steady", "fast"], "Mail does not answer"),
+        (Plan::Panics, 3, ["wink", "steady", "fast"], "The backup failed"),
+    ] {
+        let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+        *b.puppet.plan.lock().unwrap() = plan;
+        b.until_lamps(["wink", "steady", "off"]);
+        b.hand("b");
+        for _ in 0..steps {
+            b.step();
+        }
+        b.until("note The disk is flushed and unmounted: safe to remove.");
+        b.until_lamps(lamps);
+        assert!(b.seen.iter().any(|line| line.contains(words)), "{plan:?}:\n{}", b.seen.join("\n"));
+        b.end();
+    }
+}
+
+#[test]
+fn asked_to_end_in_the_window_it_ends_with_mail_running() {
+    let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("b");
+    b.step();
+    b.until_lamps(["fast", "slow", "off"]);
+    b.hand("q");
+    b.until("note Stopping.");
+    b.until("note The disk is flushed and unmounted: safe to remove.");
+    b.daemon.take().unwrap().join().unwrap();
+    assert!(!b.puppet.mail_stopped.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_restore_takes_two_steps_and_is_answered_in_one_line() {
+    let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("BR");
+    b.hand("R5");
+    b.until("note Restore is armed: press BACKUP and RESTORE together within 10 s.");
+    b.until_lamps(["wink", "steady", "double"]);
+    assert!(!b.seen.iter().any(|line| line.contains("not available")), "the first chord was not armed");
+    b.hand("BR");
+    b.until("note restore by button is not available in this version");
+    b.until_lamps(["wink", "steady", "fast"]);
+    b.hand("b");
+    b.until_lamps(["wink", "steady", "off"]);
+    assert!(b.puppet.written.lock().unwrap().is_empty());
+    b.end();
+}
+
+#[test]
+fn a_missing_disk_is_a_fault_not_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut b = Bench1::start(folder, "insert = 1", Plan::Good);
+    b.until("note FAULT: The disk can't be read. Try another one. Press BACKUP to acknowledge.");
+    b.until_lamps(["wink", "fast", "fast"]);
+    b.end();
+}
