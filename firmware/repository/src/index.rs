@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mailkeep_format::pack::PackFooter;
 use mailkeep_format::run::{Location, RunEncoder, RunEntry, RunError, RunPack, RunReader, encode_run};
@@ -13,7 +13,7 @@ use mailkeep_format::{ChunkId, FormatError, PackId, RunId, Salt};
 
 use crate::durable::Unnamed;
 use crate::error::RepositoryError;
-use crate::monitor::{Monitor, Phase, Problem};
+use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{ReadFile, Storage, StorageError};
 use crate::{layout, limits, packfile};
@@ -27,6 +27,9 @@ pub(crate) struct Run {
     id: Option<RunId>,
     bytes: RunBytes,
     reader: RunReader,
+    repository: Repository,
+    /// Made from the footers of its packs, once a page of this run has turned out to be damaged.
+    rebuilt: OnceLock<Arc<Run>>,
 }
 
 enum RunBytes {
@@ -85,10 +88,11 @@ impl Run {
         let reader = RunReader::open(repository.keys(), &repository.id(), length, |offset, buffer| {
             bytes.read_at(offset, buffer)
         })?;
-        Ok(Run { id, bytes, reader })
+        Ok(Run { id, bytes, reader, repository: repository.clone(), rebuilt: OnceLock::new() })
     }
 
-    fn path(&self) -> String {
+    /// Where it lies, for people.
+    pub(crate) fn path(&self) -> String {
         self.id.map_or_else(|| "an index in memory".to_owned(), |id| layout::run(&id))
     }
 
@@ -97,22 +101,75 @@ impl Run {
     }
 
     fn contains(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
-        self.reader
-            .contains(id, |offset, buffer| self.bytes.read_at(offset, buffer))
-            .map_err(|error| run_error(self.path(), error))
+        self.ask(|run| run.reader.contains(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
     }
 
     fn find_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
-        self.reader
-            .find_all(id, |offset, buffer| self.bytes.read_at(offset, buffer))
-            .map_err(|error| run_error(self.path(), error))
+        self.ask(|run| run.reader.find_all(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
     }
 
-    /// Reads and checks every page.
+    /// Hands out every id, in order. When a damaged page is met, all of them come once more.
+    pub(crate) fn each(&self, mut each: impl FnMut(&ChunkId)) -> Result<(), RepositoryError> {
+        self.ask(|run| {
+            let visit = |entry: RunEntry| {
+                each(&entry.id);
+                Ok(())
+            };
+            run.reader.entries(|offset, buffer| run.bytes.read_at(offset, buffer), visit)
+        })
+    }
+
+    /// Reads and checks every page, and the name.
     pub(crate) fn check(&self) -> Result<(), RepositoryError> {
-        self.reader
-            .check(|offset, buffer| self.bytes.read_at(offset, buffer))
-            .map_err(|error| run_error(self.path(), error))
+        let read_at = |offset, buffer: &mut [u8]| self.bytes.read_at(offset, buffer);
+        self.reader.check(read_at).map_err(|error| run_error(self.path(), error))?;
+        let (Some(id), RunBytes::File(file)) = (self.id, &self.bytes) else { return Ok(()) };
+        if packfile::hash_of(&**file)? != blake3::Hash::from_bytes(id.0) {
+            let why = "its name is not that of its contents".to_owned();
+            let source = FormatError::Malformed { what: "index run", why };
+            return Err(RepositoryError::Damaged { path: self.path(), source });
+        }
+        Ok(())
+    }
+
+    /// Asks this run, or what stands in for it once one of its pages is damaged: an index is a cache, so damage in it
+    /// must neither stop a restore nor hide a chunk.
+    fn ask<T>(
+        &self,
+        mut question: impl FnMut(&Run) -> Result<T, RunError<StorageError>>,
+    ) -> Result<T, RepositoryError> {
+        if self.rebuilt.get().is_none() {
+            match question(self) {
+                Err(RunError::Format(error)) if self.id.is_some() => {
+                    tracing::warn!(run = self.path(), %error, "damaged, its packs are read instead");
+                }
+                other => return other.map_err(|error| run_error(self.path(), error)),
+            }
+        }
+        let rebuilt = self.rebuild()?;
+        question(&rebuilt).map_err(|error| run_error(rebuilt.path(), error))
+    }
+
+    fn rebuild(&self) -> Result<Arc<Run>, RepositoryError> {
+        if let Some(rebuilt) = self.rebuilt.get() {
+            return Ok(rebuilt.clone());
+        }
+        let mut footers = Vec::new();
+        for pack in self.packs().map_err(|error| run_error(self.path(), error))? {
+            if let Some(footer) = read_footer(&self.repository, &pack.id, &LogMonitor)? {
+                footers.push((pack.id, footer));
+            }
+        }
+        let rebuilt = Arc::new(Run::in_memory(&self.repository, &footers)?);
+        Ok(self.rebuilt.get_or_init(|| rebuilt).clone())
+    }
+
+    /// This run if every page of it is sound, else what stands in for it.
+    fn sound(self: &Arc<Self>) -> Result<Arc<Run>, RepositoryError> {
+        match self.check() {
+            Err(RepositoryError::Damaged { .. }) => self.rebuild(),
+            other => other.map(|()| self.clone()),
+        }
     }
 }
 
@@ -223,7 +280,7 @@ pub(crate) fn read_footer(
         Ok(pack) => Ok(Some(pack.footer)),
         Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Storage(_))) => {
             let what = format!("its contents cannot be found: {}", crate::error::chain(&error));
-            monitor.problem(&Problem { path: layout::pack(id), what, damage: true });
+            monitor.problem(&Problem::new(Severity::Lost, layout::pack(id), what));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -280,7 +337,7 @@ impl Loaded {
                 Err(RunError::Read(error)) if error.is_not_found() => return Err(RunError::Read(error)),
                 Err(error) => {
                     let what = format!("this index run is unusable, packs are read instead: {error}");
-                    monitor.problem(&Problem { path: layout::run(&id), what, damage: false });
+                    monitor.problem(&Problem::new(Severity::Covered, layout::run(&id), what));
                     loaded.stale.push(id);
                     continue;
                 }
@@ -288,7 +345,7 @@ impl Loaded {
             let gone = packs.iter().filter(|pack| !loaded.present.contains_key(&pack.id)).count();
             if gone > 0 {
                 let what = format!("{gone} of the packs it names are gone; it is made again");
-                monitor.problem(&Problem { path: layout::run(&id), what, damage: true });
+                monitor.problem(&Problem::new(Severity::Lost, layout::run(&id), what));
                 loaded.stale.push(id);
                 continue;
             }
@@ -296,7 +353,7 @@ impl Loaded {
                 let length = loaded.present.get(&pack.id).copied().unwrap_or(0);
                 if length != pack.length && loaded.view.distrusted.insert(pack.id) {
                     let what = format!("it is {length} bytes long instead of {}", pack.length);
-                    monitor.problem(&Problem { path: layout::pack(&pack.id), what, damage: true });
+                    monitor.problem(&Problem::new(Severity::Lost, layout::pack(&pack.id), what));
                 }
                 named.insert(pack.id);
             }
@@ -341,7 +398,7 @@ fn list_or_empty(
         // Only for a cache: a listing that fails otherwise is never read as "empty".
         Err(error) if error.is_not_found() => {
             let what = "this folder is missing; the index is made again from the packs".to_owned();
-            monitor.problem(&Problem { path: path.to_owned(), what, damage: false });
+            monitor.problem(&Problem::new(Severity::Note, path, what));
             Ok(Vec::new())
         }
         Err(error) => Err(error),
@@ -350,7 +407,7 @@ fn list_or_empty(
 
 fn not_ours(monitor: &dyn Monitor, path: &str) {
     let what = "this is not a file of mailkeep; it is left alone".to_owned();
-    monitor.problem(&Problem { path: path.to_owned(), what, damage: false });
+    monitor.problem(&Problem::new(Severity::Note, path, what));
 }
 
 /// Merges runs until a lookup has few to ask; gives the view over what is left. Small ones go first, so that every entry
@@ -375,7 +432,8 @@ pub(crate) fn merge(
         sum += entries;
     }
     let kept = runs.split_off(count);
-    let merged = merge_runs(repository, storage, &runs)?;
+    let sound: Vec<Arc<Run>> = runs.iter().map(Run::sound).collect::<Result<_, _>>()?;
+    let merged = merge_runs(repository, storage, &sound)?;
     let mut left = View { runs: kept, distrusted: view.distrusted.clone() };
     left.runs.push(Arc::new(merged));
     left.runs.sort_by_key(|run| std::cmp::Reverse(run.reader.entry_count()));

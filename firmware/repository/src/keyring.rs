@@ -6,7 +6,7 @@ use mailkeep_format::{Identity, KeyError, Keys, RepositoryId, keys};
 
 use crate::error::RepositoryError;
 use crate::layout;
-use crate::monitor::{Monitor, Problem};
+use crate::monitor::{Monitor, Problem, Severity};
 use crate::storage::{Storage, read_whole};
 
 /// The key a caller opens a repository with.
@@ -62,11 +62,11 @@ pub(crate) fn open(
         let entries = match storage.list(folder) {
             Ok(entries) => entries,
             Err(error) if error.is_not_found() => {
-                monitor.problem(&Problem {
-                    path: folder.to_owned(),
-                    what: "this copy of the key files is missing".to_owned(),
-                    damage: false,
-                });
+                monitor.problem(&Problem::new(
+                    Severity::Covered,
+                    folder,
+                    "this copy of the key files is missing",
+                ));
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -97,7 +97,7 @@ pub(crate) fn open(
                 Err(KeyError::WrongKey) => {}
                 Err(error) => {
                     let what = format!("this key file cannot be used: {error}");
-                    monitor.problem(&Problem { path, what, damage: false });
+                    monitor.problem(&Problem::new(Severity::Covered, path, what));
                     damaged = Some(error);
                 }
             }

@@ -3,7 +3,7 @@
 //! The way in: [`Repository::writer`] takes the lock, chunks are [put](Writer::put), grouped into blocks, compressed by
 //! several threads, encrypted and written into packs by one; [`Writer::seal`] makes all of it durable, reads it back and
 //! writes the manifest. The way out: [`Repository::snapshots`] gives manifests, a [`Reader`] gives directories and files,
-//! each chunk proven on its way.
+//! each chunk proven on its way. [`verify()`] proves everything.
 //!
 //! Invariants, and the table of who may run beside whom, stand in `COMMIT.md`; bytes in `FORMAT.md`. In short:
 //! - a file is durable before anything refers to it; the manifest is last; after the first failed write nothing more is
@@ -28,6 +28,7 @@ mod repository;
 mod snapshots;
 pub mod storage;
 mod sync;
+mod verify;
 mod writer;
 
 pub use error::RepositoryError;
@@ -36,11 +37,12 @@ pub use keyring::KeySource;
 pub use lock::Lease;
 pub use machine::{BoxId, Machine};
 pub use mailkeep_format as format;
-pub use monitor::{Collected, LogMonitor, Monitor, Phase, Problem};
+pub use monitor::{Collected, LogMonitor, Monitor, Phase, Problem, Severity};
 pub use reader::{Chunk, Reader};
 pub use repository::Repository;
 pub use snapshots::{SnapshotEntry, SnapshotSpec};
 pub use storage::{LocalStorage, MemoryStorage, Storage};
+pub use verify::{ReadData, VerifyOptions, VerifyReport, verify};
 pub use writer::{Draft, Sealed, Writer, WriterOptions};
 
 /// Fresh random bytes from the operating system.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::RepositoryError;
 use crate::machine::Machine;
-use crate::monitor::{Monitor, Problem};
+use crate::monitor::{Monitor, Problem, Severity};
 use crate::storage::{LockGuard, LockKind, Storage, StorageError, read_whole};
 use crate::{durable, layout, limits, sync};
 
@@ -94,12 +94,10 @@ impl WriteLock {
         let mine = Lease::of(machine, now);
         match read_lease(&*storage)? {
             Found::None => {}
-            Found::Unreadable => monitor.problem(&Problem {
-                path: layout::LEASE.to_owned(),
-                what: "the lease is unreadable and was replaced; no process of this box writes here"
-                    .to_owned(),
-                damage: false,
-            }),
+            Found::Unreadable => {
+                let what = "the lease is unreadable and was replaced; no process of this box writes here";
+                monitor.problem(&Problem::new(Severity::Note, layout::LEASE, what));
+            }
             Found::Lease(other) => {
                 // A lease from the future is young too: one of the two clocks is wrong, so a person decides.
                 let young = other.renewed.saturating_add(limits::LEASE_FOREIGN_SECONDS) > now;

@@ -12,8 +12,25 @@ pub struct Problem {
     pub path: String,
     /// One line: what is wrong with it.
     pub what: String,
-    /// Data is lost or unreadable (exit code 65), as opposed to something that a copy or a rebuild made good.
-    pub damage: bool,
+    /// What it means for the data.
+    pub severity: Severity,
+}
+
+/// What a problem means for the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Nothing is damaged: the trace of an interrupted run, which the next backup tidies up, or a file that is not ours.
+    Note,
+    /// Something on the disk is damaged or missing, but a copy or a rebuild stands in for it.
+    Covered,
+    /// Data that was sealed cannot be read from this disk.
+    Lost,
+}
+
+impl Problem {
+    pub(crate) fn new(severity: Severity, path: impl Into<String>, what: impl Into<String>) -> Self {
+        Problem { path: path.into(), what: what.into(), severity }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -52,7 +69,7 @@ pub struct LogMonitor;
 
 impl Monitor for LogMonitor {
     fn problem(&self, problem: &Problem) {
-        tracing::warn!(path = problem.path, damage = problem.damage, "{}", problem.what);
+        tracing::warn!(path = problem.path, severity = ?problem.severity, "{}", problem.what);
     }
 }
 

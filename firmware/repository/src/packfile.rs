@@ -9,7 +9,7 @@ use mailkeep_format::{FormatError, PackId, Salt};
 
 use crate::error::RepositoryError;
 use crate::repository::Repository;
-use crate::storage::{ReadFile, Storage};
+use crate::storage::{ReadFile, Storage, StorageError};
 use crate::{layout, limits};
 
 /// The file of a pack.
@@ -39,6 +39,11 @@ impl Deref for OpenPack {
 }
 
 impl PackFile {
+    /// Fills `buffer` from `offset`.
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.file.read_at(offset, buffer)
+    }
+
     /// The raw bytes of one block.
     pub(crate) fn read_block(
         &self,
@@ -98,9 +103,16 @@ pub(crate) fn open(repository: &Repository, id: &PackId) -> Result<OpenPack, Rep
 pub(crate) fn reads_back(storage: &dyn Storage, id: &PackId) -> Result<bool, RepositoryError> {
     let path = layout::pack(id);
     storage.drop_cache(&path)?;
-    let file = storage.open(&path)?;
+    let hash = hash_of(&*storage.open(&path)?)?;
+    // What was read is not needed again soon: leave the cache to the mail that is being read.
+    storage.drop_cache(&path)?;
+    Ok(hash == blake3::Hash::from_bytes(id.0))
+}
+
+/// BLAKE3 of a whole file.
+pub(crate) fn hash_of(file: &dyn ReadFile) -> Result<blake3::Hash, StorageError> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; limits::READ_BUFFER];
+    let mut buffer = vec![0; limits::READ_BUFFER.min(file.length() as usize)];
     let (mut offset, length) = (0, file.length());
     while offset < length {
         let count = (length - offset).min(buffer.len() as u64) as usize;
@@ -108,7 +120,5 @@ pub(crate) fn reads_back(storage: &dyn Storage, id: &PackId) -> Result<bool, Rep
         hasher.update(&buffer[..count]);
         offset += count as u64;
     }
-    // What was read is not needed again soon: leave the cache to the mail that is being read.
-    storage.drop_cache(&path)?;
-    Ok(hasher.finalize() == blake3::Hash::from_bytes(id.0))
+    Ok(hasher.finalize())
 }

@@ -103,6 +103,7 @@ impl Blocks {
 }
 
 impl Reader {
+    /// A reader of what is on the disk now.
     pub(crate) fn open(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
         let view = View::load(repository, monitor)?;
         Ok(Reader::over(repository, Arc::new(Mutex::new(Arc::new(view)))))
@@ -220,14 +221,8 @@ impl Reader {
         Ok(filled)
     }
 
-    /// Every place of a chunk, without reading any.
-    pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
-        let view = sync::lock(&self.shared.view).clone();
-        view.places(id)
-    }
-
     /// A pack and its table of contents.
-    pub(crate) fn pack(&self, id: &PackId) -> Result<Arc<OpenPack>, RepositoryError> {
+    fn pack(&self, id: &PackId) -> Result<Arc<OpenPack>, RepositoryError> {
         if let Some(pack) = sync::lock(&self.shared.packs).get(id) {
             return Ok(pack);
         }

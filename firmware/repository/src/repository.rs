@@ -9,7 +9,7 @@ use crate::error::{RepositoryError, is_newer};
 use crate::init::{InitDone, InitOptions};
 use crate::keyring::{self, KeySource, Opened};
 use crate::lock::{self, Lease};
-use crate::monitor::{Monitor, Problem};
+use crate::monitor::{Monitor, Problem, Severity};
 use crate::reader::Reader;
 use crate::storage::{Storage, read_whole};
 use crate::writer::{Writer, WriterOptions};
@@ -178,8 +178,8 @@ fn label_copies(storage: &dyn Storage, monitor: &dyn Monitor) -> Result<Vec<Labe
     }
     if !copies.is_empty() {
         for path in missing {
-            let what = "this copy of the label is missing; the next backup brings it back".to_owned();
-            monitor.problem(&Problem { path: path.to_owned(), what, damage: false });
+            let what = "this copy of the label is missing; the next backup brings it back";
+            monitor.problem(&Problem::new(Severity::Note, path, what));
         }
     }
     Ok(copies)
@@ -191,5 +191,5 @@ fn report_copy(monitor: &dyn Monitor, error: &RepositoryError) {
         _ => "label".to_owned(),
     };
     let what = format!("one copy is damaged, the other one was used: {}", crate::error::chain(error));
-    monitor.problem(&Problem { path, what, damage: false });
+    monitor.problem(&Problem::new(Severity::Covered, path, what));
 }

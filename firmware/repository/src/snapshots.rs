@@ -7,7 +7,7 @@ use mailkeep_format::{FormatError, Manifest, SnapshotId, limits};
 
 use crate::error::{RepositoryError, is_newer};
 use crate::layout;
-use crate::monitor::{Monitor, Problem};
+use crate::monitor::{Monitor, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::read_whole;
 
@@ -70,14 +70,17 @@ impl Manifests {
     pub(crate) fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
         let mut names: BTreeMap<(u64, String), BTreeSet<usize>> = BTreeMap::new();
         for (copy, folder) in layout::MANIFESTS.iter().enumerate() {
-            for entry in list(repository, folder, monitor)? {
+            for entry in list(repository, copy, monitor)? {
                 match layout::parse_manifest_name(&entry) {
                     Some((generation, _)) => {
                         names.entry((generation, entry)).or_default().insert(copy);
                     }
-                    None => {
-                        report(monitor, &format!("{folder}/{entry}"), "this is not a manifest's name", false)
-                    }
+                    None => report(
+                        monitor,
+                        &format!("{folder}/{entry}"),
+                        "this is not a manifest's name",
+                        Severity::Note,
+                    ),
                 }
             }
         }
@@ -90,7 +93,7 @@ impl Manifests {
         for pair in manifests.entries.windows(2) {
             if pair[0].manifest.generation == pair[1].manifest.generation {
                 let what = "two snapshots have this generation: two boxes wrote to copies of this disk";
-                report(monitor, &name_of(&pair[1]), what, false);
+                report(monitor, &name_of(&pair[1]), what, Severity::Covered);
             }
         }
         Ok(manifests)
@@ -110,21 +113,21 @@ impl Manifests {
             match read(repository, &path, generation, name) {
                 Ok(entry) => good = good.or(Some(entry)),
                 Err(error @ RepositoryError::Unsupported { .. }) => {
-                    report(monitor, &path, &crate::error::chain(&error), false);
+                    report(monitor, &path, &crate::error::chain(&error), Severity::Note);
                     self.incomplete = true;
                     return Ok(());
                 }
                 Err(error) => {
                     let what =
                         format!("this copy of the manifest is damaged: {}", crate::error::chain(&error));
-                    report(monitor, &path, &what, false);
+                    report(monitor, &path, &what, Severity::Covered);
                 }
             }
         }
         let Some(entry) = good else {
             self.incomplete = true;
             let what = "no copy of this manifest is readable: the snapshot cannot be restored from this disk";
-            report(monitor, &format!("{}/{name}", layout::MANIFESTS[0]), what, true);
+            report(monitor, &format!("{}/{name}", layout::MANIFESTS[0]), what, Severity::Lost);
             return Ok(());
         };
         for copy in (0..layout::MANIFESTS.len()).filter(|copy| !copies.contains(copy)) {
@@ -133,7 +136,7 @@ impl Manifests {
                 monitor,
                 &path,
                 "this copy of the manifest is missing; the next backup brings it back",
-                false,
+                Severity::Note,
             );
             self.missing.push((copy, name.to_owned()));
         }
@@ -147,17 +150,15 @@ fn name_of(entry: &SnapshotEntry) -> String {
     format!("{}/{name}", layout::MANIFESTS[0])
 }
 
-fn list(
-    repository: &Repository,
-    folder: &str,
-    monitor: &dyn Monitor,
-) -> Result<Vec<String>, RepositoryError> {
-    match repository.storage().list(folder) {
+/// Names in one of the two folders. One that is missing as a whole is covered by the other one, unless that is missing
+/// too; any other error ends the listing.
+fn list(repository: &Repository, copy: usize, monitor: &dyn Monitor) -> Result<Vec<String>, RepositoryError> {
+    let storage = repository.storage();
+    match storage.list(layout::MANIFESTS[copy]) {
         Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
-        // One of two copies is gone as a whole: the other one tells. Both gone is damage, which `verify` says by the
-        // chain of generations; any other error ends the listing.
-        Err(error) if error.is_not_found() && folder != layout::MANIFESTS[0] => {
-            report(monitor, folder, "this copy of all manifests is missing", false);
+        Err(error) if error.is_not_found() && storage.list(layout::MANIFESTS[1 - copy]).is_ok() => {
+            let what = "this copy of all manifests is missing; the next backup brings it back";
+            report(monitor, layout::MANIFESTS[copy], what, Severity::Covered);
             Ok(Vec::new())
         }
         Err(error) => Err(error.into()),
@@ -186,8 +187,8 @@ fn read(
     Ok(SnapshotEntry { id, manifest })
 }
 
-fn report(monitor: &dyn Monitor, path: &str, what: &str, damage: bool) {
-    monitor.problem(&Problem { path: path.to_owned(), what: what.to_owned(), damage });
+fn report(monitor: &dyn Monitor, path: &str, what: &str, severity: Severity) {
+    monitor.problem(&Problem::new(severity, path, what));
 }
 
 impl Repository {

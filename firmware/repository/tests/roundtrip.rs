@@ -1,4 +1,5 @@
 //! What is put comes back; what is there is not stored again.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -7,7 +7,7 @@ use mailkeep_format::{Label, PackId, SnapshotId, limits as format_limits};
 
 use crate::error::RepositoryError;
 use crate::index::{self, Loaded, View};
-use crate::monitor::{Monitor, Phase, Problem};
+use crate::monitor::{Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::snapshots::Manifests;
 use crate::storage::{Storage, read_whole};
@@ -123,8 +123,8 @@ fn adopt(
     for (done, id) in (0..).zip(&loaded.unindexed) {
         monitor.progress(Phase::Index, done, total);
         if unsealed.contains(id) && !packfile::reads_back(storage, id)? {
-            let what = "left by an interrupted run and not what its name says; it is not used".to_owned();
-            monitor.problem(&Problem { path: layout::pack(id), what, damage: false });
+            let what = "left by an interrupted run and not what its name says; it is not used";
+            monitor.problem(&Problem::new(Severity::Note, layout::pack(id), what));
             unsealed.remove(id);
             continue;
         }

@@ -1,5 +1,5 @@
 //! A small source, its backup, and the proof that a snapshot gives it back.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

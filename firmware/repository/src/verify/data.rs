@@ -1,0 +1,169 @@
+//! The packs: their tables of contents, and on demand every byte.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use mailkeep_format::block::BlockOpener;
+use mailkeep_format::pack::{PackFooter, PackHeader};
+use mailkeep_format::{ChunkId, ContentHash, PackId};
+
+use super::{ReadData, VerifyReport};
+use crate::error::{RepositoryError, chain};
+use crate::index::Loaded;
+use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
+use crate::packfile::{self, PackFile};
+use crate::repository::Repository;
+use crate::storage::StorageError;
+use crate::{layout, limits, sync};
+
+/// Packs are looked at by several threads; this is what they share.
+struct Shared<'a> {
+    repository: &'a Repository,
+    monitor: &'a dyn Monitor,
+    whole: bool,
+    packs: Vec<(PackId, u64)>,
+    next: AtomicUsize,
+    done: AtomicU64,
+    total: u64,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    blocks: u64,
+    chunks: u64,
+    bytes: u64,
+    bad: HashSet<ChunkId>,
+}
+
+pub(super) fn check(
+    repository: &Repository,
+    read: ReadData,
+    monitor: &dyn Monitor,
+    report: &mut VerifyReport,
+    missing: &mut HashSet<ChunkId>,
+) -> Result<(), RepositoryError> {
+    let packs: Vec<(PackId, u64)> = Loaded::load(repository, &LogMonitor)?
+        .present
+        .into_iter()
+        .filter(|(id, _)| is_chosen(read, id))
+        .collect();
+    let workers =
+        std::thread::available_parallelism().map_or(1, |cores| cores.get()).min(limits::WORKERS_MAX);
+    let shared = Shared {
+        repository,
+        monitor,
+        whole: read != ReadData::Structure,
+        total: packs.iter().map(|(_, length)| length).sum(),
+        packs,
+        next: AtomicUsize::new(0),
+        done: AtomicU64::new(0),
+        found: Mutex::default(),
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| look_at_packs(&shared))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(RepositoryError::Worker)))
+    })?;
+    report.packs = shared.packs.len() as u64;
+    let found = sync::lock(&shared.found);
+    report.blocks = found.blocks;
+    report.chunks = found.chunks;
+    report.bytes = found.bytes;
+    missing.extend(&found.bad);
+    Ok(())
+}
+
+fn is_chosen(read: ReadData, id: &PackId) -> bool {
+    match read {
+        ReadData::Structure | ReadData::All => true,
+        ReadData::Slice { part, of } => {
+            let mut start = [0; 8];
+            start.copy_from_slice(&id.0[..8]);
+            u64::from_be_bytes(start) % u64::from(of.max(1)) == u64::from(part.saturating_sub(1))
+        }
+    }
+}
+
+fn look_at_packs(shared: &Shared<'_>) -> Result<(), RepositoryError> {
+    let mut opener = packfile::opener(shared.repository)?;
+    while let Some((id, length)) = shared.packs.get(shared.next.fetch_add(1, Ordering::Relaxed)) {
+        let problem = |what: String| {
+            shared.monitor.problem(&Problem::new(Severity::Lost, layout::pack(id), what));
+        };
+        match packfile::open(shared.repository, id) {
+            Ok(_) if !shared.whole => {}
+            Ok(pack) => {
+                if let Err(error) = read_pack(shared, &mut opener, id, &pack, &pack.footer) {
+                    problem(chain(&error));
+                    sync::lock(&shared.found).bad.extend(all_chunks(&pack.footer));
+                }
+            }
+            Err(error) => problem(chain(&error)),
+        }
+        let done = shared.done.fetch_add(*length, Ordering::Relaxed) + length;
+        if shared.whole {
+            shared.monitor.progress(Phase::Data, done, shared.total);
+        }
+    }
+    Ok(())
+}
+
+fn all_chunks(footer: &PackFooter) -> impl Iterator<Item = ChunkId> + '_ {
+    footer.blocks.iter().flat_map(|block| block.chunks.iter().map(|(id, _)| *id))
+}
+
+/// Reads the file once, front to back: hashes all of it, opens every block, hashes every chunk.
+fn read_pack(
+    shared: &Shared<'_>,
+    opener: &mut BlockOpener,
+    id: &PackId,
+    file: &PackFile,
+    footer: &PackFooter,
+) -> Result<(), StorageError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; PackHeader::LEN];
+    file.read_at(0, &mut buffer)?;
+    hasher.update(&buffer);
+    let mut end = PackHeader::LEN as u64;
+    let (mut bad, mut chunks) = (Vec::new(), 0);
+    for (number, info) in (0..).zip(&footer.blocks) {
+        let mut stored = vec![0; info.head.stored_len as usize];
+        file.read_at(end, &mut stored)?;
+        hasher.update(&stored);
+        end += stored.len() as u64;
+        let raw = opener.open(&footer.salt, number, &info.head, stored).unwrap_or_default();
+        let mut start = 0;
+        for (chunk, length) in &info.chunks {
+            let bytes = raw.get(start..start + *length as usize);
+            start += *length as usize;
+            chunks += 1;
+            let fits = |bytes| {
+                shared.repository.keys().id.chunk_id(info.head.kind, &ContentHash::of(bytes)) == *chunk
+            };
+            if !bytes.is_some_and(fits) {
+                bad.push(*chunk);
+            }
+        }
+    }
+    let mut rest = vec![0; (footer.length - end) as usize];
+    file.read_at(end, &mut rest)?;
+    hasher.update(&rest);
+    let is_named = hasher.finalize() == blake3::Hash::from_bytes(id.0);
+    if !is_named || !bad.is_empty() {
+        let what = format!(
+            "{}; {} of its {chunks} chunks are unreadable",
+            if is_named { "it was written damaged" } else { "its bytes are not what its name says" },
+            bad.len()
+        );
+        // All chunks can be sound when the damage is in the table of contents' surroundings.
+        let severity = if bad.is_empty() { Severity::Covered } else { Severity::Lost };
+        shared.monitor.problem(&Problem::new(severity, layout::pack(id), what));
+    }
+    let mut found = sync::lock(&shared.found);
+    found.blocks += footer.blocks.len() as u64;
+    found.chunks += chunks;
+    found.bytes += footer.length;
+    found.bad.extend(bad);
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Labels, keys, manifests, index, directories: everything but the contents of files.
+
+use std::collections::HashSet;
+
+use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, Label, Node, limits as format_limits};
+
+use super::VerifyReport;
+use crate::error::{RepositoryError, chain};
+use crate::index::{Loaded, View};
+use crate::layout;
+use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
+use crate::reader::Reader;
+use crate::repository::Repository;
+use crate::snapshots::{Manifests, SnapshotEntry};
+use crate::storage::read_whole;
+
+/// Ids that are gathered before they are looked for in the index: 24 MB.
+const BATCH: usize = 1_000_000;
+/// Files that are named for damage, per run; the count is told for the rest.
+const FILES_NAMED: u64 = 1000;
+
+pub(super) fn check(
+    repository: &Repository,
+    monitor: &dyn Monitor,
+    report: &mut VerifyReport,
+    missing: &mut HashSet<ChunkId>,
+) -> Result<Vec<SnapshotEntry>, RepositoryError> {
+    check_copies(repository, monitor)?;
+    let snapshots = Manifests::load(repository, monitor)?.entries;
+    report.snapshots = snapshots.len() as u64;
+    check_chain(&snapshots, monitor);
+    let loaded = Loaded::load(repository, monitor)?;
+    for run in loaded.view.runs() {
+        if let Err(error) = run.check() {
+            monitor.problem(&Problem::new(Severity::Covered, run.path(), chain(&error)));
+        }
+    }
+    // What the packs say about those that no sound run names was reported by the first load.
+    let view = View::load(repository, &LogMonitor)?;
+    let reader = repository.reader(&LogMonitor)?;
+    let mut walk = Walk { reader, view, seen: HashSet::new(), wanted: Vec::new(), missing };
+    for entry in &snapshots {
+        walk.tree(&entry.manifest.root, &format!("{}:", short(entry)), monitor, &mut report.directories);
+        walk.settle()?;
+    }
+    Ok(snapshots)
+}
+
+fn short(entry: &SnapshotEntry) -> String {
+    entry.id.hex()[..16].to_owned()
+}
+
+/// Both copies of label and keys are there, alike and authentic.
+fn check_copies(repository: &Repository, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
+    let storage = &**repository.storage();
+    for path in layout::LABELS {
+        let damaged = match read_whole(storage, path, format_limits::LABEL_FILE_MAX as u64) {
+            Ok(bytes) => Label::verify(&bytes, repository.keys()).err().map(|error| chain(&error)),
+            Err(error) => Some(chain(&error)),
+        };
+        if let Some(what) = damaged {
+            monitor.problem(&Problem::new(Severity::Covered, path, what));
+        }
+    }
+    let mut names = HashSet::new();
+    for folder in layout::KEYS {
+        match storage.list(folder) {
+            Ok(entries) => names.extend(entries.into_iter().map(|entry| entry.name)),
+            Err(error) => monitor.problem(&Problem::new(Severity::Covered, folder, chain(&error))),
+        }
+    }
+    for name in names {
+        let [one, two] = layout::KEYS.map(|folder| {
+            read_whole(storage, &format!("{folder}/{name}"), format_limits::KEY_FILE_MAX as u64).ok()
+        });
+        if one.is_none() || one != two {
+            let what = "its two copies are not alike";
+            monitor.problem(&Problem::new(Severity::Covered, format!("{}/{name}", layout::KEYS[0]), what));
+        }
+    }
+    Ok(())
+}
+
+/// Every manifest names the one before it.
+fn check_chain(snapshots: &[SnapshotEntry], monitor: &dyn Monitor) {
+    let mut before = None;
+    for entry in snapshots {
+        if entry.manifest.previous != before {
+            let name = layout::manifest_name(entry.manifest.generation, &entry.id);
+            let what = match entry.manifest.previous {
+                Some(previous) => format!("the snapshot before it ({previous}) is gone"),
+                None => "it says that it is the first snapshot, but there are older ones".to_owned(),
+            };
+            monitor.problem(&Problem::new(Severity::Lost, format!("{}/{name}", layout::MANIFESTS[0]), what));
+        }
+        before = Some(entry.id);
+    }
+}
+
+struct Walk<'a> {
+    reader: Reader,
+    view: View,
+    /// Directories that were read, by the hash of the ids of their chunks.
+    seen: HashSet<[u8; 16]>,
+    /// Chunks of files, to be looked for.
+    wanted: Vec<ChunkId>,
+    missing: &'a mut HashSet<ChunkId>,
+}
+
+impl Walk<'_> {
+    fn tree(&mut self, root: &[ChunkRef], name: &str, monitor: &dyn Monitor, directories: &mut u64) {
+        let mut left = vec![(root.to_vec(), name.to_owned())];
+        while let Some((content, path)) = left.pop() {
+            if !self.seen.insert(fingerprint(&content)) {
+                continue;
+            }
+            *directories += 1;
+            monitor.progress(Phase::Structure, *directories, 0);
+            let nodes = match self.reader.tree(&content) {
+                Ok(nodes) => nodes,
+                Err(error) => {
+                    let shown = if path.ends_with(':') { format!("{path}/") } else { path };
+                    let what = format!("this directory cannot be read: {}", chain(&error));
+                    monitor.problem(&Problem::new(Severity::Lost, shown, what));
+                    continue;
+                }
+            };
+            for node in nodes {
+                if node.is_directory() {
+                    let path = format!("{path}/{}", String::from_utf8_lossy(&node.name));
+                    left.push((node.content().to_vec(), path));
+                } else {
+                    self.wanted.extend(node.content().iter().map(|chunk| chunk.id));
+                }
+            }
+            if self.wanted.len() > BATCH && self.settle().is_err() {
+                // The index was readable a moment ago; the next settle reports it as an error.
+                return;
+            }
+        }
+    }
+
+    /// Looks for everything that is wanted: sorted, so that each run is read once in order.
+    fn settle(&mut self) -> Result<(), RepositoryError> {
+        self.wanted.sort_unstable();
+        self.wanted.dedup();
+        let mut found = vec![false; self.wanted.len()];
+        for run in self.view.runs() {
+            let mut at = 0;
+            run.each(|id| {
+                while self.wanted.get(at).is_some_and(|wanted| wanted < id) {
+                    at += 1;
+                }
+                if self.wanted.get(at) == Some(id) {
+                    found[at] = true;
+                }
+            })?;
+        }
+        let absent = self.wanted.iter().zip(&found).filter(|(_, found)| !**found);
+        self.missing.extend(absent.map(|(id, _)| *id));
+        self.wanted.clear();
+        Ok(())
+    }
+}
+
+fn fingerprint(content: &[ChunkRef]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    for chunk in content {
+        hasher.update(chunk.id.as_bytes());
+    }
+    let mut start = [0; 16];
+    start.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    start
+}
+
+/// Says which files of which snapshots the missing chunks belong to.
+pub(super) fn name_files(
+    repository: &Repository,
+    snapshots: &[SnapshotEntry],
+    missing: &HashSet<ChunkId>,
+    monitor: &dyn Monitor,
+) -> Result<(), RepositoryError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reader = repository.reader(&LogMonitor)?;
+    let mut named = 0u64;
+    for entry in snapshots {
+        let mut left = vec![(entry.manifest.root.clone(), format!("{}:", short(entry)))];
+        while let Some((content, path)) = left.pop() {
+            // A directory that cannot be read has been reported.
+            let Ok(nodes) = reader.tree(&content) else { continue };
+            for node in nodes {
+                let path = format!("{path}/{}", String::from_utf8_lossy(&node.name));
+                if node.is_directory() {
+                    left.push((node.content().to_vec(), path));
+                } else if is_hit(&reader, &node, missing) {
+                    named += 1;
+                    if named <= FILES_NAMED {
+                        let what = "a part of this file is lost on this disk";
+                        monitor.problem(&Problem::new(Severity::Lost, path, what));
+                    }
+                }
+            }
+        }
+    }
+    if named > FILES_NAMED {
+        let what = format!("{} more files have lost a part", named - FILES_NAMED);
+        monitor.problem(&Problem::new(Severity::Lost, layout::PACKS, what));
+    }
+    Ok(())
+}
+
+/// A chunk that is damaged in one pack may be sound in another: then the file is whole.
+fn is_hit(reader: &Reader, node: &Node, missing: &HashSet<ChunkId>) -> bool {
+    let lost =
+        |chunk: &ChunkRef| missing.contains(&chunk.id) && reader.chunk(ChunkKind::Data, chunk).is_err();
+    node.content().iter().any(lost)
+}

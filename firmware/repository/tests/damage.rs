@@ -1,0 +1,220 @@
+//! Hazards 6, 15, 18: whatever file is flipped, zeroed, cut off, swapped or lost, no wrong byte comes back, and `verify`
+//! says so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use mailkeep_repository::{
+    Collected, LogMonitor, MemoryStorage, ReadData, Repository, Severity, Storage, VerifyOptions,
+    VerifyReport, verify,
+};
+
+const DAYS: u64 = 3;
+
+fn filled() -> MemoryStorage {
+    let disk = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let repository = init(&storage).unwrap();
+    for day in 0..DAYS {
+        backup(&repository, &source(day)).unwrap();
+    }
+    disk
+}
+
+/// A copy of the disk as it is.
+fn copy(disk: &MemoryStorage) -> (MemoryStorage, Arc<dyn Storage>) {
+    let copy = disk.crash(1);
+    (copy.clone(), Arc::new(copy))
+}
+
+fn look(repository: &Repository, read: ReadData) -> VerifyReport {
+    verify(repository, VerifyOptions { read }, &LogMonitor).unwrap()
+}
+
+#[test]
+fn a_sound_repository_has_no_problems_and_everything_is_counted() {
+    let (_, storage) = copy(&filled());
+    let repository = open(&storage, &LogMonitor).unwrap();
+    let all = look(&repository, ReadData::All);
+    assert_eq!(all.problems, []);
+    assert_eq!((all.snapshots, all.packs), (DAYS, 3));
+    assert!(all.chunks > 50 && all.blocks >= 6 && all.directories > 9 && all.bytes > 5000, "{all:?}");
+    let mut sum = 0;
+    for part in 1..=5 {
+        sum += look(&repository, ReadData::Slice { part, of: 5 }).packs;
+    }
+    assert_eq!(sum, all.packs, "the slices cover everything once");
+    let structure = look(&repository, ReadData::Structure);
+    assert_eq!((structure.problems.len(), structure.chunks), (0, 0));
+}
+
+/// Restores every snapshot: each file is right or refused, never wrong. Gives how many were refused.
+fn no_wrong_byte(repository: &Repository) -> usize {
+    let (entries, _) = snapshots(repository);
+    let mut refused = DAYS as usize - entries.len();
+    for entry in entries {
+        match restore(repository, &entry) {
+            Ok(restored) => assert_eq!(restored, source(entry.manifest.generation - 1)),
+            Err(_) => refused += 1,
+        }
+    }
+    refused
+}
+
+fn each_damage(change: impl Fn(&mut Vec<u8>, usize)) {
+    let disk = filled();
+    for (path, bytes) in disk.files() {
+        if ["lock", "lease", "README.txt", "FORMAT.md"].contains(&path.as_str()) {
+            continue;
+        }
+        let steps = 7.min(bytes.len());
+        for step in 0..steps {
+            let at = step * bytes.len() / steps;
+            let (damaged, storage) = copy(&disk);
+            damaged.damage(&path, |bytes| change(bytes, at));
+            if damaged.files().get(&path) == Some(&bytes) {
+                continue;
+            }
+            let monitor = Collected::default();
+            let repository = match open(&storage, &monitor) {
+                Ok(repository) => repository,
+                Err(error) => panic!("{path} at {at}: one copy must be enough: {error}"),
+            };
+            let refused = no_wrong_byte(&repository);
+            let found = look(&repository, ReadData::All);
+            assert!(found.damaged(), "{path} at {at} goes unnoticed");
+            assert!(
+                refused == 0 || found.lost(),
+                "{path} at {at}: {refused} snapshots refused, none told as lost"
+            );
+            if !path.starts_with("packs/") {
+                assert_eq!(refused, 0, "{path} at {at}: a copy or a rebuild must stand in");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_file_is_found_and_never_restored() {
+    each_damage(|bytes, at| bytes[at] ^= 0x10);
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_found_and_never_restored() {
+    each_damage(|bytes, at| bytes.truncate(at));
+}
+
+#[test]
+fn zeroed_sectors_in_any_file_are_found_and_never_restored() {
+    each_damage(|bytes, at| {
+        let end = (at + 512).min(bytes.len());
+        bytes[at..end].fill(0);
+    });
+}
+
+#[test]
+fn files_that_took_each_others_place_are_found_and_never_restored() {
+    let disk = filled();
+    for folder in ["packs/", "manifests/", "index/", "keys/"] {
+        let files: Vec<_> = disk.files().into_iter().filter(|(path, _)| path.starts_with(folder)).collect();
+        let [(one, first), (two, second), ..] = files.as_slice() else { continue };
+        let (damaged, storage) = copy(&disk);
+        damaged.damage(one, |bytes| bytes.clone_from(second));
+        damaged.damage(two, |bytes| bytes.clone_from(first));
+        let repository = open(&storage, &LogMonitor).unwrap();
+        no_wrong_byte(&repository);
+        assert!(look(&repository, ReadData::All).damaged(), "{folder}");
+    }
+}
+
+#[test]
+fn without_any_index_everything_is_readable_and_the_next_backup_brings_it_back() {
+    let disk = filled();
+    let (bare, storage) = copy(&disk);
+    for path in disk.files().keys().filter(|path| path.starts_with("index/")) {
+        bare.remove(path).unwrap();
+    }
+    let repository = open(&storage, &LogMonitor).unwrap();
+    assert_eq!(no_wrong_byte(&repository), 0);
+    let sealed = backup(&repository, &source(DAYS - 1)).unwrap();
+    assert_eq!(sealed.manifest.stats.added_bytes, 0, "known again from the packs, not stored again");
+    assert!(bare.files().keys().any(|path| path.starts_with("index/")));
+}
+
+#[test]
+fn a_lost_pack_is_not_believed_in_and_its_chunks_are_stored_again() {
+    let disk = filled();
+    for path in disk.files().keys().filter(|path| path.starts_with("packs/")) {
+        let (damaged, storage) = copy(&disk);
+        damaged.remove(path).unwrap();
+        let repository = open(&storage, &LogMonitor).unwrap();
+        let found = look(&repository, ReadData::Structure);
+        assert!(found.lost());
+        let named = |problem: &mailkeep_repository::Problem| problem.path.contains(":/");
+        assert!(found.problems.iter().any(named), "the files that are hit are named: {:?}", found.problems);
+        // The source still has it all: the next backup makes a whole snapshot, and mends the older ones on the way.
+        backup(&repository, &source(DAYS - 1)).unwrap();
+        let (entries, _) = snapshots(&repository);
+        assert_eq!(restore(&repository, entries.last().unwrap()).unwrap(), source(DAYS - 1));
+        assert_eq!(look(&repository, ReadData::Structure).snapshots, DAYS + 1);
+    }
+}
+
+#[test]
+fn a_pack_that_was_cut_off_is_not_relied_on_for_new_snapshots() {
+    let disk = filled();
+    for path in disk.files().keys().filter(|path| path.starts_with("packs/")) {
+        let (damaged, storage) = copy(&disk);
+        damaged.damage(path, |bytes| bytes.truncate(bytes.len() / 2));
+        let repository = open(&storage, &LogMonitor).unwrap();
+        backup(&repository, &source(DAYS - 1)).unwrap();
+        let (entries, _) = snapshots(&repository);
+        assert_eq!(restore(&repository, entries.last().unwrap()).unwrap(), source(DAYS - 1));
+    }
+}
+
+#[test]
+fn a_snapshot_that_vanished_in_both_copies_is_missed() {
+    let disk = filled();
+    let (damaged, storage) = copy(&disk);
+    for path in disk.files().keys().filter(|path| path.contains("/0000000002-")) {
+        damaged.remove(path).unwrap();
+    }
+    let repository = open(&storage, &LogMonitor).unwrap();
+    assert!(look(&repository, ReadData::Structure).lost());
+    assert_eq!(backup(&repository, &source(0)).unwrap().manifest.generation, DAYS + 1);
+}
+
+#[test]
+fn missing_copies_are_told_and_brought_back() {
+    let disk = filled();
+    for path in disk.files().keys().filter(|path| !path.starts_with("packs/") && !path.starts_with("index/"))
+    {
+        if ["lock", "lease", "README.txt", "FORMAT.md"].contains(&path.as_str()) {
+            continue;
+        }
+        let (damaged, storage) = copy(&disk);
+        damaged.remove(path).unwrap();
+        let repository = open(&storage, &LogMonitor).unwrap();
+        assert_eq!(no_wrong_byte(&repository), 0, "{path}");
+        backup(&repository, &source(0)).unwrap();
+        assert_eq!(damaged.files().get(path), disk.files().get(path), "{path} is back");
+        assert_eq!(look(&repository, ReadData::All).problems, []);
+    }
+}
+
+#[test]
+fn strangers_files_are_left_alone_and_are_no_damage() {
+    let (disk, storage) = copy(&filled());
+    let add = |path: &str| disk.create(path).unwrap().append(b"hello").unwrap();
+    ["packs/readme", "index/.DS_Store", "manifests/notes.txt", "holiday.jpg"].into_iter().for_each(add);
+    let repository = open(&storage, &LogMonitor).unwrap();
+    let found = look(&repository, ReadData::All);
+    assert!(found.problems.len() >= 3 && !found.damaged(), "{:?}", found.problems);
+    assert!(found.problems.iter().all(|problem| problem.severity == Severity::Note));
+    backup(&repository, &source(0)).unwrap();
+    assert_eq!(disk.files().get("packs/readme").map(Vec::as_slice), Some(&b"hello"[..]));
+}
