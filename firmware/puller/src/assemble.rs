@@ -21,6 +21,7 @@ use crate::change::Clocks;
 use crate::directory::{CHUNK_WEIGHT, Finished, Listed, OpenDirectory, Slot, check_length};
 use crate::file::{OpenFile, Piece};
 use crate::limits;
+use crate::links::{Links, Name};
 use crate::store::Store;
 use crate::tally::{Notices, Tally};
 use crate::text;
@@ -56,6 +57,8 @@ pub struct Assembled {
     pub failures: Notices,
     /// Files that vanished or moved while they were read.
     pub unrest: Notices,
+    /// Files that were to be read together with one that went away: the tree lacks them, the next pass reads them.
+    pub lost: Notices,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub struct Assembly {
     tally: Tally,
     failures: Notices,
     unrest: Notices,
+    lost: Notices,
+    links: Links,
 }
 
 impl Assembly {
@@ -101,6 +106,8 @@ impl Assembly {
             tally: Tally::default(),
             failures: Notices::default(),
             unrest: Notices::default(),
+            lost: Notices::default(),
+            links: Links::default(),
         }
     }
 
@@ -151,7 +158,8 @@ impl Assembly {
             return Err(PullError::protocol("the pass ended with more owners than a server has"));
         }
         let root = self.root.ok_or_else(|| PullError::protocol("the pass ended without a root directory"))?;
-        Ok(Assembled { root, tally: self.tally, failures: self.failures, unrest: self.unrest })
+        let Assembly { tally, failures, unrest, lost, .. } = self;
+        Ok(Assembled { root, tally, failures, unrest, lost })
     }
 
     fn entries(&mut self, piece: Entries, store: &mut dyn Store) -> Result<Want, PullError> {
@@ -176,8 +184,45 @@ impl Assembly {
         tally.files_changed += wanted.len() as u64;
         tally.bytes_changed = tally.bytes_changed.saturating_add(wanted_bytes);
         tally.moved += moved;
+        let files = if survey { Vec::new() } else { self.first_names(id, wanted)? };
         self.close_finished(id, store)?;
-        Ok(Want { directory: id, first, files: if survey { Vec::new() } else { wanted } })
+        Ok(Want { directory: id, first, files })
+    }
+
+    /// Of the wanted names, those under which a file is read.
+    fn first_names(&mut self, id: DirectoryId, mut wanted: Vec<u32>) -> Result<Vec<u32>, PullError> {
+        let directory = self
+            .directories
+            .get_mut(&id)
+            .ok_or_else(|| PullError::protocol("a directory is closed while it is listed"))?;
+        let mut known: Vec<(u32, Box<Node>)> = Vec::new();
+        let links = &mut self.links;
+        wanted.retain(|&index| {
+            let Some(node) = directory.node(index) else { return false };
+            match links.meet(FileId { directory: id, index }, node) {
+                Name::Read => true,
+                Name::Wait => {
+                    directory.wait_for_other_name(index);
+                    false
+                }
+                Name::Known(node) => {
+                    known.push((index, node));
+                    false
+                }
+            }
+        });
+        for (index, node) in known {
+            self.other_name(FileId { directory: id, index }, &node)?;
+        }
+        Ok(wanted)
+    }
+
+    /// A file was read under another of its names.
+    fn other_name(&mut self, id: FileId, read: &Node) -> Result<(), PullError> {
+        let directory = self.directory(id.directory)?;
+        let mut node = read.clone();
+        node.name = directory.name(id.index).unwrap_or_default().to_vec();
+        self.take_over(id, node, true)
     }
 
     fn open_directory(
@@ -369,26 +414,36 @@ impl Assembly {
         let Some((node, steady)) = file.done.take() else { return Ok(()) };
         self.held = self.held.saturating_sub(file.announced() * size_of::<Piece>());
         if file.lost {
-            let path = self.path(id);
-            self.unrest.add("shares data with a file that went away while it was read", path);
-            self.directory(id.directory)?.file_dropped(id.index);
-            return self.file_settled(id, store);
+            return self.lose(id, store);
         }
         let length = file.length();
         let content = file.content()?;
         let node = self.checked(id, node, steady, length, content)?;
-        let weight = node.content().len() * CHUNK_WEIGHT;
+        let listed = self.directories.get(&id.directory).and_then(|directory| directory.node(id.index));
+        let others = listed.map(|listed| self.links.settle(id, listed, Some(&node))).unwrap_or_default();
+        for other in others {
+            self.other_name(other, &node)?;
+            self.close_finished(other.directory, store)?;
+        }
+        self.take_over(id, node, steady)?;
+        self.close_finished(id.directory, store)
+    }
+
+    /// Puts a file that was read into its directory.
+    fn take_over(&mut self, id: FileId, node: Node, steady: bool) -> Result<(), PullError> {
+        let (weight, length) = (node.content().len() * CHUNK_WEIGHT, node.size());
         let directory = self.directory(id.directory)?;
         directory.held += weight;
         let read = directory.file_read(id.index, node);
         self.held += weight;
         self.tally.moved += u64::from(read.racy_and_changed);
+        self.tally.bytes_done = self.tally.bytes_done.saturating_add(length);
+        self.tally.files_done += 1;
         if !steady || read.moved_since_listed {
             let path = self.path(id);
             self.unrest.add("changed while it was read", path);
         }
-        self.tally.bytes_done = self.tally.bytes_done.saturating_add(length);
-        self.file_settled(id, store)
+        Ok(())
     }
 
     /// The fresh node of a file that was read, with its contents.
@@ -431,13 +486,33 @@ impl Assembly {
                 }
             }
         }
-        self.directory(id.directory)?.file_dropped(id.index);
-        self.file_settled(id, store)
+        self.drop_names(id, store)
     }
 
-    fn file_settled(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
-        self.tally.files_done += 1;
-        self.close_finished(id.directory, store)
+    /// A file that depended on another one that went away.
+    fn lose(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
+        let path = self.path(id);
+        self.lost.add("was to be read together with a file that went away", path);
+        self.drop_names(id, store)
+    }
+
+    /// Leaves a file out, and the other names that it was to be read for.
+    fn drop_names(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
+        let others = match self.directories.get(&id.directory).and_then(|directory| directory.node(id.index))
+        {
+            Some(listed) => self.links.settle(id, listed, None),
+            None => Vec::new(),
+        };
+        for other in &others {
+            let path = self.path(*other);
+            self.lost.add("was to be read together with a file that went away", path);
+        }
+        for id in std::iter::once(id).chain(others) {
+            self.directory(id.directory)?.file_dropped(id.index);
+            self.tally.files_done += 1;
+            self.close_finished(id.directory, store)?;
+        }
+        Ok(())
     }
 
     /// Stores a directory of which nothing is missing, and then its parent if that was the last piece of it.

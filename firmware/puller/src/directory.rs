@@ -21,6 +21,8 @@ pub(crate) enum Slot {
     Done,
     /// A file that is to be read.
     Wanted,
+    /// A file that is read under another of its names.
+    Linked,
     /// A directory whose first piece has not come.
     Named,
     /// A directory that is open itself.
@@ -271,6 +273,18 @@ impl OpenDirectory {
         self.slots.get(index as usize).copied()
     }
 
+    /// An entry as it was listed, or as it was read.
+    pub(crate) fn node(&self, index: u32) -> Option<&Node> {
+        self.nodes.get(index as usize)
+    }
+
+    /// A wanted file is not read under this name.
+    pub(crate) fn wait_for_other_name(&mut self, index: u32) {
+        if let Some(slot @ Slot::Wanted) = self.slots.get_mut(index as usize) {
+            *slot = Slot::Linked;
+        }
+    }
+
     /// Name of an entry.
     pub(crate) fn name(&self, index: u32) -> Option<&[u8]> {
         self.nodes.get(index as usize).map(|node| node.name.as_slice())
@@ -370,7 +384,8 @@ pub(crate) fn weight(node: &Node) -> usize {
         + node.content().len() * CHUNK_WEIGHT
 }
 
-fn same_stamp(one: &Node, other: &Node) -> bool {
+/// Whether two nodes have the size, times and inode of one state of one file.
+pub(crate) fn same_stamp(one: &Node, other: &Node) -> bool {
     one.size() == other.size()
         && one.meta.mtime == other.meta.mtime
         && one.meta.ctime == other.meta.ctime

@@ -18,6 +18,7 @@ mod directory;
 mod error;
 mod file;
 pub mod limits;
+mod links;
 mod mail_check;
 mod mailtree;
 mod monitor;

@@ -22,6 +22,9 @@ pub const HELD_BYTES_MAX: usize = 512 << 20;
 pub const OPEN_DIRECTORIES_MAX: usize = 65_536;
 /// Files on their way at one time. An agent runs ahead by far less.
 pub const OPEN_FILES_MAX: usize = 65_536;
+/// Bytes of memory for files with several names of which not all were seen; beyond it each name is read by itself. A
+/// quarter of a million messages.
+pub const LINKS_HELD_MAX: usize = 64 << 20;
 /// Chunks asked for and not yet here. Bounds the table of what is in flight.
 pub const CHUNKS_IN_FLIGHT_MAX: usize = 1 << 20;
 

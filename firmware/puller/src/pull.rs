@@ -213,7 +213,9 @@ impl<'a> Run<'a> {
     fn copy_until_quiet(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
         loop {
             let passed = self.pass(store, Mode::Live)?;
-            let quiet = passed.assembled.tally.moved == 0 && passed.assembled.unrest.is_empty();
+            let quiet = passed.assembled.tally.moved == 0
+                && passed.assembled.unrest.is_empty()
+                && passed.assembled.lost.is_empty();
             if quiet {
                 return Ok(self.last(passed, true, None));
             }
@@ -245,7 +247,7 @@ impl<'a> Run<'a> {
     /// Keeps what the last pass noticed and makes its tree the result.
     pub(crate) fn last(&mut self, passed: Passed, consistent: bool, window: Option<Window>) -> Copy {
         let Passed { assembled, ended, missing, remarks, .. } = passed;
-        for lacking in [&missing, &assembled.failures] {
+        for lacking in [&missing, &assembled.failures, &assembled.lost] {
             self.reporter.problems(lacking);
             self.missing.append(lacking);
         }

@@ -366,12 +366,74 @@ fn a_shared_chunk_that_goes_away_takes_no_file_along_in_the_final_pass() {
         let done = pass.end().unwrap();
         let nodes = store.tree(&done.root).unwrap();
         if mode == Mode::Final {
-            assert_eq!((asked.len(), nodes.len(), done.unrest.count), (1, 1, 1));
+            assert_eq!((asked.len(), nodes.len(), done.unrest.count, done.lost.count), (1, 1, 1, 0));
         } else {
             // The next live pass reads it: it is not in this tree.
-            assert_eq!((asked.len(), nodes.len(), done.unrest.count), (0, 0, 2));
+            assert_eq!((asked.len(), nodes.len(), done.unrest.count, done.lost.count), (0, 0, 1, 1));
         }
     }
+}
+
+fn linked(name: &str, links: u32) -> Node {
+    let mut node = file(name, 3);
+    (node.meta.inode, node.meta.links, node.meta.device) = (77, links, 5);
+    node
+}
+
+#[test]
+fn a_file_with_several_names_is_read_under_the_first() {
+    let mut store = Memory::default();
+    let mut pass = Pass::new(&mut store, Mode::Final);
+    pass.want(listing(0, None, vec![folder("a"), folder("b"), folder("c")]));
+    assert_eq!(pass.want(listing(1, Some(id(0, 0)), vec![linked("1.", 3), linked("2.", 3)])), [0]);
+    // One of its names is gone when it is opened: the others still get what was read.
+    assert_eq!(pass.need(chunks(id(1, 0), 0, &[b"xyz"])), [0]);
+    pass.quiet(data(id(1, 0), 0, b"xyz"));
+    pass.quiet(read(id(1, 0), linked("1.", 3)));
+    assert!(pass.want(listing(2, Some(id(0, 1)), vec![linked("9.", 3)])).is_empty());
+    assert_eq!(pass.want(listing(3, Some(id(0, 2)), vec![linked("another inode count", 2)])), [0]);
+    pass.need(chunks(id(3, 0), 0, &[b"xyz"]));
+    pass.quiet(read(id(3, 0), linked("another inode count", 2)));
+    let done = pass.end().unwrap();
+    assert!(done.unrest.is_empty());
+    assert_eq!((done.tally.files, done.tally.files_done, done.tally.files_changed), (4, 4, 4));
+    let root = store.tree(&done.root).unwrap();
+    let names = |store: &mut Memory, index: usize| {
+        let nodes = store.tree(root[index].content()).unwrap();
+        nodes
+            .iter()
+            .map(|node| (node.name.clone(), node.content().len(), node.meta.inode))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&mut store, 0), [(b"1.".to_vec(), 1, 77), (b"2.".to_vec(), 1, 77)]);
+    assert_eq!(names(&mut store, 1), [(b"9.".to_vec(), 1, 77)]);
+}
+
+#[test]
+fn names_that_wait_for_a_file_survive_a_change_of_its_link_count() {
+    let mut store = Memory::default();
+    let mut pass = Pass::new(&mut store, Mode::Live);
+    assert_eq!(pass.want(listing(0, None, vec![linked("a", 2), linked("b", 2)])), [0]);
+    pass.need(chunks(id(0, 0), 0, &[b"xyz"]));
+    pass.quiet(data(id(0, 0), 0, b"xyz"));
+    pass.quiet(read(id(0, 0), linked("a", 1)));
+    assert_eq!(pass.end().unwrap().tally.files, 2);
+}
+
+#[test]
+fn names_that_wait_for_a_file_that_goes_away_are_told_as_lost() {
+    let mut store = Memory::default();
+    let mut pass = Pass::new(&mut store, Mode::Live);
+    pass.want(listing(0, None, vec![linked("a", 2), folder("d")]));
+    pass.want(listing(1, Some(id(0, 1)), vec![linked("b", 2)]));
+    pass.refuses(chunks(id(1, 0), 0, &[b"xyz"]));
+    let mut pass = Pass::new(&mut store, Mode::Live);
+    pass.want(listing(0, None, vec![linked("a", 2), folder("d")]));
+    pass.want(listing(1, Some(id(0, 1)), vec![linked("b", 2)]));
+    pass.quiet(done(id(0, 0), ReadOutcome::Vanished));
+    let done = pass.end().unwrap();
+    assert_eq!((done.tally.files, done.unrest.count, done.lost.count), (0, 1, 1));
+    assert_eq!(done.lost.listed[0].path, "/d/b");
 }
 
 #[test]
