@@ -6,6 +6,7 @@ pub mod cyrus;
 pub mod mime;
 pub mod process;
 pub mod programs;
+pub mod rig;
 pub mod rng;
 pub mod ssh;
 pub mod tree;

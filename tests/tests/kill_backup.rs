@@ -1,0 +1,112 @@
+//! The backup is killed (SIGKILL) at random moments: the repository opens, every byte verifies, old snapshots
+//! restore equal, and the next backup succeeds.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mailkeep_tests::cyrus::source::generic_source;
+use mailkeep_tests::process::{self, Running, env_number};
+use mailkeep_tests::rig::{Rig, id};
+use mailkeep_tests::rng::Rng;
+use mailkeep_tests::tree;
+
+#[test]
+fn killed_at_random_moments_nothing_sealed_is_lost() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let rig = Rig::new(home.path())?;
+    let folder = home.path().join("tree");
+    let (mut rng, seed) = Rng::from_time();
+    fs::create_dir(&folder)?;
+    for round in 0..4 {
+        change(&folder, round, &mut rng)?;
+    }
+    let source = generic_source(&home.path().join("tree.toml"), "tree", &folder, "")?;
+    let mut sealed = vec![(id(&rig.backup(&source)?)?, tree::facts(&folder)?)];
+
+    // How long a backup of one change takes, so that the kills fall into all of it.
+    change(&folder, 4, &mut rng)?;
+    let start = Instant::now();
+    sealed.push((id(&rig.backup(&source)?)?, tree::facts(&folder)?));
+    let usual = start.elapsed();
+
+    let kills = env_number("MAILKEEP_KILLS", 15);
+    let mut killed = 0;
+    for round in 0..kills {
+        change(&folder, 5 + round, &mut rng)?;
+        let delay = usual.mul_f64(rng.unit() * 1.1);
+        let context = format!("kill {round} after {delay:?} (usual {usual:?}), seed {seed}");
+        let mut backup = Running::spawn(&mut rig.backup_command(&source))?;
+        std::thread::sleep(delay);
+        backup.kill_alone();
+        let output = backup.wait(process::HANG).with_context(|| context.clone())?;
+        killed += usize::from(output.code == 137);
+
+        check(&rig, &folder, &sealed, round, home.path()).with_context(|| context.clone())?;
+        if round % 3 == 2 {
+            let summary = rig.backup(&source).with_context(|| format!("{context}: the next backup"))?;
+            sealed.push((id(&summary)?, tree::facts(&folder)?));
+            check(&rig, &folder, &sealed, sealed.len() - 1, home.path()).with_context(|| context.clone())?;
+        }
+    }
+    ensure!(killed > kills / 3, "only {killed} of {kills} backups were killed before their end");
+    eprintln!("{killed} of {kills} backups killed, usual length {usual:?}");
+    rig.backup(&source).map(drop)
+}
+
+/// Verifies every byte, sees all sealed snapshots listed, and restores one of them.
+fn check(
+    rig: &Rig,
+    folder: &Path,
+    sealed: &[(String, tree::Facts)],
+    which: usize,
+    home: &Path,
+) -> Result<()> {
+    rig.verify_all()?;
+    let listed = rig.snapshots()?;
+    for (snapshot, _) in sealed {
+        ensure!(
+            listed.iter().any(|l| l.starts_with(snapshot) || snapshot.starts_with(l)),
+            "{snapshot} is gone: {listed:?}"
+        );
+    }
+    let (snapshot, expected) = &sealed[which % sealed.len()];
+    let target = home.join("restored");
+    let restored = rig.restore(snapshot, &target, folder)?;
+    let difference = tree::difference(expected, &tree::facts(&restored)?);
+    fs::remove_dir_all(&target)?;
+    if let Some(difference) = difference {
+        bail!("snapshot {snapshot} (right) is not what was sealed (left): {difference}");
+    }
+    Ok(())
+}
+
+/// Some megabytes of new files, small and large, and a few old ones changed or removed.
+fn change(folder: &Path, round: usize, rng: &mut Rng) -> Result<()> {
+    let sub = folder.join(format!("round{round}"));
+    fs::create_dir(&sub)?;
+    for i in 0..150 {
+        let mut data = vec![0; 200 + rng.index(20_000)];
+        rng.fill(&mut data);
+        fs::write(sub.join(format!("{i}.")), data)?;
+    }
+    let mut data = vec![0; 4_000_000];
+    rng.fill(&mut data);
+    fs::write(sub.join("large"), data)?;
+    if round > 0 {
+        let old = folder.join(format!("round{}", rng.index(round)));
+        fs::write(old.join("0."), format!("changed in round {round}"))?;
+        let _ = fs::remove_file(old.join(format!("{}.", 1 + rng.index(149))));
+    }
+    // Keep the tree at a steady size: what is older than twelve rounds goes.
+    if let Some(gone) = round.checked_sub(12) {
+        let gone = folder.join(format!("round{gone}"));
+        if gone.exists() {
+            fs::remove_dir_all(&gone)?;
+            fs::create_dir(&gone)?;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    Ok(())
+}
