@@ -1,6 +1,8 @@
 //! Holds the structure of the tree: who may use whom, no cycles between modules, the fence around serde_cbor, a head on
 //! every file, and nothing beyond the agreed top level.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
