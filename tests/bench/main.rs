@@ -50,7 +50,11 @@ fn main() -> Result<()> {
         let work = scratch.path().join(format!("round{round}"));
         let mut spool = Spool::create(&work.join("spool"), options.shape, 17 + round as u64)?;
         let source = measure::folder_bytes(spool.root())?;
-        eprintln!("round {round}: spool of {} messages, {:.0} MB", options.shape.messages, source as f64 / 1e6);
+        eprintln!(
+            "round {round}: spool of {} messages, {:.0} MB",
+            options.shape.messages,
+            source as f64 / 1e6
+        );
         let tools = Tool::all(&work, spool.root())?;
         names = tools.iter().map(|tool| tool.name).collect();
         for tool in &tools {
@@ -61,7 +65,12 @@ fn main() -> Result<()> {
         for (row, (label, step)) in ROWS.into_iter().enumerate() {
             if label == "day" {
                 let day = spool.day()?;
-                eprintln!("a day: {} new, {} expunged, {:.1} MB of mail", day.added, day.expunged, day.bytes as f64 / 1e6);
+                eprintln!(
+                    "a day: {} new, {} expunged, {:.1} MB of mail",
+                    day.added,
+                    day.expunged,
+                    day.bytes as f64 / 1e6
+                );
             }
             for (index, tool) in tools.iter().enumerate() {
                 if !tool.has(step) {
@@ -77,7 +86,10 @@ fn main() -> Result<()> {
                 if label == "first" {
                     sizes.entry((0, tool.name)).or_default().push(after as f64 / 1e6);
                 } else if label == "day" {
-                    sizes.entry((1, tool.name)).or_default().push((after.saturating_sub(before)) as f64 / 1e6);
+                    sizes
+                        .entry((1, tool.name))
+                        .or_default()
+                        .push((after.saturating_sub(before)) as f64 / 1e6);
                 }
                 eprintln!("  {label:<10} {:<10} {:7.2} s CPU, tool {index}", tool.name, cost.cpu);
             }
@@ -91,14 +103,24 @@ fn main() -> Result<()> {
     for (row, label) in ["after the first backup", "growth on the day"].into_iter().enumerate() {
         print_row(label, &names, |name| sizes.get(&(row, name)).map(|values| median(values.clone())));
     }
-    println!("\n{} round(s); medians; in brackets the ratio of the peer's figure to Mailkeep's", options.rounds);
+    println!(
+        "\n{} round(s); medians; in brackets the ratio of the peer's figure to Mailkeep's",
+        options.rounds
+    );
     Ok(())
 }
 
-fn print_table(title: &str, names: &[&str], costs: &BTreeMap<(usize, &str), Vec<Cost>>, of: impl Fn(&Cost) -> f64) {
+fn print_table(
+    title: &str,
+    names: &[&str],
+    costs: &BTreeMap<(usize, &str), Vec<Cost>>,
+    of: impl Fn(&Cost) -> f64,
+) {
     println!("\n{title:<35}{}", header(names));
     for (row, (label, _)) in ROWS.into_iter().enumerate() {
-        print_row(label, names, |name| costs.get(&(row, name)).map(|all| median(all.iter().map(&of).collect())));
+        print_row(label, names, |name| {
+            costs.get(&(row, name)).map(|all| median(all.iter().map(&of).collect()))
+        });
     }
 }
 
@@ -111,7 +133,9 @@ fn print_row<'a>(label: &str, names: &[&'a str], value: impl Fn(&'a str) -> Opti
     let cells: String = names
         .iter()
         .map(|name| match (value(name), ours) {
-            (Some(value), Some(ours)) => format!("{:>20}", format!("{value:.2} ({:.2})", value / ours.max(1e-9))),
+            (Some(value), Some(ours)) => {
+                format!("{:>20}", format!("{value:.2} ({:.2})", value / ours.max(1e-9)))
+            }
             _ => format!("{:>20}", "–"),
         })
         .collect();

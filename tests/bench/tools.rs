@@ -102,9 +102,12 @@ impl Tool {
             ("borg", Step::Backup) => self.words(&["create", "--compression", "zstd,3", &archive, &spool]),
             ("borg", Step::Restore) => self.words(&["extract", &format!("::{}", round.saturating_sub(1))]),
             ("borg", Step::Verify) => self.words(&["check", "--verify-data"]),
-            ("rsync", Step::Backup) => {
-                self.words(&["-a", "--delete", &format!("{spool}/"), &format!("{}/repo/", self.home.display())])
-            }
+            ("rsync", Step::Backup) => self.words(&[
+                "-a",
+                "--delete",
+                &format!("{spool}/"),
+                &format!("{}/repo/", self.home.display()),
+            ]),
             (_, _) => self.words(&["-a", &format!("{}/repo/", self.home.display()), &format!("{target}/")]),
         }
     }

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::RepositoryId;
+use crate::ids::{IdError, RepositoryId};
+use crate::random::NoRandomness;
 
 /// Why bytes were refused. The text names the thing that was decoded; the caller adds where it was found.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -79,19 +80,11 @@ pub enum FormatError {
         why: String,
     },
     /// The operating system gave no random bytes.
-    #[error("no random bytes for a {what}")]
-    NoRandomness {
-        /// What needed them.
-        what: &'static str,
-    },
-    /// The text is not the hexadecimal form of an id.
-    #[error("`{text}` is not a {what} (lower-case hexadecimal expected)")]
-    BadId {
-        /// Which kind of id.
-        what: &'static str,
-        /// The text as given, shortened.
-        text: String,
-    },
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// An id was refused.
+    #[error(transparent)]
+    Id(#[from] IdError),
 }
 
 impl FormatError {

@@ -8,10 +8,39 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::FormatError;
-use crate::seal::random;
+use crate::random::{NoRandomness, random};
+
+/// Why an id was refused, or could not be drawn.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum IdError {
+    /// Not as many bytes as this kind of id has.
+    #[error("{what} is malformed: {found} bytes instead of {expected}")]
+    Length {
+        /// Which kind of id.
+        what: &'static str,
+        /// Bytes given.
+        found: usize,
+        /// Bytes wanted.
+        expected: usize,
+    },
+    /// The text is not the hexadecimal form of an id.
+    #[error("`{text}` is not a {what} (lower-case hexadecimal expected)")]
+    Text {
+        /// Which kind of id.
+        what: &'static str,
+        /// The text as given, shortened.
+        text: String,
+    },
+    /// A chunk kind that this version does not know.
+    #[error("chunk kind {byte} is unknown")]
+    UnknownKind {
+        /// The stored byte.
+        byte: u8,
+    },
+}
 
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $len:expr, $what:expr) => {
@@ -31,10 +60,10 @@ macro_rules! byte_id {
             /// Takes exactly [`Self::LEN`] bytes.
             ///
             /// # Errors
-            /// [`FormatError::Malformed`] for any other length.
-            pub fn from_slice(bytes: &[u8]) -> Result<Self, FormatError> {
+            /// [`IdError::Length`] for any other length.
+            pub fn from_slice(bytes: &[u8]) -> Result<Self, IdError> {
                 bytes.try_into().map($name).map_err(|_| {
-                    FormatError::malformed($what, format!("{} bytes instead of {}", bytes.len(), $len))
+                    IdError::Length { what: $what, found: bytes.len(), expected: $len }
                 })
             }
 
@@ -57,10 +86,10 @@ macro_rules! byte_id {
         }
 
         impl FromStr for $name {
-            type Err = FormatError;
+            type Err = IdError;
 
-            fn from_str(text: &str) -> Result<Self, FormatError> {
-                let bad = || FormatError::BadId { what: $what, text: text.chars().take(80).collect() };
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let bad = || IdError::Text { what: $what, text: text.chars().take(80).collect() };
                 let digits = text.as_bytes();
                 if digits.len() != $len * 2 {
                     return Err(bad());
@@ -142,8 +171,8 @@ impl Salt {
     /// Draws a new one.
     ///
     /// # Errors
-    /// [`FormatError::NoRandomness`].
-    pub fn generate() -> Result<Self, FormatError> {
+    /// [`NoRandomness`].
+    pub fn generate() -> Result<Self, NoRandomness> {
         random("salt").map(Salt)
     }
 }
@@ -152,8 +181,8 @@ impl RepositoryId {
     /// Draws a new one.
     ///
     /// # Errors
-    /// [`FormatError::NoRandomness`].
-    pub fn generate() -> Result<Self, FormatError> {
+    /// [`NoRandomness`].
+    pub fn generate() -> Result<Self, NoRandomness> {
         random("repository id").map(RepositoryId)
     }
 }
@@ -172,12 +201,12 @@ impl ChunkKind {
     /// The kind behind its stored byte.
     ///
     /// # Errors
-    /// [`FormatError::Malformed`] for an unknown byte.
-    pub fn from_byte(byte: u8) -> Result<Self, FormatError> {
+    /// [`IdError::UnknownKind`].
+    pub fn from_byte(byte: u8) -> Result<Self, IdError> {
         match byte {
             0 => Ok(ChunkKind::Data),
             1 => Ok(ChunkKind::Tree),
-            other => Err(FormatError::malformed("chunk kind", format!("{other} is unknown"))),
+            other => Err(IdError::UnknownKind { byte: other }),
         }
     }
 }

@@ -13,7 +13,8 @@ use age::secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::seal::{SealKey, random};
+use crate::random::random;
+use crate::seal::SealKey;
 use crate::{FormatError, IdKey, RepositoryId, limits};
 
 /// First line of the text inside of every key file.
@@ -73,7 +74,7 @@ impl Master {
     /// # Errors
     /// [`FormatError::NoRandomness`].
     pub fn generate() -> Result<Self, FormatError> {
-        random("master key").map(Master)
+        Ok(Master(random("master key")?))
     }
 
     /// Takes 32 secret bytes as they are; for tests and tools that have them from elsewhere.

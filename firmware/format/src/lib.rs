@@ -25,6 +25,7 @@ pub mod limits;
 pub mod manifest;
 pub mod node;
 pub mod pack;
+pub mod random;
 pub mod run;
 mod seal;
 pub mod version;

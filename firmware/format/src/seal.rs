@@ -65,10 +65,3 @@ impl SealKey {
         XChaCha20Poly1305::new((&self.0).into())
     }
 }
-
-/// Fresh random bytes from the operating system.
-pub(crate) fn random<const N: usize>(what: &'static str) -> Result<[u8; N], FormatError> {
-    let mut bytes = [0u8; N];
-    getrandom::fill(&mut bytes).map_err(|_| FormatError::NoRandomness { what })?;
-    Ok(bytes)
-}

@@ -185,7 +185,7 @@ fn encode(
     packs: &[(PackId, PackFooter)],
 ) -> Result<(Vec<u8>, RunId), RepositoryError> {
     let failed = |source| RepositoryError::Encode { what: "an index run", source };
-    let salt = Salt::generate().map_err(failed)?;
+    let salt = Salt::generate().map_err(|error| failed(error.into()))?;
     let packs: Vec<(PackId, &PackFooter)> = packs.iter().map(|(id, footer)| (*id, footer)).collect();
     encode_run(repository.keys(), repository.id(), salt, &packs).map_err(failed)
 }
@@ -464,7 +464,7 @@ fn merge_runs(
     }
     let total: u64 = runs.iter().map(|run| run.reader.entry_count()).sum();
     let mut out = Vec::new();
-    let salt = Salt::generate().map_err(failed)?;
+    let salt = Salt::generate().map_err(|error| failed(error.into()))?;
     let mut encoder =
         RunEncoder::new(repository.keys(), repository.id(), salt, &packs, total, &mut out).map_err(failed)?;
     drop(packs);

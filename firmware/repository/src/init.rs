@@ -55,7 +55,8 @@ pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<I
     for folder in layout::FOLDERS {
         durable::make_dir(disk, folder)?;
     }
-    let id = RepositoryId::generate().map_err(|source| RepositoryError::Encode { what: "a name", source })?;
+    let id = RepositoryId::generate()
+        .map_err(|error| RepositoryError::Encode { what: "a name", source: error.into() })?;
     let master = Master::generate().map_err(|source| RepositoryError::Encode { what: "a key", source })?;
     let not_made = |source| RepositoryError::KeyNotMade { path: disk.describe(), source };
     let mut recovery = None;

@@ -48,7 +48,9 @@ pub use writer::{Draft, Sealed, Writer, WriterOptions};
 /// Fresh random bytes from the operating system.
 pub(crate) fn random<const N: usize>(what: &'static str) -> Result<[u8; N], RepositoryError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| RepositoryError::Encode { what, source: format::FormatError::NoRandomness { what } })?;
+    getrandom::fill(&mut bytes).map_err(|_| RepositoryError::Encode {
+        what,
+        source: format::random::NoRandomness { what }.into(),
+    })?;
     Ok(bytes)
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use mailkeep_format::ids::IdError;
 use mailkeep_format::{FormatError, Manifest, SnapshotId, limits};
 
 use crate::error::{RepositoryError, is_newer};
@@ -40,7 +41,7 @@ impl FromStr for SnapshotSpec {
             _ if hex && !text.is_empty() && text.len() <= SnapshotId::LEN * 2 => {
                 Ok(SnapshotSpec::Prefix(text.to_ascii_lowercase()))
             }
-            _ => Err(FormatError::BadId { what: "snapshot", text: text.chars().take(80).collect() }),
+            _ => Err(IdError::Text { what: "snapshot", text: text.chars().take(80).collect() }.into()),
         }
     }
 }

@@ -49,7 +49,7 @@ impl Packer {
         let (mut builder, mut file) = match self.current.take() {
             Some(current) => current,
             None => {
-                let salt = Salt::generate().map_err(failed)?;
+                let salt = Salt::generate().map_err(|error| failed(error.into()))?;
                 let keys = self.repository.keys();
                 let builder = PackBuilder::new(keys, self.repository.id(), salt, &mut self.out);
                 (builder, Unnamed::create(&*self.storage)?)

@@ -94,7 +94,7 @@ impl Writer {
             new_packs: self.unsealed.iter().copied().collect(),
             mail_check: draft.mail_check,
         };
-        let salt = Salt::generate().map_err(failed)?;
+        let salt = Salt::generate().map_err(|error| failed(error.into()))?;
         let (bytes, id) = manifest.encode(self.repository.keys(), salt).map_err(failed)?;
         let name = layout::manifest_name(manifest.generation, &id);
         storage.flush_device()?;
