@@ -1,8 +1,9 @@
 //! `make bench`: first backup, no change, a day's change, restore, verify and size on a generated spool, Mailkeep beside
 //! the peers that are installed, in interleaved runs. Prints seconds, and ratios to Mailkeep.
 //!
-//! `mailkeep-bench [--messages N] [--users N] [--small] [--rounds N] [--work DIR]`; the default is a third of PEERS.md's
-//! spool S. All works on one folder on one disk; give `--work` a disk that matters.
+//! `mailkeep-bench [--messages N] [--users N] [--small] [--rounds N] [--work DIR] [--spool DIR]`; the default is a third of PEERS.md's
+//! spool S. All works on one folder on one disk; give `--work` a disk that matters. With `--spool` it only
+//! writes a spool there.
 
 mod measure;
 mod spool;
@@ -21,6 +22,7 @@ struct Options {
     shape: Shape,
     rounds: usize,
     work: Option<PathBuf>,
+    spool_only: Option<PathBuf>,
 }
 
 /// The rows of the table, in the order in which they are run in each round.
@@ -38,6 +40,10 @@ fn main() -> Result<()> {
         return measure::measure_self(&args[1..]);
     }
     let options = parse(&args)?;
+    if let Some(folder) = &options.spool_only {
+        Spool::create(folder, options.shape, 17)?;
+        return Ok(());
+    }
     let scratch = match &options.work {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),
@@ -148,8 +154,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options =
-        Options { shape: Shape { messages: 6_600, users: 50, small_only: false }, rounds: 1, work: None };
+    let mut options = Options {
+        shape: Shape { messages: 6_600, users: 50, small_only: false },
+        rounds: 1,
+        work: None,
+        spool_only: None,
+    };
     let mut args = args.iter();
     while let Some(flag) = args.next() {
         let mut number = || -> Result<usize> {
@@ -162,6 +172,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--rounds" => options.rounds = number()?.max(1),
             "--small" => options.shape.small_only = true,
             "--work" => options.work = Some(args.next().context("--work wants a folder")?.into()),
+            "--spool" => options.spool_only = Some(args.next().context("--spool wants a folder")?.into()),
             other => bail!("unknown option `{other}`; see the head of tests/bench/main.rs"),
         }
     }

@@ -31,6 +31,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
 const TOP: &[&str] = &[
     ".cargo",
     ".ci",
+    ".gitattributes",
     ".gitignore",
     "Cargo.lock",
     "Cargo.toml",
