@@ -147,3 +147,102 @@ impl Directories {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mailkeep_format::{ChunkKind, Meta};
+    use mailkeep_repository::{
+        Encryption, InitOptions, LogMonitor, MemoryStorage, Repository, Writer, WriterOptions,
+    };
+
+    use super::*;
+
+    fn node(name: &str, kind: NodeKind) -> Node {
+        Node { name: name.as_bytes().to_vec(), meta: Meta { links: 1, ..Meta::default() }, kind }
+    }
+
+    fn link(name: &str, target: &str) -> Node {
+        node(name, NodeKind::Symlink { target: target.as_bytes().to_vec() })
+    }
+
+    fn folder(writer: &mut Writer, name: &str, nodes: &[Node]) -> Node {
+        node(name, NodeKind::Directory { content: writer.put_tree(nodes).unwrap() })
+    }
+
+    /// /real/box/{cyrus.index, cyrus.header -> ../../etc/header}, /etc/header, /spool -> real, /abs -> /real/box,
+    /// /loop -> loop, /pipe
+    fn tree() -> SnapshotTree {
+        let options = InitOptions { label: "t".into(), encryption: Encryption::Plain };
+        let repository =
+            Repository::init(std::sync::Arc::new(MemoryStorage::new()), &options).unwrap().repository;
+        let mut writer = repository.writer(&WriterOptions::default(), &LogMonitor).unwrap();
+        let content =
+            vec![writer.put(ChunkKind::Data, b"in").unwrap(), writer.put(ChunkKind::Data, b"dex").unwrap()];
+        let index = node("cyrus.index", NodeKind::File { size: 5, sparse: false, content });
+        let content = vec![writer.put(ChunkKind::Data, b"header").unwrap()];
+        let header = node("header", NodeKind::File { size: 6, sparse: false, content });
+        let mailbox = folder(&mut writer, "box", &[link("cyrus.header", "../../etc/header"), index]);
+        let real = folder(&mut writer, "real", &[mailbox]);
+        let etc = folder(&mut writer, "etc", &[header]);
+        let all = [
+            link("abs", "/real/box"),
+            etc,
+            link("loop", "loop"),
+            node("pipe", NodeKind::Fifo),
+            real,
+            link("spool", "./real"),
+        ];
+        let root = writer.put_tree(&all).unwrap();
+        writer.flush().unwrap();
+        SnapshotTree::new(writer.reader(), root)
+    }
+
+    #[test]
+    fn files_are_found_through_links_as_on_the_server() {
+        let mut tree = tree();
+        for path in
+            ["/real/box/cyrus.index", "/spool/box/cyrus.index", "/abs/cyrus.index", "/etc/../abs/cyrus.index"]
+        {
+            assert_eq!(tree.read(Path::new(path)).unwrap().as_deref(), Some(b"index".as_slice()), "{path}");
+        }
+        for path in ["/real/box/cyrus.header", "/abs/cyrus.header", "/../../etc/header"] {
+            assert_eq!(tree.read(Path::new(path)).unwrap().as_deref(), Some(b"header".as_slice()), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_none_and_never_an_error() {
+        let mut tree = tree();
+        for path in ["/nothing", "/etc/header/x", "/etc", "/loop", "/loop/x", "/pipe", "/"] {
+            assert_eq!(tree.read(Path::new(path)).unwrap(), None, "{path}");
+        }
+        for path in ["/nothing", "/etc/header", "/loop", "/pipe"] {
+            assert_eq!(tree.list(Path::new(path)).unwrap(), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_listed_with_kinds_and_sizes() {
+        let mut tree = tree();
+        let listed = tree.list(Path::new("/abs/")).unwrap().unwrap();
+        let seen: Vec<_> =
+            listed.iter().map(|entry| (entry.name.as_slice(), entry.kind, entry.size)).collect();
+        assert_eq!(
+            seen,
+            [(b"cyrus.header".as_slice(), EntryKind::Other, 0), (b"cyrus.index", EntryKind::File, 5)]
+        );
+        assert_eq!(tree.list(Path::new("/")).unwrap().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let mut cache = Directories::default();
+        let nodes = Arc::new(vec![node("x", NodeKind::Fifo); 50_000]);
+        for number in 0..20_u8 {
+            let content = [ChunkRef { id: mailkeep_format::ChunkId([number; 24]), length: 1 }];
+            cache.put(&content, &nodes);
+            assert!(cache.get(&content).is_some());
+        }
+        assert!(cache.weight <= TREE_CACHE_NODES && cache.nodes.len() == cache.order.len());
+    }
+}
