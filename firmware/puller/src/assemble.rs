@@ -570,4 +570,6 @@ impl Assembly {
 }
 
 #[cfg(test)]
+mod garbled;
+#[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use mailkeep_format::{ChunkKind, IdKey, Meta, node};
 
 /// A repository in memory: chunks by id, and a count of what was written.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     chunks: HashMap<mailkeep_format::ChunkId, Vec<u8>>,
     data_puts: usize,
     tree_puts: usize,
@@ -17,6 +17,13 @@ struct Memory {
 fn chunk_ref(kind: ChunkKind, bytes: &[u8]) -> ChunkRef {
     let id = IdKey::new([1; 32]).chunk_id(kind, &ContentHash::of(bytes));
     ChunkRef { id, length: bytes.len() as u32 }
+}
+
+impl Memory {
+    /// Length of a chunk that is there.
+    pub(super) fn length(&self, chunk: &ChunkRef) -> u64 {
+        self.chunks[&chunk.id].len() as u64
+    }
 }
 
 impl Store for Memory {
@@ -47,7 +54,7 @@ impl Store for Memory {
     }
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp { seconds, nanos: 5 }
 }
 
@@ -62,11 +69,11 @@ fn entry(name: &str, kind: NodeKind) -> Node {
     Node { name: name.as_bytes().to_vec(), meta, kind }
 }
 
-fn file(name: &str, size: u64) -> Node {
+pub(super) fn file(name: &str, size: u64) -> Node {
     entry(name, NodeKind::File { size, sparse: false, content: Vec::new() })
 }
 
-fn folder(name: &str) -> Node {
+pub(super) fn folder(name: &str) -> Node {
     entry(name, NodeKind::Directory { content: Vec::new() })
 }
 
@@ -74,25 +81,25 @@ fn hint(node: &Node) -> Hint {
     if node.is_directory() { Hint::Descend } else { Hint::Plain }
 }
 
-fn id(directory: u32, index: u32) -> FileId {
+pub(super) fn id(directory: u32, index: u32) -> FileId {
     FileId { directory: DirectoryId(directory), index }
 }
 
-fn listing(directory: u32, parent: Option<FileId>, nodes: Vec<Node>) -> ToBox {
+pub(super) fn listing(directory: u32, parent: Option<FileId>, nodes: Vec<Node>) -> ToBox {
     let hints = nodes.iter().map(hint).collect();
     ToBox::Entries(Entries { directory: DirectoryId(directory), parent, first: 0, last: true, nodes, hints })
 }
 
-fn chunks(file: FileId, first: u32, contents: &[&[u8]]) -> ToBox {
+pub(super) fn chunks(file: FileId, first: u32, contents: &[&[u8]]) -> ToBox {
     let chunks = contents.iter().map(|bytes| (ContentHash::of(bytes), bytes.len() as u32)).collect();
     ToBox::Chunks(Chunks { file, first, chunks })
 }
 
-fn data(file: FileId, chunk: u32, bytes: &[u8]) -> ToBox {
+pub(super) fn data(file: FileId, chunk: u32, bytes: &[u8]) -> ToBox {
     ToBox::Data(Data { file, chunk, bytes: bytes.to_vec() })
 }
 
-fn read(file: FileId, node: Node) -> ToBox {
+pub(super) fn read(file: FileId, node: Node) -> ToBox {
     ToBox::FileDone(FileDone { file, outcome: ReadOutcome::Read { node, steady: true } })
 }
 
@@ -100,7 +107,7 @@ fn done(file: FileId, outcome: ReadOutcome) -> ToBox {
     ToBox::FileDone(FileDone { file, outcome })
 }
 
-fn ended() -> PassEnded {
+pub(super) fn ended() -> PassEnded {
     PassEnded { bytes_read: 0, users: Vec::new(), groups: Vec::new() }
 }
 
