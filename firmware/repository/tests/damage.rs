@@ -158,7 +158,7 @@ fn a_lost_pack_is_not_believed_in_and_its_chunks_are_stored_again() {
         // The source still has it all: the next backup makes a whole snapshot, and mends the older ones on the way.
         backup(&repository, &source(DAYS - 1)).unwrap();
         let (entries, _) = snapshots(&repository);
-        assert_eq!(restore(&repository, entries.last().unwrap()).unwrap(), source(DAYS - 1));
+        assert!(restore(&repository, entries.last().unwrap()).unwrap() == source(DAYS - 1));
         assert_eq!(look(&repository, ReadData::Structure).snapshots, DAYS + 1);
     }
 }
@@ -172,7 +172,7 @@ fn a_pack_that_was_cut_off_is_not_relied_on_for_new_snapshots() {
         let repository = open(&storage, &LogMonitor).unwrap();
         backup(&repository, &source(DAYS - 1)).unwrap();
         let (entries, _) = snapshots(&repository);
-        assert_eq!(restore(&repository, entries.last().unwrap()).unwrap(), source(DAYS - 1));
+        assert!(restore(&repository, entries.last().unwrap()).unwrap() == source(DAYS - 1));
     }
 }
 

@@ -23,7 +23,7 @@ fn days_in_a_row(storage: Arc<dyn Storage>) {
         assert_eq!(entries.len() as u64, day + 1);
         assert_eq!(entries.last().map(|entry| entry.id), Some(sealed.id));
         for (earlier, entry) in (0..).zip(&entries) {
-            assert_eq!(restore(&reopened, entry).unwrap(), source(earlier));
+            assert!(restore(&reopened, entry).unwrap() == source(earlier));
         }
         for pair in entries.windows(2) {
             assert_eq!(pair[1].manifest.previous, Some(pair[0].id));
@@ -132,7 +132,7 @@ fn without_encryption_no_key_is_needed() {
     for key in [KeySource::Plain, KeySource::Identity(box_key())] {
         let repository = Repository::open(storage.clone(), &key, &LogMonitor).unwrap();
         assert_eq!(repository.label().label, "open");
-        assert_eq!(restore(&repository, &snapshots(&repository).0[0]).unwrap(), source(0));
+        assert!(restore(&repository, &snapshots(&repository).0[0]).unwrap() == source(0));
     }
 }
 

@@ -1,6 +1,8 @@
 //! A small source, its backup, and the proof that a snapshot gives it back.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod faulty;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
