@@ -72,6 +72,7 @@ pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<I
         Encryption::Plain => put_key(disk, layout::PLAIN_KEY, keys::wrap_plain(&master, &id).as_bytes())?,
     }
     durable::write_once(disk, layout::README, readme(&id, options).as_bytes())?;
+    durable::write_once(disk, layout::FORMAT, crate::FORMAT_TEXT.as_bytes())?;
     let opened = Opened { keys: master.keys(), encrypted: recovery.is_some() };
     let label = Label::new(id, options.label.clone(), lock::now().try_into().unwrap_or(i64::MAX));
     let bytes =

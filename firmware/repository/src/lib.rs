@@ -45,6 +45,9 @@ pub use storage::{LocalStorage, MemoryStorage, Storage};
 pub use verify::{ReadData, VerifyOptions, VerifyReport, verify};
 pub use writer::{Draft, Sealed, Writer, WriterOptions};
 
+/// What lies as FORMAT.md on every disk.
+const FORMAT_TEXT: &str = include_str!("../../format/FORMAT.md");
+
 /// Fresh random bytes from the operating system.
 pub(crate) fn random<const N: usize>(what: &'static str) -> Result<[u8; N], RepositoryError> {
     let mut bytes = [0; N];

@@ -7,8 +7,9 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
+use mailkeep_repository::format::{ChunkKind, ContentHash};
 use mailkeep_repository::{
-    Collected, LogMonitor, MemoryStorage, ReadData, Repository, Severity, Storage, VerifyOptions,
+    Collected, LogMonitor, MemoryStorage, ReadData, Repository, RepositoryError, Severity, Storage, VerifyOptions,
     VerifyReport, verify,
 };
 
@@ -217,4 +218,19 @@ fn strangers_files_are_left_alone_and_are_no_damage() {
     assert!(found.problems.iter().all(|problem| problem.severity == Severity::Note));
     backup(&repository, &source(0)).unwrap();
     assert_eq!(disk.files().get("packs/readme").map(Vec::as_slice), Some(&b"hello"[..]));
+}
+
+#[test]
+fn bytes_that_were_stored_under_a_wrong_name_are_refused() {
+    // As a bit that flips in the memory of the box between hashing and packing would do (hazard 17).
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let repository = init(&storage).unwrap();
+    let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+    let hash = ContentHash::of(b"what the mail said");
+    let chunk = writer.put_hashed(ChunkKind::Data, &hash, b"what the mail sajd").unwrap();
+    writer.flush().unwrap();
+    let error = writer.reader().chunk(ChunkKind::Data, &chunk).unwrap_err();
+    assert!(matches!(error, RepositoryError::DamagedChunk { .. }), "{error}");
+    drop(writer);
+    assert!(look(&repository, ReadData::All).lost());
 }

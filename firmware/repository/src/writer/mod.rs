@@ -143,6 +143,7 @@ impl Writer {
         bytes: &[u8],
     ) -> Result<ChunkRef, RepositoryError> {
         check_length(bytes)?;
+        self.pipeline.check()?;
         let id = self.repository.keys().id.chunk_id(kind, hash);
         let chunk = ChunkRef { id, length: bytes.len() as u32 };
         if self.has(&id)? {
