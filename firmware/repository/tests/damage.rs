@@ -9,8 +9,8 @@ use std::sync::Arc;
 use common::*;
 use mailkeep_repository::format::{ChunkKind, ContentHash};
 use mailkeep_repository::{
-    Collected, LogMonitor, MemoryStorage, ReadData, Repository, RepositoryError, Severity, Storage, VerifyOptions,
-    VerifyReport, verify,
+    Collected, LogMonitor, MemoryStorage, ReadData, Repository, RepositoryError, Severity, Storage,
+    VerifyOptions, VerifyReport, verify,
 };
 
 const DAYS: u64 = 3;
