@@ -1,12 +1,14 @@
 //! The border between threads that block and the event loop that must not.
 //!
-//! Inward: one bounded channel of [`Inbound`], each stamped with the time at which it happened, so that a button
-//! is not held longer because the loop was busy. A sender that finds it full waits: nothing is dropped, and a
-//! flood of progress slows the job down, not the loop. Outward: a channel of orders to the disk thread, and one
-//! thread per job. When the loop has ended, senders find the channel closed and let go.
+//! Inward: one channel of [`Inbound`], each stamped with the time at which it happened, so that a button is not
+//! held longer because the loop was busy. A sender never waits: a job whose progress nobody reads (a terminal that
+//! is stopped, a pipe that is full) must not stand still while mail is stopped. Counts of progress are left out
+//! when too many messages wait; all else is kept, and is little: edges of buttons, disks, phases, ends. Outward: a
+//! channel of orders to the disk thread, and one thread per job. When the loop has ended, senders find the channel
+//! closed and let go.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Instant;
 
@@ -16,29 +18,42 @@ use mailkeep_mail::Source;
 use tokio::sync::mpsc;
 
 use crate::disks::{self, DiskOrder};
-use crate::engine::Engine;
+use crate::engine::{Engine, News};
 use crate::inbound::{Inbound, What};
 use crate::job;
 
-/// Messages that may wait for the loop.
-const WAITING: usize = 256;
+/// When this many messages wait for the loop, counts of progress are left out.
+const WAITING: usize = 64;
 
 /// The way in; one for each thread.
 #[derive(Clone)]
 pub struct Post {
-    sender: mpsc::Sender<Inbound>,
+    sender: mpsc::UnboundedSender<Inbound>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The end of the way in, in the loop.
+pub struct Inbox {
+    receiver: mpsc::UnboundedReceiver<Inbound>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Post {
     /// The way in and its end.
-    pub fn new() -> (Self, mpsc::Receiver<Inbound>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender }, receiver)
+    pub fn new() -> (Self, Inbox) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        (Self { sender, waiting: Arc::clone(&waiting) }, Inbox { receiver, waiting })
     }
 
-    /// Reports something. Only from threads outside of the loop: it may wait.
+    /// Reports something; never waits.
     pub fn send(&self, what: What) {
-        if self.sender.blocking_send(Inbound { at: Instant::now(), what }).is_err() {
+        let optional = matches!(what, What::News(_, _, News::Count { .. }));
+        if optional && self.waiting.load(Ordering::Relaxed) >= WAITING {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.sender.send(Inbound { at: Instant::now(), what }).is_err() {
             tracing::debug!("the event loop has ended");
         }
     }
@@ -47,6 +62,17 @@ impl Post {
     pub fn sink(&self) -> Sink {
         let post = self.clone();
         Arc::new(move |event| post.send(What::Board(event)))
+    }
+}
+
+impl Inbox {
+    /// Waits for the next message; `None` when nobody can send any more.
+    pub async fn next(&mut self) -> Option<Inbound> {
+        let inbound = self.receiver.recv().await;
+        if inbound.is_some() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        inbound
     }
 }
 
@@ -115,4 +141,33 @@ impl Drop for End<'_> {
 /// Asks a job to end.
 pub fn cancel(flag: &AtomicBool) {
     flag.store(true, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use mailkeep_controller::{Event, Phase};
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stands_still_keeps_no_job_waiting_and_loses_no_phase() {
+        let (post, mut inbox) = Post::new();
+        let count = || News::Count { files: (1, None), bytes: (1, None) };
+        for _ in 0..10_000 {
+            post.send(What::News(JobId(1), "mail1".into(), count()));
+        }
+        post.send(What::News(JobId(1), "mail1".into(), News::Phase(Phase::Window)));
+        post.send(What::Event(Event::JobEnded(JobId(1), JobResult::Proven)));
+        drop(post);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut kept = Vec::new();
+        runtime.block_on(async {
+            while let Some(inbound) = inbox.next().await {
+                kept.push(inbound.what);
+            }
+        });
+        assert_eq!(kept.len(), WAITING + 2);
+        assert!(matches!(kept[WAITING], What::News(_, _, News::Phase(Phase::Window))));
+        assert!(matches!(kept[WAITING + 1], What::Event(Event::JobEnded(..))));
+    }
 }

@@ -86,7 +86,7 @@ pub async fn run(
     loop {
         let wake = daemon.refresh();
         tokio::select! {
-            Some(inbound) = inbox.recv() => daemon.take(inbound),
+            Some(inbound) = inbox.next() => daemon.take(inbound),
             () = tokio::time::sleep_until(wake.into()) => daemon.woke(),
             _ = terminate.recv() => daemon.asked_to_end("SIGTERM"),
             _ = interrupt.recv() => daemon.asked_to_end("SIGINT"),
@@ -268,13 +268,9 @@ impl Daemon {
                 tracing::info!(source, phase = words::phase(*phase), "phase");
                 self.step(Event::Progress(id, *phase), at);
             }
-            News::Problem { what, path } => tracing::warn!(source, path, "{what}"),
             News::Count { .. } => {}
         }
-        let line = words::progress(source, self.phase, news);
-        if !line.is_empty() {
-            self.show_progress(&line);
-        }
+        self.show_progress(&words::progress(source, self.phase, news));
     }
 
     fn job_ended(&mut self, id: JobId, result: JobResult) {

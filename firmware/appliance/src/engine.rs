@@ -3,6 +3,7 @@
 //! **Contract.** All calls block and are made from threads of their own. `backup` returns only when mail runs
 //! again, or when it is certain that the restart guard on the server sees to it; also when it was cancelled.
 //! What it returns is sealed: durable on the disk's file system. Nothing is written to a disk but by `backup`.
+//! Problems that do not end a job are logged where they are found, and counted in its result.
 
 use std::error::Error;
 use std::path::Path;
@@ -17,8 +18,8 @@ pub enum EngineError {
     /// The disk is full.
     #[error("the disk is full")]
     DiskFull(#[source] Cause),
-    /// Mail was stopped and does not answer again.
-    #[error("mail does not answer again: look at the mail server now")]
+    /// The job ended while mail was stopped, and it is not certain that mail answers again.
+    #[error("mail may not answer again: look at the mail server now")]
     MailDown(#[source] Cause),
     /// The end was asked for, and mail runs.
     #[error("ended early, as asked")]
@@ -59,13 +60,6 @@ pub enum News {
         /// Bytes dealt with, and to expect where that is known.
         bytes: (u64, Option<u64>),
     },
-    /// Something could not be done; the job goes on.
-    Problem {
-        /// What.
-        what: String,
-        /// On which path; may be empty.
-        path: String,
-    },
 }
 
 /// A sealed snapshot.
@@ -99,11 +93,16 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// There is no new snapshot.
-    fn backup(&self, work: Work<'_>, news: &dyn Fn(News)) -> Result<Sealed, EngineError>;
+    fn backup(&self, work: Work<'_>, news: &(dyn Fn(News) + Sync)) -> Result<Sealed, EngineError>;
 
     /// Reads back what the snapshot added, past the cache where possible. `Ok(())`: it is good.
     ///
     /// # Errors
     /// It is damaged, or could not be read.
-    fn verify(&self, work: Work<'_>, sealed: &Sealed, news: &dyn Fn(News)) -> Result<(), EngineError>;
+    fn verify(
+        &self,
+        work: Work<'_>,
+        sealed: &Sealed,
+        news: &(dyn Fn(News) + Sync),
+    ) -> Result<(), EngineError>;
 }

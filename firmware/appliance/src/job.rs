@@ -17,7 +17,7 @@ pub fn run(
     sources: &[Source],
     repository: &Path,
     cancel: &AtomicBool,
-    news: &dyn Fn(&str, News),
+    news: &(dyn Fn(&str, News) + Sync),
 ) -> JobResult {
     let mut worst = JobResult::Proven;
     for source in sources {
@@ -40,7 +40,7 @@ pub fn run(
     worst
 }
 
-fn one(engine: &dyn Engine, work: Work<'_>, news: &dyn Fn(News)) -> JobResult {
+fn one(engine: &dyn Engine, work: Work<'_>, news: &(dyn Fn(News) + Sync)) -> JobResult {
     news(News::Phase(Phase::Live));
     let sealed = match engine.backup(work, news) {
         Ok(sealed) => sealed,

@@ -13,7 +13,7 @@
 //! | [`border`] | threads and channels around it; [`inbound`]: what comes across |
 //! | [`disks`] | looking at, mounting and unmounting disks, on their thread |
 //! | [`job`] | one backup job over all sources |
-//! | [`engine`] | the seam to what makes backups |
+//! | [`engine`] | the seam to what makes backups; [`pull_engine`]: what really does |
 //! | [`indicators`] | patterns to lamps |
 //! | [`schedule`], [`ledger`] | when backups begin by themselves; what is remembered |
 //! | [`service_manager`] | READY, WATCHDOG, STOPPING |
@@ -29,6 +29,7 @@ pub mod inbound;
 pub mod indicators;
 pub mod job;
 pub mod ledger;
+pub mod pull_engine;
 pub mod schedule;
 pub mod service_manager;
 pub mod words;

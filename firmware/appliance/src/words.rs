@@ -50,7 +50,7 @@ pub fn fault(fault: Fault) -> &'static str {
         Fault::EjectFailed => "The disk can't be unmounted: do not pull it. Hold BACKUP to try again.",
         Fault::DiskFull => "The disk is full. Insert another one.",
         Fault::RestoreFailed => "The restore was not done; the log says why.",
-        Fault::MailDown => "Mail does not answer on the server. Look there now.",
+        Fault::MailDown => "Mail may not answer on the server. Look there now.",
     }
 }
 
@@ -88,12 +88,11 @@ pub fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// A line of progress; empty for news that are no progress.
+/// A line of progress.
 pub fn progress(source: &str, in_phase: Phase, news: &News) -> String {
     let head = format!("{source}: {}", phase(in_phase));
     match news {
         News::Phase(_) => head,
-        News::Problem { .. } => String::new(),
         News::Count { files: (files, all_files), bytes: (done, all) } => {
             let percent = match (all, all_files) {
                 (Some(all), _) if *all > 0 => percent(*done, *all),

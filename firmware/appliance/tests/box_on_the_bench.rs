@@ -68,7 +68,7 @@ impl Engine for Puppet {
         })
     }
 
-    fn backup(&self, work: Work<'_>, news: &dyn Fn(News)) -> Result<Sealed, EngineError> {
+    fn backup(&self, work: Work<'_>, news: &(dyn Fn(News) + Sync)) -> Result<Sealed, EngineError> {
         let plan = *self.plan.lock().unwrap();
         self.written.lock().unwrap().push(work.repository.to_owned());
         std::fs::write(work.repository.join("written"), work.source.name.as_str()).unwrap();
@@ -100,7 +100,7 @@ impl Engine for Puppet {
         })
     }
 
-    fn verify(&self, work: Work<'_>, _: &Sealed, _: &dyn Fn(News)) -> Result<(), EngineError> {
+    fn verify(&self, work: Work<'_>, _: &Sealed, _: &(dyn Fn(News) + Sync)) -> Result<(), EngineError> {
         self.step(work.cancel)?;
         if *self.plan.lock().unwrap() == Plan::Damaged {
             return Err(EngineError::Failed { what: "pack is damaged".into(), source: "bad hash".into() });
@@ -313,7 +313,7 @@ fn every_bad_end_is_a_fault_that_stays_until_it_is_seen() {
         (Plan::Incomplete, 4, ["wink", "steady", "fast"], "something is missing or wrong"),
         (Plan::Damaged, 4, ["wink", "steady", "fast"], "something is missing or wrong"),
         (Plan::Full, 3, ["wink", "fast", "fast"], "The disk is full"),
-        (Plan::MailDown, 3, ["wink", "steady", "fast"], "Mail does not answer"),
+        (Plan::MailDown, 3, ["wink", "steady", "fast"], "Mail may not answer"),
         (Plan::Panics, 3, ["wink", "steady", "fast"], "The backup failed"),
     ] {
         let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");

@@ -1,0 +1,171 @@
+//! The engine that the box really has: `puller` for the pull, `repository` for the disk.
+//!
+//! A disk is ours if the box key (or, for a repository without encryption, no key) opens it; any other repository
+//! is foreign, and a folder without one is unknown.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mailkeep_controller::{Identity, Phase};
+use mailkeep_puller::{ProcessTransport, Progress, PullError, PullOptions, Status, pull};
+use mailkeep_repository::{
+    KeySource, LocalStorage, LogMonitor, ReadData, Repository, RepositoryError, VerifyOptions, WriterOptions,
+    verify,
+};
+
+use crate::engine::{Engine, EngineError, News, Sealed, Work};
+use crate::words;
+
+/// Program and version, for agent and manifest.
+const PROGRAM: &str = concat!("mailkeepd ", env!("CARGO_PKG_VERSION"));
+
+/// Pulls with an agent, writes to a repository.
+pub struct PullEngine {
+    key: KeySource,
+    transport: ProcessTransport,
+    writer: WriterOptions,
+}
+
+impl PullEngine {
+    /// An engine that opens disks with this box key; without the file, only disks that are not encrypted.
+    pub fn new(key_file: PathBuf) -> Self {
+        let key = if key_file.exists() {
+            KeySource::File(key_file)
+        } else {
+            tracing::warn!(key = %key_file.display(), "no box key: only disks without encryption can be used");
+            KeySource::Plain
+        };
+        Self { key, transport: ProcessTransport::default(), writer: WriterOptions::default() }
+    }
+
+    fn open(&self, folder: &Path) -> Result<Repository, RepositoryError> {
+        let storage = LocalStorage::open(folder)?;
+        Repository::open(Arc::new(storage), &self.key, &LogMonitor)
+    }
+}
+
+impl Engine for PullEngine {
+    fn identify(&self, repository: &Path) -> Result<Identity, EngineError> {
+        match self.open(repository) {
+            Ok(_) => Ok(Identity::Ours),
+            Err(RepositoryError::Absent { .. }) => Ok(Identity::Unknown),
+            Err(
+                error @ (RepositoryError::WrongKey { .. }
+                | RepositoryError::KeyNeeded { .. }
+                | RepositoryError::Unsupported { .. }),
+            ) => {
+                tracing::warn!("{}", words::chain(&error));
+                Ok(Identity::Foreign)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn backup(&self, work: Work<'_>, news: &(dyn Fn(News) + Sync)) -> Result<Sealed, EngineError> {
+        let repository = self.open(work.repository).map_err(failed)?;
+        let options = PullOptions {
+            force_window: false,
+            live_only: false,
+            transport: &self.transport,
+            cancel: work.cancel,
+            writer: &self.writer,
+            program: PROGRAM,
+        };
+        let relay = Relay {
+            news,
+            source: work.source.name.as_str(),
+            shown: Mutex::new(Phase::Live),
+            starting: AtomicBool::new(false),
+            mail_in_doubt: AtomicBool::new(false),
+        };
+        let summary = pull(&repository, work.source, &options, &relay)
+            .map_err(|error| pull_failed(error, relay.mail_in_doubt.load(Ordering::Relaxed)))?;
+        let problems = summary.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.what));
+        Ok(Sealed {
+            snapshot: summary.snapshot_id.to_string(),
+            generation: summary.generation,
+            complete: !summary.incomplete,
+            window_ms: summary.window_ms,
+            files: summary.files,
+            added_bytes: summary.added_bytes,
+            remarks: summary.remarks.iter().cloned().chain(problems).collect(),
+        })
+    }
+
+    fn verify(&self, work: Work<'_>, sealed: &Sealed, _: &(dyn Fn(News) + Sync)) -> Result<(), EngineError> {
+        // Opened anew: what the writer still had in memory proves nothing.
+        let repository = self.open(work.repository).map_err(failed)?;
+        let report =
+            verify(&repository, VerifyOptions { read: ReadData::Structure }, &LogMonitor).map_err(failed)?;
+        if report.lost() {
+            let what =
+                format!("snapshot {} was sealed, but the disk does not read back well", sealed.snapshot);
+            let first = report.problems.first().map(ToString::to_string).unwrap_or_default();
+            return Err(EngineError::Failed { what, source: first.into() });
+        }
+        Ok(())
+    }
+}
+
+/// Passes on what the puller tells.
+struct Relay<'a> {
+    news: &'a (dyn Fn(News) + Sync),
+    source: &'a str,
+    shown: Mutex<Phase>,
+    starting: AtomicBool,
+    mail_in_doubt: AtomicBool,
+}
+
+impl Progress for Relay<'_> {
+    fn update(&self, status: &Status) {
+        self.starting.store(status.phase == mailkeep_puller::Phase::Starting, Ordering::Relaxed);
+        let phase = of_controller(status.phase);
+        let was = std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), phase);
+        if was != phase {
+            (self.news)(News::Phase(phase));
+        }
+        if status.files_done > 0 {
+            (self.news)(News::Count {
+                files: (status.files_done, status.files_total),
+                bytes: (status.bytes_done, status.bytes_total),
+            });
+        }
+    }
+
+    fn problem(&self, what: &str, path: &str) {
+        tracing::warn!(source = self.source, path, "{what}");
+        // The only thing that can go wrong then is that mail was not seen to answer.
+        if self.starting.load(Ordering::Relaxed) {
+            self.mail_in_doubt.store(true, Ordering::Relaxed);
+        }
+    }
+
+    // The window is shown by its phases.
+    fn window(&self, _open: bool) {}
+}
+
+fn of_controller(phase: mailkeep_puller::Phase) -> Phase {
+    use mailkeep_puller::Phase as Pull;
+    match phase {
+        Pull::Connect | Pull::Live => Phase::Live,
+        Pull::Stopping | Pull::Final | Pull::Starting => Phase::Window,
+        Pull::Transfer | Pull::Check | Pull::Sealing => Phase::Transferring,
+    }
+}
+
+fn pull_failed(error: PullError, mail_in_doubt: bool) -> EngineError {
+    match error {
+        _ if mail_in_doubt => EngineError::MailDown(error.into()),
+        PullError::Interrupted => EngineError::Cancelled,
+        PullError::Repository(error) => failed(error),
+        error => EngineError::Failed { what: "the pull failed".to_owned(), source: error.into() },
+    }
+}
+
+fn failed(error: RepositoryError) -> EngineError {
+    match error {
+        RepositoryError::DiskFull { .. } => EngineError::DiskFull(error.into()),
+        error => EngineError::Failed { what: "the disk failed".to_owned(), source: error.into() },
+    }
+}
