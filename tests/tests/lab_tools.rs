@@ -29,7 +29,7 @@ fn sshd_lets_in_and_can_be_cut() -> Result<()> {
     assert_eq!(output.out(), "hello\n", "log: {}", sshd.log());
 
     let marker = home.path().join("up");
-    let waiting = Running::spawn(&mut ssh(&sshd, &format!("touch {}; exec sleep 100", marker.display())))?;
+    let waiting = Running::spawn(&mut ssh(&sshd, &format!("touch {}; exec sleep 20", marker.display())))?;
     while !marker.exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
