@@ -118,7 +118,7 @@ pub fn pull(
 }
 
 /// What the passes and the window brought.
-pub(crate) struct Copied {
+pub(crate) struct Copy {
     pub(crate) root: Vec<ChunkRef>,
     pub(crate) tally: Tally,
     pub(crate) ended: PassEnded,
@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
     }
 
     /// All passes, and the window among them.
-    fn copy(&mut self, store: &mut RepositoryStore, can_stop: bool) -> Result<Copied, PullError> {
+    fn copy(&mut self, store: &mut RepositoryStore, can_stop: bool) -> Result<Copy, PullError> {
         if self.options.live_only {
             let passed = self.pass(store, Mode::Live)?;
             self.remarks.add("mail was running while this was copied (--live-only)", "");
@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
     }
 
     /// Live passes until the window is short enough, then the window.
-    fn stop_and_copy(&mut self, store: &mut RepositoryStore) -> Result<Copied, PullError> {
+    fn stop_and_copy(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
         let last_window = self.parent.as_ref().and_then(|parent| parent.manifest.window);
         let overhead = last_window.map_or(0, |window| {
             // Figures of a stranger: they must not overflow.
@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
     }
 
     /// A source that cannot be stopped: passes until nothing moves from one to the next.
-    fn copy_until_quiet(&mut self, store: &mut RepositoryStore) -> Result<Copied, PullError> {
+    fn copy_until_quiet(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
         loop {
             let passed = self.pass(store, Mode::Live)?;
             let quiet = passed.assembled.tally.moved == 0
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps what the last pass noticed and makes its tree the result.
-    pub(crate) fn last(&mut self, passed: Passed, consistent: bool, window: Option<Window>) -> Copied {
+    pub(crate) fn last(&mut self, passed: Passed, consistent: bool, window: Option<Window>) -> Copy {
         let Passed { assembled, ended, missing, remarks, .. } = passed;
         for lacking in [&missing, &assembled.failures, &assembled.lost] {
             self.reporter.problems(lacking);
@@ -253,7 +253,7 @@ impl<'a> Run<'a> {
         }
         self.reporter.problems(&remarks);
         self.remarks.append(&remarks);
-        Copied { root: assembled.root, tally: assembled.tally, ended, consistent, window }
+        Copy { root: assembled.root, tally: assembled.tally, ended, consistent, window }
     }
 
     /// One pass from its first word to its last.

@@ -8,7 +8,7 @@ use mailkeep_link::message::{Quiesce, Quiesced, Rechecked, Resumed, ToAgent, ToB
 
 use crate::assemble::Mode;
 use crate::limits::LISTED_MAX;
-use crate::pull::{Copied, Passed, Run};
+use crate::pull::{Copy, Passed, Run};
 use crate::store::Store;
 use crate::{Phase, PullError, text};
 
@@ -22,7 +22,7 @@ struct Stopped {
 
 impl Run<'_> {
     /// Stops mail, copies what is left, starts mail.
-    pub(crate) fn copy_in_window(&mut self, store: &mut dyn Store) -> Result<Copied, PullError> {
+    pub(crate) fn copy_in_window(&mut self, store: &mut dyn Store) -> Result<Copy, PullError> {
         self.reporter.phase(Phase::Stopping);
         self.reporter.window(true);
         let stopped = self.stop_copy_start(store);

@@ -6,7 +6,7 @@
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -56,6 +56,7 @@ pub fn apply(plan: &Plan, monitor: &dyn RestoreMonitor, stop: &AtomicBool) -> Re
         stop,
         failed: AtomicBool::new(false),
         failure: Mutex::new(None),
+        unreachable: AtomicU32::new(0),
     };
     engine.run(plan)?;
     engine.tell_owners();
@@ -96,6 +97,8 @@ struct Engine<'a> {
     stop: &'a AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<RestoreError>>,
+    /// Reads from the repository that failed since the last one that did not.
+    unreachable: AtomicU32,
 }
 
 impl Engine<'_> {
@@ -154,6 +157,7 @@ impl Engine<'_> {
             Ok(short) => {
                 self.note(path, short);
                 add(&self.tally.files, 1);
+                self.unreachable.store(0, Ordering::Relaxed);
                 true
             }
             Err(error) => {
@@ -179,11 +183,19 @@ impl Engine<'_> {
             PlaceError::NeedsRoot => self.tally.problem(path, "device files can only be made by root"),
             PlaceError::Appeared => add(&self.tally.skipped, 1),
             PlaceError::Fill(FillError::Stopped) => {}
-            PlaceError::Fill(FillError::Contents(source @ ContentsError::Unreachable(_))) => {
-                self.fail(RestoreError::Unreadable { path: show(path), source });
-            }
-            PlaceError::Fill(FillError::Contents(source)) => self.tally.problem(path, &source.to_string()),
+            PlaceError::Fill(FillError::Contents(source)) => self.unread(path, source, ""),
             PlaceError::Fill(FillError::Write(error)) => self.trouble(path, error),
+        }
+    }
+
+    /// The snapshot's bytes could not be had. A few times that is a problem of those files; many times in a row the
+    /// disk is gone.
+    fn unread(&self, path: &[u8], source: ContentsError, prefix: &str) {
+        self.tally.problem(path, &format!("{prefix}{source}"));
+        if !source.is_damage()
+            && self.unreachable.fetch_add(1, Ordering::Relaxed) + 1 >= limits::UNREACHABLE_IN_A_ROW
+        {
+            self.fail(RestoreError::Unreadable { path: show(path), source });
         }
     }
 
@@ -391,8 +403,9 @@ impl Hands for Walker<'_, '_> {
         Ok(())
     }
 
-    fn problem(&mut self, path: &[u8], what: &str) {
-        self.engine.tally.problem(path, what);
+    fn unreadable(&mut self, path: &[u8], why: ContentsError) -> Result<(), RestoreError> {
+        self.engine.unread(path, why, "folder left out with all that is in it: ");
+        Ok(())
     }
 
     fn stopped(&self) -> bool {

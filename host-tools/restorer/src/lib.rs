@@ -29,6 +29,7 @@ pub mod path;
 mod place;
 mod plan;
 mod select;
+mod stored;
 mod tally;
 mod target;
 mod traverse;

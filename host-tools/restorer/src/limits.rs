@@ -12,3 +12,6 @@ pub const QUEUED_FILES: usize = 64;
 pub const HOLE_BLOCK: usize = 4096;
 /// Small writes are gathered up to this many bytes.
 pub const WRITE_BUFFER: usize = 1 << 20;
+/// Files and folders in a row that a disk refuses to read before a restore is given up. A bad sector costs a few
+/// neighbours that share a block; a disk that was pulled out costs everything.
+pub const UNREACHABLE_IN_A_ROW: u32 = 16;

@@ -15,7 +15,7 @@ use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
 use crate::traverse::{Hands, Item, traverse};
 use crate::view::Listing;
-use crate::{Owners, RestoreError, View, meta, target};
+use crate::{ContentsError, Owners, RestoreError, View, meta, target};
 
 /// What to restore, and how.
 #[derive(Clone, Debug)]
@@ -321,13 +321,14 @@ impl Hands for Planner<'_> {
                     self.step(&join(path, &name), Step::Delete);
                 }
             }
-            Err(error) => self.problem(path, &format!("cannot be listed in the target: {error}")),
+            Err(_) => self.step(path, Step::Blocked("cannot be listed in the target")),
         }
         Ok(())
     }
 
-    fn problem(&mut self, path: &[u8], _: &str) {
-        self.step(path, Step::Blocked("it is damaged in the repository, or cannot be read in the target"));
+    fn unreadable(&mut self, path: &[u8], _: ContentsError) -> Result<(), RestoreError> {
+        self.step(path, Step::Blocked("the folder cannot be read in the repository"));
+        Ok(())
     }
 
     fn stopped(&self) -> bool {

@@ -9,7 +9,7 @@ use mailkeep_format::limits::DEPTH_MAX;
 use crate::path::join;
 use crate::select::{Coverage, Selection};
 use crate::view::Listing;
-use crate::{RestoreError, View};
+use crate::{ContentsError, RestoreError, View};
 
 /// A node of the snapshot, where it stands, and how it was asked for.
 pub(crate) struct Item<'a> {
@@ -49,8 +49,8 @@ pub(crate) trait Hands {
         listing: &Listing,
     ) -> Result<(), RestoreError>;
 
-    /// Something was not possible; the walk goes on.
-    fn problem(&mut self, path: &[u8], what: &str);
+    /// A folder of the snapshot cannot be read; the walk goes on behind it.
+    fn unreadable(&mut self, path: &[u8], why: ContentsError) -> Result<(), RestoreError>;
 
     /// Whether to give up.
     fn stopped(&self) -> bool;
@@ -102,8 +102,8 @@ pub(crate) fn traverse<H: Hands>(
         // taken for surplus (restic 4612: a listing error is not an empty folder).
         let below = match view.list(&item.path, item.node()) {
             Ok(below) => below,
-            Err(RestoreError::Unreadable { source, .. }) if source.is_damage() => {
-                hands.problem(&item.path, &format!("folder left out with all that is in it: {source}"));
+            Err(RestoreError::Unreadable { source, .. }) => {
+                hands.unreadable(&item.path, source)?;
                 continue;
             }
             Err(error) => return Err(error),

@@ -30,7 +30,7 @@ pub enum Found<'a> {
 /// Calls `visit` with the path of everything below the folder `start` (not with `start` itself).
 ///
 /// # Errors
-/// `start` is not there, is no folder, or cannot be read; or the repository is out of reach altogether.
+/// `start` is not there, is no folder, or cannot be read.
 pub fn walk(
     view: &View,
     start: &[u8],
@@ -55,7 +55,6 @@ pub fn walk(
         }
         match open(view, &path, node, depth) {
             Ok(below) => stack.push((path, below, 0)),
-            Err(error) if error.contents().is_some_and(|why| !why.is_damage()) => return Err(error),
             Err(error) => {
                 if visit(&path, Found::Unreadable(&error)) == Next::Stop {
                     return Ok(());

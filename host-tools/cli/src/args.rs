@@ -1,0 +1,224 @@
+//! The command line as it is typed: raw values, nothing checked that needs more than one flag. See `options.rs`.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::text::{self, flag, verb};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mailkeep",
+    version,
+    about = text::ABOUT,
+    after_help = text::AFTER_HELP,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    #[arg(short = 'r', long, global = true, env = "MAILKEEP_REPO", value_name = "DIR", help = flag::REPO)]
+    pub(crate) repo: Option<PathBuf>,
+    #[arg(long, global = true, env = "MAILKEEP_KEY_FILE", value_name = "FILE", help = flag::KEY_FILE)]
+    pub(crate) key_file: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "FILE", help = flag::CONFIG)]
+    pub(crate) config: Option<PathBuf>,
+    #[arg(long, global = true, help = flag::JSON)]
+    pub(crate) json: bool,
+    #[arg(short, long, global = true, help = flag::QUIET)]
+    pub(crate) quiet: bool,
+    #[arg(short, long, global = true, action = ArgAction::Count, help = flag::VERBOSE)]
+    pub(crate) verbose: u8,
+    #[arg(long, global = true, help = flag::NO_PROGRESS)]
+    pub(crate) no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    #[command(about = verb::INIT)]
+    Init(Init),
+    #[command(about = verb::BACKUP)]
+    Backup(Backup),
+    #[command(about = verb::SNAPSHOTS)]
+    Snapshots(Snapshots),
+    #[command(about = verb::SHOW)]
+    Show(Show),
+    #[command(about = verb::LS)]
+    Ls(Ls),
+    #[command(about = verb::FIND)]
+    Find(Find),
+    #[command(about = verb::DIFF)]
+    Diff(Diff),
+    #[command(about = verb::MOUNT)]
+    Mount(Mount),
+    #[command(about = verb::RESTORE)]
+    Restore(Restore),
+    #[command(about = verb::VERIFY)]
+    Verify(Verify),
+    #[command(about = verb::STATS)]
+    Stats,
+    #[command(about = verb::KEY, subcommand_required = true, arg_required_else_help = true)]
+    Key {
+        #[command(subcommand)]
+        verb: Key,
+    },
+    #[command(about = verb::UNLOCK)]
+    Unlock,
+    #[command(about = verb::GENERATE, subcommand_required = true, arg_required_else_help = true)]
+    Generate {
+        #[command(subcommand)]
+        what: Generate,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    #[arg(long, value_name = "NAME", help = verb::INIT_LABEL)]
+    pub(crate) label: Option<String>,
+    #[arg(long, help = verb::INIT_PLAIN)]
+    pub(crate) no_encryption: bool,
+    #[arg(long, value_name = "FILE", conflicts_with = "no_encryption", help = verb::INIT_RECOVERY)]
+    pub(crate) recovery_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[arg(long, value_name = "FILE", help = verb::BACKUP_SOURCE)]
+    pub(crate) source: PathBuf,
+    #[arg(long, help = verb::BACKUP_FORCE)]
+    pub(crate) force_window: bool,
+    #[arg(short = 'n', long, help = verb::BACKUP_DRY)]
+    pub(crate) dry_run: bool,
+    #[arg(long, conflicts_with = "force_window", help = verb::BACKUP_LIVE)]
+    pub(crate) live_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Snapshots {
+    #[arg(long, value_name = "NAME", help = flag::SOURCE)]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    #[arg(value_name = "SNAPSHOT", help = flag::SNAPSHOT)]
+    pub(crate) snapshot: String,
+    #[arg(long, value_name = "NAME", help = flag::SOURCE)]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[arg(value_name = "PATH", default_value = "/", help = flag::PATH_IN)]
+    pub(crate) path: PathBuf,
+    #[arg(short = 'R', long, help = verb::LS_RECURSIVE)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Find {
+    #[arg(value_name = "PATTERN", help = verb::FIND_PATTERN)]
+    pub(crate) pattern: String,
+    #[arg(long, value_name = "NAME", help = flag::SOURCE)]
+    pub(crate) source: Option<String>,
+    #[arg(short, long, help = verb::FIND_CASE)]
+    pub(crate) ignore_case: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[arg(value_name = "A", help = flag::SNAPSHOT)]
+    pub(crate) old: String,
+    #[arg(value_name = "B", help = flag::SNAPSHOT)]
+    pub(crate) new: String,
+    #[arg(long, value_name = "NAME", help = flag::SOURCE)]
+    pub(crate) source: Option<String>,
+    #[arg(long, value_name = "P", default_value = "/", help = verb::DIFF_PATH)]
+    pub(crate) path: PathBuf,
+    #[arg(long, help = verb::DIFF_METADATA)]
+    pub(crate) metadata: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mount {
+    #[arg(value_name = "MOUNTPOINT", help = verb::MOUNT_POINT)]
+    pub(crate) point: PathBuf,
+    #[arg(long, help = verb::MOUNT_OTHER)]
+    pub(crate) allow_other: bool,
+    #[arg(long, help = verb::MOUNT_FOREGROUND)]
+    pub(crate) foreground: bool,
+    /// Set by the tool itself for the process that goes into the background.
+    #[arg(long, hide = true)]
+    pub(crate) in_background: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[arg(short, long, value_name = "DIR", help = verb::RESTORE_TARGET)]
+    pub(crate) target: PathBuf,
+    #[arg(long = "path", value_name = "P", help = verb::RESTORE_PATH)]
+    pub(crate) paths: Vec<PathBuf>,
+    #[arg(long, help = verb::RESTORE_DELETE)]
+    pub(crate) delete: bool,
+    #[arg(short = 'n', long, help = verb::RESTORE_DRY)]
+    pub(crate) dry_run: bool,
+    #[arg(long, value_enum, default_value_t = Overwrite::Always, value_name = "WHEN", help = verb::RESTORE_OVERWRITE)]
+    pub(crate) overwrite: Overwrite,
+    #[arg(long, help = verb::RESTORE_NUMERIC)]
+    pub(crate) numeric: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Overwrite {
+    Always,
+    IfChanged,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[arg(long, help = verb::VERIFY_ALL)]
+    pub(crate) read_data: bool,
+    #[arg(long, value_name = "n/t", conflicts_with = "read_data", help = verb::VERIFY_SLICE)]
+    pub(crate) read_data_slice: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    #[command(about = verb::KEY_LS)]
+    Ls,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generate {
+    #[command(about = verb::GENERATE_MAN)]
+    Man {
+        #[arg(long, value_name = "DIR", help = verb::GENERATE_MAN_OUT)]
+        out: Option<PathBuf>,
+    },
+    #[command(about = verb::GENERATE_COMPLETIONS)]
+    Completions {
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+}

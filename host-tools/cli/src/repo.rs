@@ -1,0 +1,79 @@
+//! Opening the repository, finding the snapshot that is meant, and views over snapshots.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use mailkeep_repository::{
+    KeySource, LocalStorage, Monitor, Repository, RepositoryError, SnapshotEntry, SnapshotSpec, Storage,
+};
+use mailkeep_restorer::View;
+
+use crate::App;
+use crate::args::Which;
+use crate::ear::Ear;
+use crate::exit::{self, Failure};
+use crate::text;
+
+/// The storage that was named; an absent disk has an exit code of its own.
+pub(crate) fn storage(app: &App) -> Result<Arc<dyn Storage>, Failure> {
+    let path = app.options.repo()?;
+    let opened = LocalStorage::open(path).map_err(|error| {
+        if error.is_not_found() {
+            RepositoryError::Absent { path: path.display().to_string() }.into()
+        } else {
+            Failure::from(error)
+        }
+    });
+    Ok(Arc::new(opened.map_err(|failure| failure.at(path.display().to_string()))?))
+}
+
+/// The repository that was named, opened with the key that was named.
+pub(crate) fn open(app: &App) -> Result<Repository, Failure> {
+    let storage = storage(app)?;
+    let key = &app.options.key_file;
+    warn_if_open_to_others(app, key);
+    // A default key that is not there is no mistake: the repository may have been made without encryption.
+    let source = if app.options.key_file_named || key.exists() {
+        KeySource::File(key.clone())
+    } else {
+        KeySource::Plain
+    };
+    Ok(Repository::open(storage, &source, &Ear::new(&app.console))?)
+}
+
+/// A key that others can read is no longer a secret.
+pub(crate) fn warn_if_open_to_others(app: &App, key: &Path) {
+    let mode = std::fs::metadata(key).map_or(0, |meta| meta.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        app.console.warning(&text::key_file_open_to_others(&key.display().to_string(), mode));
+    }
+}
+
+/// The snapshot that is meant.
+pub(crate) fn find(
+    repository: &Repository,
+    snapshot: &str,
+    source: Option<&str>,
+    monitor: &dyn Monitor,
+) -> Result<SnapshotEntry, Failure> {
+    let spec: SnapshotSpec = snapshot
+        .parse()
+        .map_err(|error| Failure::new(exit::USAGE, exit::chain(&error)).hint(text::flag::SNAPSHOT))?;
+    Ok(repository.find(&spec, source, monitor)?)
+}
+
+/// The snapshot that is meant, with a view of its files.
+pub(crate) fn view(app: &App, which: &Which) -> Result<(SnapshotEntry, View), Failure> {
+    let ear = Ear::new(&app.console);
+    let repository = open(app)?;
+    let entry = find(&repository, &which.snapshot, which.source.as_deref(), &ear)?;
+    let reader = repository.reader(&ear)?;
+    let view = View::new(Arc::new(reader), entry.manifest.root.clone());
+    Ok((entry, view))
+}
+
+/// The beginning of an id, enough for people.
+pub(crate) fn short(entry: &SnapshotEntry) -> String {
+    entry.id.hex().chars().take(10).collect()
+}

@@ -1,0 +1,172 @@
+//! `init`: makes a repository, and the box key if there is none yet.
+//!
+//! Guards against a key file that was written but cannot be read back (restic 3429): a new one is read before it is
+//! used. The recovery file is claimed before anything is made, so that no repository comes to be whose recovery key has
+//! nowhere to go.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mailkeep_repository::format::keys::Identity;
+use mailkeep_repository::{Encryption, InitDone, InitOptions, KeySource, LocalStorage, Repository};
+use serde::Serialize;
+
+use crate::App;
+use crate::args::Init;
+use crate::exit::{self, Failure};
+use crate::{repo, text};
+
+#[derive(Serialize)]
+struct Made {
+    message_type: &'static str,
+    repository_id: String,
+    label: String,
+    path: String,
+    encrypted: bool,
+    key_file: Option<String>,
+    /// Names of the key files in the repository: whose key opens it.
+    key_ids: Vec<String>,
+    recovery_file: Option<String>,
+    /// Only where no file was asked for: it has to be given to somebody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_key: Option<String>,
+}
+
+pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
+    let path = app.options.repo()?.clone();
+    let label = args.label.clone().unwrap_or_else(|| default_label(&path));
+    let key = &app.options.key_file;
+    let (encryption, key_is_new) = if args.no_encryption {
+        (Encryption::Plain, false)
+    } else {
+        let (box_key, new) = box_key(app, key)?;
+        (Encryption::Wrapped { box_key }, new)
+    };
+    let claimed = args.recovery_out.as_deref().map(Claimed::new).transpose()?;
+    let storage = LocalStorage::prepare(&path)?;
+    let made = Repository::init(Arc::new(storage), &InitOptions { label: label.clone(), encryption })?;
+    let recovery = made.recovery.as_ref().map(|identity| identity.to_text());
+    if let (Some(claimed), Some(recovery)) = (claimed, recovery.as_ref()) {
+        claimed.fill(&text::recovery_file(&label, &made.repository.id().hex(), recovery))?;
+    }
+    let shown = recovery.filter(|_| args.recovery_out.is_none());
+    let key_file = (!args.no_encryption).then(|| key.display().to_string());
+    if app.console.json {
+        let made = Made {
+            message_type: "summary",
+            repository_id: made.repository.id().hex(),
+            label,
+            path: path.display().to_string(),
+            encrypted: made.repository.encrypted(),
+            key_file,
+            key_ids: key_ids(&made)?,
+            recovery_file: args.recovery_out.map(|path| path.display().to_string()),
+            recovery_key: shown.map(|key| key.to_string()),
+        };
+        app.console.object(&made)?;
+        return Ok(exit::DONE);
+    }
+    let id = made.repository.id();
+    app.console.say(&format!("Made the repository {id} (\"{label}\") in {}", path.display()))?;
+    match key_file {
+        Some(file) if key_is_new => {
+            app.console.say(&format!("New box key:   {file}   (keep a copy of it)"))?
+        }
+        Some(file) => app.console.say(&format!("Box key:       {file}"))?,
+        None => app.console.say("It is not encrypted: whoever has the disk can read it.")?,
+    }
+    if let Some(file) = args.recovery_out {
+        app.console.say(&format!("Recovery key:  {}   (keep it apart from box and disk)", file.display()))?;
+    }
+    if let Some(key) = shown {
+        // The result of this verb, also with -q: it is never to be had again.
+        app.console.line(&text::recovery_shown(&key))?;
+    }
+    Ok(exit::DONE)
+}
+
+fn default_label(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.file_name().map_or_else(|| "mailkeep".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn key_ids(made: &InitDone) -> Result<Vec<String>, Failure> {
+    super::key::ids(&made.repository)
+}
+
+/// The box key in `path`, which is made if it is not there; whether it was.
+fn box_key(app: &App, path: &Path) -> Result<(Identity, bool), Failure> {
+    let new = match File::open(path) {
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_key(path)?;
+            true
+        }
+        Err(error) => return Err(Failure::file(exit::KEY, "open the key file", path, &error)),
+    };
+    repo::warn_if_open_to_others(app, path);
+    match KeySource::File(path.to_owned()).identity()? {
+        Some(identity) => Ok((identity, new)),
+        None => Err(Failure::new(exit::KEY, format!("the key file {} holds no key", path.display()))),
+    }
+}
+
+fn make_key(path: &Path) -> Result<(), Failure> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| Failure::file(exit::FAILED, "make the folder", folder, &error))?;
+    }
+    let identity = Identity::generate();
+    let text = format!("{}{}\n", text::KEY_FILE_HEAD, identity.to_text().as_str());
+    Claimed::new(path)?.fill(&text)?;
+    let back = KeySource::File(path.to_owned()).identity()?;
+    if back.is_some_and(|back| *back.to_text() == *identity.to_text()) {
+        return Ok(());
+    }
+    let what = format!("the key file {} was written but reads back differently", path.display());
+    Err(Failure::new(exit::FAILED, what).hint("check the disk it is on; nothing was made with this key"))
+}
+
+/// A new secret file that is ours alone, and goes away again if nothing comes into it.
+struct Claimed {
+    path: PathBuf,
+    file: File,
+    filled: bool,
+}
+
+impl Claimed {
+    fn new(path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| Failure::file(exit::FAILED, "make the new file", path, &error))?;
+        Ok(Claimed { path: path.to_owned(), file, filled: false })
+    }
+
+    fn fill(mut self, text: &str) -> Result<(), Failure> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).to_owned();
+        // Durable before anything is encrypted with it, its name included.
+        let written = self
+            .file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| File::open(folder)?.sync_all());
+        written.map_err(|error| Failure::file(exit::FAILED, "write", &self.path, &error))?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if !self.filled {
+            // An empty file of ours; if it stays, the next attempt says so.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The verbs, one file each.
+
+mod backup;
+mod diff;
+mod find;
+mod generate;
+mod init;
+mod key;
+mod ls;
+mod mount;
+mod restore;
+mod show;
+mod snapshots;
+mod stats;
+mod unlock;
+mod verify;
+
+use crate::App;
+use crate::args::{Generate, Key, Verb};
+use crate::exit::Failure;
+
+/// Runs a verb; gives the exit code of a run that came to its end.
+pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Init(args) => init::run(app, args),
+        Verb::Backup(args) => backup::run(app, &args),
+        Verb::Snapshots(args) => snapshots::run(app, &args),
+        Verb::Show(args) => show::run(app, &args),
+        Verb::Ls(args) => ls::run(app, &args),
+        Verb::Find(args) => find::run(app, &args),
+        Verb::Diff(args) => diff::run(app, &args),
+        Verb::Mount(args) => mount::run(app, &args),
+        Verb::Restore(args) => restore::run(app, args),
+        Verb::Verify(args) => verify::run(app, &args),
+        Verb::Stats => stats::run(app),
+        Verb::Key { verb: Key::Ls } => key::run(app),
+        Verb::Unlock => unlock::run(app),
+        Verb::Generate { what: Generate::Man { out } } => generate::man(app, out.as_deref()),
+        Verb::Generate { what: Generate::Completions { shell } } => generate::completions(app, shell),
+    }
+}

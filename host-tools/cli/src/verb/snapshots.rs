@@ -1,0 +1,114 @@
+//! `snapshots`: lists them, oldest first.
+
+use mailkeep_repository::SnapshotEntry;
+use serde::Serialize;
+
+use crate::App;
+use crate::args::Snapshots;
+use crate::ear::Ear;
+use crate::exit::{self, Failure};
+use crate::table::{Align, Table};
+use crate::{repo, signal, units};
+
+#[derive(Serialize)]
+struct Line<'a> {
+    message_type: &'static str,
+    id: String,
+    generation: u64,
+    source: &'a str,
+    time: String,
+    consistent: bool,
+    mail_check: Option<MailCheck>,
+    files: u64,
+    bytes: u64,
+    added_bytes: u64,
+    window_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct MailCheck {
+    ok: bool,
+    mailboxes: u64,
+    messages: u64,
+    problems: u64,
+}
+
+pub(crate) fn run(app: &App, args: &Snapshots) -> Result<u8, Failure> {
+    signal::end_at_once(&app.console)?;
+    let ear = Ear::new(&app.console);
+    let mut entries = repo::open(app)?.snapshots(&ear)?;
+    if let Some(source) = &args.source {
+        entries.retain(|entry| entry.manifest.source.name == *source);
+    }
+    if app.console.json {
+        for entry in &entries {
+            app.console.object(&line(entry))?;
+        }
+    } else if entries.is_empty() {
+        app.console.say("No snapshots yet.")?;
+    } else {
+        table(app, &entries)?;
+    }
+    Ok(if app.console.damage() > 0 { exit::DAMAGED } else { exit::DONE })
+}
+
+fn line(entry: &SnapshotEntry) -> Line<'_> {
+    let manifest = &entry.manifest;
+    Line {
+        message_type: "snapshot",
+        id: entry.id.hex(),
+        generation: manifest.generation,
+        source: &manifest.source.name,
+        time: units::utc(manifest.started),
+        consistent: manifest.consistent,
+        mail_check: manifest.mail_check.as_ref().map(|check| MailCheck {
+            ok: check.ok,
+            mailboxes: check.mailboxes,
+            messages: check.messages,
+            problems: check.problem_count,
+        }),
+        files: manifest.stats.files,
+        bytes: manifest.stats.bytes,
+        added_bytes: manifest.stats.added_bytes,
+        window_ms: manifest.window.map(|window| window.total_ms),
+    }
+}
+
+fn table(app: &App, entries: &[SnapshotEntry]) -> Result<(), Failure> {
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("ID", Left),
+        ("GEN", Right),
+        ("TIME", Left),
+        ("SOURCE", Left),
+        ("CONSISTENT", Left),
+        ("MAIL CHECK", Left),
+        ("FILES", Right),
+        ("SIZE", Right),
+        ("ADDED", Right),
+        ("MAIL STOPPED", Right),
+    ]);
+    for entry in entries {
+        let manifest = &entry.manifest;
+        let check = match &manifest.mail_check {
+            None => "-".to_owned(),
+            Some(check) if check.ok => "ok".to_owned(),
+            Some(check) => units::counted(check.problem_count, "problem", "problems"),
+        };
+        table.row([
+            repo::short(entry),
+            manifest.generation.to_string(),
+            units::local(manifest.started),
+            manifest.source.name.clone(),
+            if manifest.consistent { "yes" } else { "no" }.to_owned(),
+            check,
+            units::count(manifest.stats.files),
+            units::size(manifest.stats.bytes),
+            units::size(manifest.stats.added_bytes),
+            manifest
+                .window
+                .map_or_else(|| "-".to_owned(), |window| units::duration(window.total_ms as f64 / 1000.0)),
+        ]);
+    }
+    table.lines().try_for_each(|line| app.console.line(&line))
+}

@@ -1,0 +1,104 @@
+//! `verify`: whether the repository is whole, by structure or by every byte.
+
+use mailkeep_repository::{ReadData, VerifyOptions, verify};
+use serde::Serialize;
+
+use crate::App;
+use crate::args::Verify;
+use crate::ear::Ear;
+use crate::exit::{self, Failure};
+use crate::{repo, signal, text, units};
+
+/// More parts than this are less than a pack each.
+const PARTS_MAX: u32 = 65_535;
+
+#[derive(Serialize)]
+struct SummaryLine {
+    message_type: &'static str,
+    snapshots: u64,
+    directories: u64,
+    packs: u64,
+    blocks: u64,
+    chunks: u64,
+    bytes: u64,
+    problems: u64,
+    damaged: bool,
+    /// Something cannot be read from this disk any more.
+    lost: bool,
+}
+
+pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
+    let read = match &args.read_data_slice {
+        Some(slice) => parse_slice(slice)?,
+        None if args.read_data => ReadData::All,
+        None => ReadData::Structure,
+    };
+    signal::end_at_once(&app.console)?;
+    let ear = Ear::new(&app.console);
+    let repository = repo::open(app)?;
+    let report = verify(&repository, VerifyOptions { read }, &ear)?;
+    app.console.settle();
+    // Also what was found while the repository was opened.
+    let problems = app.console.problems() + app.console.covered_count();
+    let damaged = report.damaged() || problems > 0;
+    if app.console.json {
+        app.console.object(&SummaryLine {
+            message_type: "summary",
+            snapshots: report.snapshots,
+            directories: report.directories,
+            packs: report.packs,
+            blocks: report.blocks,
+            chunks: report.chunks,
+            bytes: report.bytes,
+            problems,
+            damaged,
+            lost: report.lost(),
+        })?;
+    } else {
+        let looked = [
+            units::counted(report.snapshots, "snapshot", "snapshots"),
+            units::counted(report.directories, "folder", "folders"),
+            units::counted(report.packs, "pack", "packs"),
+        ];
+        let mut line = format!("Looked at {}", looked.join(", "));
+        if read != ReadData::Structure {
+            let chunks = units::counted(report.chunks, "piece", "pieces");
+            line.push_str(&format!("; read {} with {chunks}", units::size(report.bytes)));
+        }
+        app.console.say(&format!("{line}."))?;
+        let verdict = if report.lost() {
+            format!("DAMAGED: {}; {}", units::counted(problems, "problem", "problems"), text::DAMAGE_HINT)
+        } else if damaged {
+            format!(
+                "Damaged, but everything is still readable: {}.",
+                units::counted(problems, "problem", "problems")
+            )
+        } else {
+            "No problems.".to_owned()
+        };
+        app.console.line(&verdict)?;
+    }
+    Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+}
+
+fn parse_slice(text: &str) -> Result<ReadData, Failure> {
+    let numbers = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+    match numbers {
+        Some((part, of)) if (1..=of).contains(&part) && of <= PARTS_MAX => Ok(ReadData::Slice { part, of }),
+        _ => Err(Failure::new(exit::USAGE, format!("`{text}` is no slice")).hint(text::SLICE_FORM)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_parts_of_a_whole() {
+        assert_eq!(parse_slice("2/7").unwrap(), ReadData::Slice { part: 2, of: 7 });
+        assert_eq!(parse_slice("1/1").unwrap(), ReadData::Slice { part: 1, of: 1 });
+        for bad in ["", "1", "0/7", "8/7", "1/0", "-1/7", "a/b", "1/7/2", "1/65536"] {
+            assert_eq!(parse_slice(bad).unwrap_err().code(), 64, "{bad}");
+        }
+    }
+}

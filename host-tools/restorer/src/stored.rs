@@ -1,0 +1,36 @@
+//! A repository's reader as [`Contents`].
+
+use std::error::Error;
+
+use mailkeep_format::{ChunkKind, ChunkRef, Node};
+use mailkeep_repository::{Reader, RepositoryError};
+
+use crate::{Contents, ContentsError};
+
+/// Exit code of [`RepositoryError`] for damaged data.
+const DAMAGED: u8 = 65;
+
+impl Contents for Reader {
+    fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
+        Reader::tree(self, content).map_err(told)
+    }
+
+    fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
+        take(&Reader::chunk(self, ChunkKind::Data, chunk).map_err(told)?);
+        Ok(())
+    }
+}
+
+/// Whatever is not known to be damage may be a disk that was pulled out, or a bad cable.
+fn told(error: RepositoryError) -> ContentsError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    match error.exit_code() {
+        DAMAGED => ContentsError::Damaged(text),
+        _ => ContentsError::Unreachable(text),
+    }
+}
