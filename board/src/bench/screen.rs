@@ -18,6 +18,8 @@ use crate::panel::{Button, Lamp};
 
 /// Width of one lamp's box, inside.
 const CELL: usize = 24;
+/// Room before the text of a message, for its time.
+const NOTE_INDENT: usize = 13;
 /// How long a wait for keys lasts before the end of the program is looked for.
 const KEY_WAIT: Duration = Duration::from_millis(200);
 
@@ -209,14 +211,9 @@ pub fn picture(view: &View, width: usize, height: usize) -> Vec<Line> {
     lines.push(vec![(Ink::Plain, format!("  {}", view.progress))]);
     lines.push(vec![]);
 
-    let help = help(view.disks.len());
+    let help = help(view.disks.len(), width);
     let room = height.saturating_sub(lines.len() + help.len() + 1);
-    let skip = view.notes.len().saturating_sub(room);
-    let newest = view.notes.len().saturating_sub(1);
-    for (place, note) in view.notes.iter().enumerate().skip(skip) {
-        let ink = if place == newest { Ink::Plain } else { Ink::Faint };
-        lines.push(vec![(ink, format!("  {note}"))]);
-    }
+    lines.extend(notes(view, room, width));
     while lines.len() + help.len() < height {
         lines.push(vec![]);
     }
@@ -269,7 +266,38 @@ fn controls(view: &View) -> Line {
     line
 }
 
-fn help(disks: usize) -> Vec<Line> {
+/// The newest messages that fit, each with its time, long ones over several lines.
+fn notes(view: &View, room: usize, width: usize) -> Vec<Line> {
+    let newest = view.notes.len().saturating_sub(1);
+    let mut lines: Vec<Line> = Vec::new();
+    for (place, note) in view.notes.iter().enumerate().skip(view.notes.len().saturating_sub(room)) {
+        let ink = if place == newest { Ink::Plain } else { Ink::Faint };
+        for (part, text) in wrap(&note.text, width.saturating_sub(NOTE_INDENT)).into_iter().enumerate() {
+            let time = if part == 0 { note.time.as_str() } else { "" };
+            lines.push(vec![(Ink::Faint, format!("  {time:8}  ")), (ink, text)]);
+        }
+    }
+    lines.split_off(lines.len().saturating_sub(room))
+}
+
+/// Words in lines of at most `width` letters; a word that is longer has a line of its own.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+fn help(disks: usize, width: usize) -> Vec<Line> {
+    let insert = if disks > 1 { format!("1-{disks}") } else { "1".to_owned() };
     let mut keys = vec![
         ("b", "backup, acknowledge"),
         ("B", "hold 3 s: eject"),
@@ -277,22 +305,24 @@ fn help(disks: usize) -> Vec<Line> {
         ("R", "hold 5 s: arm restore"),
         ("c", "both together"),
     ];
-    let insert = format!("1-{}", disks.max(1));
-    let digits = if disks > 1 { insert.as_str() } else { "1" };
     if disks > 0 {
-        keys.extend([(digits, "insert disk"), ("0", "pull it out")]);
+        keys.extend([(insert.as_str(), "insert disk"), ("0", "pull it out")]);
     }
     keys.push(("q", "quit"));
-    keys.chunks(4)
-        .map(|part| {
-            let mut line = vec![(Ink::Plain, " ".to_owned())];
-            for (key, what) in part {
-                line.push((Ink::Strong, format!(" {key} ")));
-                line.push((Ink::Faint, format!("{what}  ")));
-            }
-            line
-        })
-        .collect()
+    let mut lines: Vec<Line> = vec![vec![(Ink::Plain, " ".to_owned())]];
+    let mut used = 1;
+    for (key, what) in keys {
+        let length = key.chars().count() + what.chars().count() + 4;
+        if used + length > width && used > 1 {
+            lines.push(vec![(Ink::Plain, " ".to_owned())]);
+            used = 1;
+        }
+        used += length;
+        if let Some(line) = lines.last_mut() {
+            line.extend([(Ink::Strong, format!(" {key} ")), (Ink::Faint, format!("{what} "))]);
+        }
+    }
+    lines
 }
 
 fn center(text: &str, width: usize) -> String {
@@ -316,6 +346,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::bench::view::Note;
 
     fn view() -> View {
         let look = |lit, pattern: &str, meaning: &str| LampView {
@@ -332,7 +363,7 @@ mod tests {
             disks: vec![PathBuf::from("/x/monday.img")],
             inserted: Some(0),
             progress: "live pass".into(),
-            notes: (0..100).map(|n| format!("note {n}")).collect(),
+            notes: (0..100).map(|n| Note { time: "12:00:00".into(), text: format!("note {n}") }).collect(),
             ..View::default()
         }
     }
@@ -356,6 +387,19 @@ mod tests {
             "note 99",
         ] {
             assert!(all.contains(words), "{words} is missing in\n{all}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_read_in_full() {
+        let mut view = view();
+        view.notes.push_back(Note { time: "12:34:56".into(), text: "word ".repeat(40) });
+        let lines = text(&picture(&view, 80, 30));
+        assert_eq!(lines.join(" ").matches("word").count(), 40);
+        assert_eq!(lines.iter().filter(|line| line.contains("12:34:56")).count(), 1);
+        let all = lines.join("\n");
+        for key in [" b backup", " B hold", " c both", " q quit"] {
+            assert!(all.contains(key), "{key} is missing in\n{all}");
         }
     }
 

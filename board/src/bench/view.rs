@@ -52,7 +52,16 @@ pub struct View {
     /// How far the job is.
     pub progress: String,
     /// Messages, oldest first.
-    pub notes: VecDeque<String>,
+    pub notes: VecDeque<Note>,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Time of day, as `HH:MM:SS`.
+    pub time: String,
+    /// One line.
+    pub text: String,
 }
 
 impl View {
@@ -99,7 +108,8 @@ impl View {
         if self.notes.len() >= NOTES {
             self.notes.pop_front();
         }
-        self.notes.push_back(one_line(text));
+        let time = chrono::Local::now().format("%H:%M:%S").to_string();
+        self.notes.push_back(Note { time, text: one_line(text) });
     }
 
     /// The disk in the slot, in words.

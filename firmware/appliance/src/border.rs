@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Instant;
 
 use mailkeep_board::Sink;
-use mailkeep_controller::{Event, JobId, JobResult};
+use mailkeep_controller::{JobId, JobResult};
 use mailkeep_mail::Source;
 use tokio::sync::mpsc;
 
@@ -117,9 +117,9 @@ impl Workers {
     ) -> std::io::Result<()> {
         let (engine, post) = (Arc::clone(&self.engine), self.post.clone());
         let work = move || {
-            let mut end = End { post: &post, id, result: JobResult::Failed };
+            let mut end = End { post: &post, id, result: JobResult::Failed, reasons: Vec::new() };
             let news = |source: &str, item| post.send(What::News(id, source.to_owned(), item));
-            end.result = job::run(&*engine, &sources, &repository, &cancel, &news);
+            (end.result, end.reasons) = job::run(&*engine, &sources, &repository, &cancel, &news);
         };
         std::thread::Builder::new().name(format!("job {}", id.0)).spawn(work).map(drop)
     }
@@ -130,11 +130,13 @@ struct End<'a> {
     post: &'a Post,
     id: JobId,
     result: JobResult,
+    reasons: Vec<String>,
 }
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.post.send(What::Event(Event::JobEnded(self.id, self.result)));
+        let reasons = std::mem::take(&mut self.reasons);
+        self.post.send(What::JobEnded(self.id, self.result, reasons));
     }
 }
 
@@ -145,7 +147,7 @@ pub fn cancel(flag: &AtomicBool) {
 
 #[cfg(test)]
 mod tests {
-    use mailkeep_controller::{Event, Phase};
+    use mailkeep_controller::Phase;
 
     use super::*;
 
@@ -157,7 +159,7 @@ mod tests {
             post.send(What::News(JobId(1), "mail1".into(), count()));
         }
         post.send(What::News(JobId(1), "mail1".into(), News::Phase(Phase::Window)));
-        post.send(What::Event(Event::JobEnded(JobId(1), JobResult::Proven)));
+        post.send(What::JobEnded(JobId(1), JobResult::Proven, Vec::new()));
         drop(post);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut kept = Vec::new();
@@ -168,6 +170,6 @@ mod tests {
         });
         assert_eq!(kept.len(), WAITING + 2);
         assert!(matches!(kept[WAITING], What::News(_, _, News::Phase(Phase::Window))));
-        assert!(matches!(kept[WAITING + 1], What::Event(Event::JobEnded(..))));
+        assert!(matches!(kept[WAITING + 1], What::JobEnded(..)));
     }
 }

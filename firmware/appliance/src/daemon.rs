@@ -219,12 +219,14 @@ impl Daemon {
                 self.step(Event::Mounted(insertion), at);
             }
             What::News(id, source, news) => self.news(id, &source, &news, at),
-            What::Event(event) => {
-                if let Event::JobEnded(id, result) = event {
-                    self.job_ended(id, result);
+            What::JobEnded(id, result, reasons) => {
+                for reason in reasons {
+                    self.tell(&reason);
                 }
-                self.step(event, at);
+                self.job_ended(id, result);
+                self.step(Event::JobEnded(id, result), at);
             }
+            What::Event(event) => self.step(event, at),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mailkeep_board::BoardEvent;
 use mailkeep_controller::disk::Insertion;
-use mailkeep_controller::{Event, JobId};
+use mailkeep_controller::{Event, JobId, JobResult};
 
 use crate::engine::News;
 
@@ -27,6 +27,8 @@ pub enum What {
     Event(Event),
     /// A disk is mounted, and the repository is in this folder.
     Mounted(Insertion, PathBuf),
+    /// A job has ended; a line for each source that was not backed up well.
+    JobEnded(JobId, JobResult, Vec<String>),
     /// A job's news about a source.
     News(JobId, String, News),
 }

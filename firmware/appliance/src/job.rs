@@ -11,15 +11,17 @@ use mailkeep_mail::Source;
 use crate::engine::{Engine, EngineError, News, Sealed, Work};
 use crate::words;
 
-/// Runs a backup of all sources into a repository. `news` gets the source's name with each item.
+/// Runs a backup of all sources into a repository. `news` gets the source's name with each item. Beside the result
+/// it returns a line for each source that was not backed up well.
 pub fn run(
     engine: &dyn Engine,
     sources: &[Source],
     repository: &Path,
     cancel: &AtomicBool,
     news: &(dyn Fn(&str, News) + Sync),
-) -> JobResult {
+) -> (JobResult, Vec<String>) {
     let mut worst = JobResult::Proven;
+    let mut reasons = Vec::new();
     for source in sources {
         let name = source.name.as_str();
         let work = Work { source, repository, cancel };
@@ -27,7 +29,11 @@ pub fn run(
             JobResult::Cancelled
         } else {
             let span = tracing::info_span!("backup", source = name);
-            span.in_scope(|| one(engine, work, &|item| news(name, item)))
+            let one = span.in_scope(|| one(engine, work, &|item| news(name, item)));
+            one.unwrap_or_else(|(result, why)| {
+                reasons.push(format!("{name}: {why}"));
+                result
+            })
         };
         if rank(result) > rank(worst) {
             worst = result;
@@ -37,26 +43,30 @@ pub fn run(
             break;
         }
     }
-    worst
+    (worst, reasons)
 }
 
-fn one(engine: &dyn Engine, work: Work<'_>, news: &(dyn Fn(News) + Sync)) -> JobResult {
+/// One source. An error is the result together with the reason.
+fn one(
+    engine: &dyn Engine,
+    work: Work<'_>,
+    news: &(dyn Fn(News) + Sync),
+) -> Result<JobResult, (JobResult, String)> {
     news(News::Phase(Phase::Live));
-    let sealed = match engine.backup(work, news) {
-        Ok(sealed) => sealed,
-        Err(error) => return failed("backup", &error),
-    };
+    let sealed = engine.backup(work, news).map_err(|error| failed("backup", &error))?;
     report(&sealed);
     news(News::Phase(Phase::Verifying));
     match engine.verify(work, &sealed, news) {
-        Ok(()) if sealed.complete => JobResult::Proven,
-        Ok(()) => JobResult::NotProven,
-        // The snapshot is sealed, but who would rely on it?
-        Err(EngineError::Failed { what, source }) => {
-            failed("verify", &EngineError::Failed { what, source });
-            JobResult::NotProven
+        Ok(()) if sealed.complete => Ok(JobResult::Proven),
+        Ok(()) => {
+            let why = sealed.remarks.first().map_or("something is missing in the snapshot", String::as_str);
+            Err((JobResult::NotProven, why.to_owned()))
         }
-        Err(error) => failed("verify", &error),
+        // The snapshot is sealed, but who would rely on it?
+        Err(error) => Err(match failed("verify", &error) {
+            (JobResult::Failed, why) => (JobResult::NotProven, why),
+            other => other,
+        }),
     }
 }
 
@@ -75,17 +85,19 @@ fn report(sealed: &Sealed) {
     }
 }
 
-fn failed(step: &'static str, error: &EngineError) -> JobResult {
+fn failed(step: &'static str, error: &EngineError) -> (JobResult, String) {
+    let why = words::chain(error);
     match error {
-        EngineError::Cancelled => tracing::warn!(step, "{error}"),
-        _ => tracing::error!(step, "{}", words::chain(error)),
+        EngineError::Cancelled => tracing::warn!(step, "{why}"),
+        _ => tracing::error!(step, "{why}"),
     }
-    match error {
+    let result = match error {
         EngineError::DiskFull(_) => JobResult::DiskFull,
         EngineError::MailDown(_) => JobResult::MailDown,
         EngineError::Cancelled => JobResult::Cancelled,
         EngineError::Failed { .. } => JobResult::Failed,
-    }
+    };
+    (result, why)
 }
 
 /// Which of two results a person should rather hear of.
