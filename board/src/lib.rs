@@ -2,7 +2,7 @@
 //!
 //! A [`Board`] shows lamps and reports [`BoardEvent`]s; it knows nothing of what they mean. There are two:
 //! real lines of a GPIO chip ([`linux_gpio`]) and the bench board, which is drawn in a terminal or driven by
-//! lines on stdin ([`bench`]). Both are described by a board file ([`layout`]; ready-made ones in `boards/`).
+//! lines on stdin ([`mod@bench`]). Both are described by a board file ([`layout`]; ready-made ones in `boards/`).
 //! Polarity and debouncing are done here, over the traits of `embedded-hal`, because the Linux pins below speak
 //! only electrical levels. Blinking is not: the caller says lit or dark at each edge.
 //!
@@ -12,7 +12,7 @@
 //! | [`lamp`], [`button`] | drivers over `embedded-hal` pins |
 //! | [`layout`] | board files |
 //! | [`linux_gpio`] | a front panel on the lines of a GPIO character device |
-//! | [`bench`] | the front panel of the workbench |
+//! | [`mod@bench`] | the front panel of the workbench |
 //! | [`arrivals`] | disks that come and go at device paths |
 //! | [`disk`] | mounting, flushing, unmounting a disk, image or folder |
 //! | [`btrfs`] | what a btrfs disk says of itself |
