@@ -1,6 +1,8 @@
 //! Every message survives its encoding, and nothing else gets through: no mutation of a frame, in either direction,
 //! makes a decoder panic, and what it still accepts encodes to the very same bytes.
 
+#![allow(clippy::unwrap_used)]
+
 use mailkeep_format::{ContentHash, Meta, Node, NodeKind, Timestamp};
 use mailkeep_link::frame::Frame;
 use mailkeep_link::message::*;

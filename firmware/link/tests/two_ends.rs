@@ -1,5 +1,7 @@
 //! Both ends on one socket pair: greeting, order, backpressure, and peers that are wrong, mute or gone.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;

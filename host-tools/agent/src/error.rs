@@ -1,0 +1,128 @@
+//! The one error type of this crate, and how it is told to the box.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use mailkeep_link::LinkError;
+use mailkeep_link::message::Failed;
+use mailkeep_mail::MailError;
+use thiserror::Error as ThisError;
+
+/// Why a run cannot go on.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The connection to the box broke.
+    #[error("the connection to the box broke")]
+    Link(#[from] LinkError),
+    /// The source file or the mail server's configuration cannot be used.
+    #[error("the source cannot be used")]
+    Mail(#[from] MailError),
+    /// A tree that must be there is not.
+    #[error("{} (named by {named_by}) is not there; see that it is mounted", path.display())]
+    RootMissing {
+        /// The tree.
+        path: PathBuf,
+        /// Where it is named.
+        named_by: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A directory of the walk cannot be opened although the whole walk depends on it.
+    #[error("cannot open the directory {}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The box breaks the order of the conversation.
+    #[error("the box said {said} at the wrong time")]
+    OutOfOrder {
+        /// What it said.
+        said: &'static str,
+    },
+    /// A file or folder of the agent's own state cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    State {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The agent's own state is not safe to use.
+    #[error("{}: {problem}", path.display())]
+    StateUnsafe {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// Another run has mail stopped.
+    #[error("another run has stopped mail on this server and is not done; try again later")]
+    WindowBusy,
+    /// Mail does not run before it was to be stopped.
+    #[error("{what}: {why}")]
+    NotRunning {
+        /// How that shows.
+        what: String,
+        /// What to do.
+        why: String,
+    },
+    /// There is nothing to stop.
+    #[error("this source has nothing to stop; write stop and start into [quiesce] of the source file")]
+    NothingToStop,
+    /// The guard could not be armed, so nothing was stopped.
+    #[error("the restart guard could not be armed, so mail was not stopped: {why}")]
+    Guard {
+        /// What it did instead.
+        why: String,
+    },
+    /// A command of the window failed. Mail has been started again.
+    #[error("{what} failed: {why}; mail was started again")]
+    Window {
+        /// What was done.
+        what: String,
+        /// How it failed.
+        why: String,
+    },
+    /// Mail was started, and there is no sign of it.
+    #[error("mail was started but does not answer: {why}; the guard keeps trying, look at the server now")]
+    NotBack {
+        /// What the last attempt said.
+        why: String,
+    },
+    /// The run was called off by the box or by a signal.
+    #[error("the run was called off")]
+    CalledOff,
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl AgentError {
+    /// The message that ends the run.
+    pub fn failed(&self) -> Failed {
+        // The exit codes of the interface page.
+        let exit_code = match self {
+            AgentError::Mail(_) | AgentError::NothingToStop => 78,
+            AgentError::RootMissing { .. } | AgentError::WindowBusy => 75,
+            _ => 1,
+        };
+        Failed { what: one_line(self), hint: String::new(), exit_code }
+    }
+}
+
+/// An error with all its causes, in one line.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.replace(['\n', '\r'], " ").chars().take(2000).collect()
+}

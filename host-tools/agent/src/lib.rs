@@ -1,0 +1,29 @@
+//! The hands of the box on a mail server: walks, reads, stops mail for as short as it can, and above all starts it
+//! again.
+//!
+//! # The way through this crate
+//! [`serve`] converses with the box over one pair of streams. A [`pass`] walks the tree that [`plan`] merges from the
+//! profile, with the open directories of [`dir`] and the metadata of [`meta`], and reads what the box asks for. A
+//! [`window`] stops mail and starts it, by the commands of [`command`] and with what [`facts`] found out.
+//!
+//! # What always holds
+//! - Mail is stopped only after an intent is durable and a guard was seen armed; it is started by whoever is left.
+//! - Names are used relative to open directories only, and no link is followed on the way.
+//! - Memory is flat: the walk, the bytes read and the open directories run ahead by fixed bounds ([`limits`]).
+//! - The agent never knows a key and never names what the repository stores.
+
+pub mod command;
+pub mod dir;
+mod error;
+pub mod facts;
+pub mod limits;
+pub mod meta;
+mod owners;
+pub mod pass;
+pub mod plan;
+mod priority;
+mod serve;
+pub mod window;
+
+pub use error::{AgentError, one_line};
+pub use serve::serve;

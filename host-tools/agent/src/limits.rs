@@ -1,0 +1,49 @@
+//! Numbers a person may want to change, with unit and reason.
+
+use std::time::Duration;
+
+/// Entries listed and not yet answered or read: how far the walk runs ahead.
+pub const ENTRIES_AHEAD: usize = 16 << 10;
+/// Pieces of listings that may be under way; each holds one open directory.
+pub const PIECES_AHEAD: usize = 1024;
+/// Bytes read and not yet answered by the box.
+pub const BYTES_AHEAD: usize = 32 << 20;
+/// Bytes of a file above `WHOLE_FILE_MAX` that are cut and announced at a time.
+pub const STREAM_STEP: usize = 1 << 20;
+/// Threads that read files. Two keep a disk busy while the other hashes.
+pub const READERS: usize = 2;
+/// Bytes of extended attributes of one entry that still fit a frame; more is reported and left out.
+pub const XATTR_BYTES: usize = 1 << 20;
+/// Open files that are asked for: pieces, the way down from the root, commands.
+pub const OPEN_FILES: u64 = 8192;
+/// Links followed on the way to one root before it counts as a loop (Linux: 40).
+pub const LINK_HOPS: usize = 40;
+/// Nice value of the reading threads outside the window.
+pub const NICE: i32 = 19;
+
+/// How often a wait looks whether it was called off.
+pub const POLL: Duration = Duration::from_millis(50);
+/// How long the box may be silent inside the window: a lost heartbeat means that mail is started early.
+pub const SILENCE_IN_WINDOW: Duration = Duration::from_secs(15);
+/// Longest time that a stop command may take; a third of the deadline if that is less. systemd gives a service 90 s.
+pub const STOP_BOUND: Duration = Duration::from_secs(100);
+/// Longest time for the export of the mailbox list; a third of the deadline if that is less.
+pub const EXPORT_BOUND: Duration = Duration::from_secs(120);
+/// Longest time for one start command before it is tried again.
+pub const START_BOUND: Duration = Duration::from_secs(90);
+/// How long mail may take to greet after a start command that went well, before it is started once more.
+pub const GREETING_PATIENCE: Duration = Duration::from_secs(15);
+/// How long the agent tries to bring mail back before it tells the box that it could not; the guard goes on.
+pub const RESUME_BOUND: Duration = Duration::from_secs(150);
+/// How long the guard tries before it writes into its log that it gives up: whoever has not noticed by then will not.
+pub const GUARD_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How long the guard may take to say that it is armed.
+pub const ARM_BOUND: Duration = Duration::from_secs(10);
+/// How long a question (`running`, a version, a name) may take.
+pub const ASK_BOUND: Duration = Duration::from_secs(20);
+/// How long a connection to the mail service may take, and its greeting.
+pub const PROBE_BOUND: Duration = Duration::from_secs(5);
+/// Longest pause between two attempts to start mail.
+pub const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long mail has to last after a stop that did not end well.
+pub const SETTLE: Duration = Duration::from_secs(3);

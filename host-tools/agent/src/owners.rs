@@ -1,0 +1,64 @@
+//! Names of owners: so that a restore elsewhere can give files to the user of that name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailkeep_mail::source::Argv;
+
+use crate::command;
+use crate::limits;
+
+/// Numbers with their names.
+pub(crate) type Names = Vec<(u32, String)>;
+
+/// The names of users and groups; numbers without a name are left out.
+pub(crate) fn names(users: &BTreeSet<u32>, groups: &BTreeSet<u32>) -> (Names, Names) {
+    (of("passwd", "/etc/passwd", users), of("group", "/etc/group", groups))
+}
+
+/// The file first; what it does not have may come from a directory service.
+fn of(database: &str, file: &str, wanted: &BTreeSet<u32>) -> Names {
+    let mut found = BTreeMap::new();
+    if let Ok(text) = std::fs::read(file) {
+        collect(&String::from_utf8_lossy(&text), wanted, &mut found);
+    }
+    let rest: Vec<String> = wanted.iter().filter(|id| !found.contains_key(id)).map(u32::to_string).collect();
+    for some in rest.chunks(500) {
+        let words = std::iter::once(database.to_owned()).chain(some.iter().cloned());
+        if let Ok(done) = command::run(&Argv::new("getent", words), limits::ASK_BOUND, &|| false) {
+            collect(&done.output, wanted, &mut found);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Lines of passwd(5) or group(5): the name first, the number third.
+fn collect(text: &str, wanted: &BTreeSet<u32>, found: &mut BTreeMap<u32, String>) {
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next(), fields.nth(1).and_then(|id| id.parse().ok()));
+        if let (Some(name), Some(id)) = (name, id) {
+            if wanted.contains(&id) && !name.is_empty() {
+                found.entry(id).or_insert_with(|| name.to_owned());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_name_of_a_number_counts() {
+        let mut found = BTreeMap::new();
+        let text = "root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\ncyrus:x:76:8::/:\nbroken\nodd:x:y\n";
+        collect(text, &BTreeSet::from([0, 76, 99]), &mut found);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(0, "root".to_owned()), (76, "cyrus".to_owned())]);
+    }
+
+    #[test]
+    fn root_has_a_name_here() {
+        let (users, groups) = names(&BTreeSet::from([0, 3_999_999_999]), &BTreeSet::from([0]));
+        assert_eq!((users, groups), (vec![(0, "root".to_owned())], vec![(0, "root".to_owned())]));
+    }
+}

@@ -1,0 +1,309 @@
+//! One traversal, live or final, from `PassBegun` to `PassEnded`.
+//!
+//! Threads: one walks, [`limits::READERS`] read what the box wants, one sends what it needs, one waits for everything
+//! to be settled and says `PassEnded`. They meet in the [`ledger`] only, which bounds what is under way. The
+//! dispatcher hands in `Want` and `Need` and never waits for any of them.
+
+mod ledger;
+mod read;
+mod walk;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use mailkeep_link::message::{Data, FileDone, Need, PassEnded, ReadOutcome, ToAgent, ToBox, Want};
+use mailkeep_link::{LinkError, Sender};
+use mailkeep_mail::Profile;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::error::AgentError;
+use crate::plan::Plan;
+use crate::{limits, owners, priority};
+use ledger::{Aborted, Ledger};
+use read::Say;
+pub(crate) use walk::Watched;
+use walk::{Walk, Walked};
+
+/// The sending half of the link to the box.
+pub type ToBoxSender = Sender<ToBox, ToAgent>;
+
+/// A traversal that is under way.
+#[derive(Debug)]
+pub struct Pass {
+    ledger: Arc<Ledger>,
+    needs: mpsc::Sender<Need>,
+    threads: Vec<JoinHandle<()>>,
+    walked: Arc<Mutex<Option<Walked>>>,
+}
+
+/// What a finished pass leaves for the check afterwards.
+#[derive(Debug)]
+pub struct Seen {
+    watched: Vec<Watched>,
+}
+
+/// What a pass is to do.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What to walk.
+    pub profile: Arc<Profile>,
+    /// Mail is stopped.
+    pub is_final: bool,
+    /// The folder that stands in for `/.mailkeep`.
+    pub export: Option<PathBuf>,
+}
+
+impl Pass {
+    /// Starts the threads of a pass. `PassBegun` has been sent already.
+    ///
+    /// # Errors
+    /// A root is missing, or there are no threads.
+    pub fn begin(order: Order, link: &ToBoxSender) -> Result<Pass, AgentError> {
+        let mut plan = Plan::new(&order.profile)?;
+        if let Some(export) = &order.export {
+            plan.top.at(Path::new("/.mailkeep")).instead = Some(export.clone());
+        }
+        let ledger = Ledger::new(pieces_ahead());
+        let walked = Arc::new(Mutex::new(None));
+        let (needs, needed) = mpsc::channel();
+        let mut pass = Pass { ledger, needs, threads: Vec::new(), walked };
+        let started = pass.start(order, plan, link, needed);
+        if let Err(error) = started {
+            pass.abort();
+            return Err(AgentError::Thread(error));
+        }
+        Ok(pass)
+    }
+
+    fn start(
+        &mut self,
+        order: Order,
+        plan: Plan,
+        link: &ToBoxSender,
+        needed: mpsc::Receiver<Need>,
+    ) -> std::io::Result<()> {
+        let lowly = !order.is_final;
+        let (ledger, link, walked) = (Arc::clone(&self.ledger), link.clone(), Arc::clone(&self.walked));
+        self.thread("walk", lowly, {
+            let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
+            move || {
+                let Order { profile, is_final, .. } = order;
+                let walk = Walk { profile: &profile, plan: &plan, ledger: &ledger, say: &voice, is_final };
+                match walk.run() {
+                    Ok(Ok(done)) => {
+                        *walked.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+                        ledger.walked();
+                    }
+                    Ok(Err(error)) => ledger.fail(error),
+                    Err(Aborted) => {}
+                }
+            }
+        })?;
+        for number in 0..limits::READERS {
+            let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
+            self.thread(&format!("read-{number}"), lowly, move || {
+                while let Some(job) = ledger.next_job() {
+                    let Ok(outcome) = read::read(&job, &ledger, &voice) else { return };
+                    if let Some(outcome) = ledger.read(job.file, outcome) {
+                        if voice.done(&ledger, job.file, outcome).is_err() {
+                            return;
+                        }
+                    }
+                }
+            })?;
+        }
+        self.thread("send", lowly, {
+            let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
+            move || {
+                for need in needed {
+                    match answer(&need, &ledger, &voice) {
+                        Ok(()) => {}
+                        Err(Some(error)) => return ledger.fail(error),
+                        Err(None) => return,
+                    }
+                }
+            }
+        })?;
+        let walked = Arc::clone(&self.walked);
+        let voice = Voice::new(&ledger, &link);
+        self.thread("settle", false, move || {
+            let Ok(bytes_read) = ledger.settled() else { return };
+            let walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(walked) = walked.as_ref() else { return };
+            let (users, groups) = owners::names(&walked.owners.users, &walked.owners.groups);
+            let _ = voice.say(ToBox::PassEnded(PassEnded { bytes_read, users, groups }));
+        })
+    }
+
+    fn thread(
+        &mut self,
+        name: &str,
+        lowly: bool,
+        work: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let ledger = Arc::clone(&self.ledger);
+        let body = move || {
+            if lowly {
+                priority::lower_this_thread();
+            }
+            // A panic must end the run, not leave it hanging.
+            let guard = FailOnPanic(ledger);
+            work();
+            std::mem::forget(guard);
+        };
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(body)?);
+        Ok(())
+    }
+
+    /// The box has answered a piece of a listing.
+    ///
+    /// # Errors
+    /// It answered what was not asked.
+    pub fn want(&self, want: &Want) -> Result<(), AgentError> {
+        self.ledger.want(want.directory, want.first, &want.files)
+    }
+
+    /// The box has answered a piece of a file.
+    pub fn need(&self, need: Need) {
+        // After a failure nobody listens; the failure is what counts.
+        let _ = self.needs.send(need);
+    }
+
+    /// What made the pass fail, if it did.
+    pub fn failure(&self) -> Option<AgentError> {
+        self.ledger.take_failure()
+    }
+
+    /// Stops all threads without waiting for them: some may sit in a write to a box that does not read.
+    pub fn abort(&self) {
+        self.ledger.abort();
+    }
+
+    /// For a pass that has ended.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn finish(self) -> Result<Seen, AgentError> {
+        if !self.ledger.has_ended() || self.ledger.is_aborted() {
+            self.abort();
+            return Err(self
+                .failure()
+                .unwrap_or(AgentError::OutOfOrder { said: "something else within a pass" }));
+        }
+        drop(self.needs);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        let walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        Ok(Seen { watched: walked.watched })
+    }
+}
+
+impl Seen {
+    /// Looks again at every directory that the final pass listed; one line for each that moved.
+    pub fn moved(&self) -> Vec<String> {
+        const LISTED: usize = 100;
+        let mut paths: Vec<PathBuf> = Vec::with_capacity(self.watched.len());
+        let mut moved = Vec::new();
+        let mut count = 0usize;
+        for watched in &self.watched {
+            let parent = watched.parent.and_then(|parent| paths.get(parent as usize));
+            let name = std::os::unix::ffi::OsStrExt::from_bytes(&*watched.name);
+            let path =
+                parent.map_or_else(|| PathBuf::from("/"), |parent| parent.join::<&std::ffi::OsStr>(name));
+            // Above the roots only what leads there has to be the same.
+            let on_the_way =
+                watched.facts.mtime == Default::default() && watched.facts.ctime == Default::default();
+            let now = rustix::fs::lstat(&path).map(|stat| crate::meta::Facts::of(&stat));
+            let same = now.is_ok_and(|now| {
+                let place = now.inode == watched.facts.inode && now.device == watched.facts.device;
+                place
+                    && (on_the_way || (now.mtime == watched.facts.mtime && now.ctime == watched.facts.ctime))
+            });
+            if !same {
+                count += 1;
+                if moved.len() < LISTED {
+                    moved.push(format!("{} changed after it was listed", path.display()));
+                }
+            }
+            paths.push(path);
+        }
+        if count > moved.len() {
+            moved.push(format!("and {} more", count - moved.len()));
+        }
+        moved
+    }
+}
+
+struct FailOnPanic(Arc<Ledger>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        self.0.fail(AgentError::Thread(std::io::Error::other("a thread of the pass died")));
+    }
+}
+
+/// Sends what the box needs of one announced piece.
+fn answer(need: &Need, ledger: &Ledger, voice: &Voice) -> Result<(), Option<AgentError>> {
+    let announced = ledger.needed(need.file, need.first).map_err(Some)?;
+    for number in &need.chunks {
+        let range =
+            number.checked_sub(need.first).and_then(|slot| announced.chunks.get(slot as usize)).cloned();
+        let range = range.ok_or(Some(AgentError::OutOfOrder { said: "Need of what was not announced" }))?;
+        let bytes = announced.bytes[range].to_vec();
+        voice.say(ToBox::Data(Data { file: need.file, chunk: *number, bytes })).map_err(|_| None)?;
+    }
+    ledger.release_bytes(announced.len());
+    match ledger.paid(need.file) {
+        Some(outcome) => voice.done(ledger, need.file, outcome).map_err(|_| None),
+        None => Ok(()),
+    }
+}
+
+/// The link, for a thread of a pass.
+struct Voice {
+    ledger: Arc<Ledger>,
+    link: ToBoxSender,
+}
+
+impl Voice {
+    fn new(ledger: &Arc<Ledger>, link: &ToBoxSender) -> Voice {
+        Voice { ledger: Arc::clone(ledger), link: link.clone() }
+    }
+
+    fn done(
+        &self,
+        ledger: &Ledger,
+        file: mailkeep_link::message::FileId,
+        outcome: ReadOutcome,
+    ) -> Result<(), Aborted> {
+        self.say(ToBox::FileDone(FileDone { file, outcome }))?;
+        ledger.file_finished();
+        Ok(())
+    }
+}
+
+impl Say for Voice {
+    fn say(&self, message: ToBox) -> Result<(), Aborted> {
+        if self.ledger.is_aborted() {
+            return Err(Aborted);
+        }
+        self.link.send(message).map_err(|error: LinkError| {
+            self.ledger.fail(AgentError::Link(error));
+            Aborted
+        })
+    }
+}
+
+/// How many directories may be held open, by what the system allows.
+fn pieces_ahead() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(limits::OPEN_FILES);
+    let wanted = limits::OPEN_FILES.min(hard);
+    let mut soft = limit.current.unwrap_or(wanted);
+    if soft < wanted && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok() {
+        soft = wanted;
+    }
+    limits::PIECES_AHEAD.min(usize::try_from(soft / 4).unwrap_or(16)).max(16)
+}

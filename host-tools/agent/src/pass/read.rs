@@ -1,0 +1,174 @@
+//! Reads one wanted file: chunks and hashes it, announces it piece by piece, and says what came of it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use mailkeep_format::cut::{self, CutStyle};
+use mailkeep_format::{ContentHash, Node, limits as format_limits};
+use mailkeep_link::message::{Chunks, FileId, ReadOutcome, ToBox};
+use rustix::fs::{FileType, Stat, fstat};
+use rustix::io::Errno;
+
+use super::ledger::{Aborted, Announced, Job, Ledger};
+use crate::dir::{self, XattrTrouble};
+use crate::limits;
+use crate::meta::{self, Facts};
+
+/// Where announcements go.
+pub(crate) trait Say {
+    /// Sends, or tells that the pass is over.
+    fn say(&self, message: ToBox) -> Result<(), Aborted>;
+}
+
+/// Reads a file and announces its chunks; the caller reports the outcome.
+pub(crate) fn read(job: &Job, ledger: &Ledger, say: &dyn Say) -> Result<ReadOutcome, Aborted> {
+    let opened = job.directory.open_file(&job.name);
+    let mut file = match opened {
+        Ok(file) => file,
+        // Gone, or something else by now: a link, a socket, a device without a driver.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::NOTDIR) => {
+            return Ok(ReadOutcome::Vanished);
+        }
+        Err(error) => return Ok(failed("cannot open it", error)),
+    };
+    let before = match fstat(&file) {
+        Ok(stat) => stat,
+        Err(error) => return Ok(failed("cannot stat it", error)),
+    };
+    if meta::file_type(&before) != FileType::RegularFile {
+        return Ok(ReadOutcome::Vanished);
+    }
+    let size = Facts::of(&before).size;
+    let mut announcer = Announcer { file: job.file, first: 0, ledger, say };
+    let read = if size <= format_limits::WHOLE_FILE_MAX as u64 {
+        announcer.whole(&mut file, size as usize, job.style)
+    } else {
+        announcer.stream(&mut file, size)
+    };
+    match read {
+        Ok(count) => Ok(outcome(job, &file, &before, count)),
+        Err(Trouble::Aborted) => Err(Aborted),
+        Err(Trouble::Io(error)) => Ok(ReadOutcome::Failed { why: format!("cannot read it: {error}") }),
+    }
+}
+
+fn failed(what: &str, error: Errno) -> ReadOutcome {
+    ReadOutcome::Failed { why: format!("{what}: {}", io::Error::from(error)) }
+}
+
+fn outcome(job: &Job, file: &File, before: &Stat, count: u64) -> ReadOutcome {
+    let xattrs = match dir::xattrs_of_file(file) {
+        Ok(xattrs) => xattrs,
+        Err(XattrTrouble::TooLarge) => {
+            return ReadOutcome::Failed { why: "its extended attributes are too large to be kept".into() };
+        }
+        Err(XattrTrouble::Failed(error)) => return failed("cannot read its extended attributes", error),
+    };
+    let after = match fstat(file) {
+        Ok(stat) => stat,
+        Err(error) => return failed("cannot stat it", error),
+    };
+    let steady = Facts::of(before) == Facts::of(&after) && Facts::of(before).size == count;
+    // From before the read: if it moved, its times say so at the next pass.
+    let node = Node {
+        name: job.name.clone(),
+        meta: meta::meta_of(before, xattrs),
+        kind: meta::file_kind(before, count),
+    };
+    ReadOutcome::Read { node, steady }
+}
+
+enum Trouble {
+    Aborted,
+    Io(io::Error),
+}
+
+impl From<Aborted> for Trouble {
+    fn from(_: Aborted) -> Self {
+        Trouble::Aborted
+    }
+}
+
+struct Announcer<'a> {
+    file: FileId,
+    first: u32,
+    ledger: &'a Ledger,
+    say: &'a dyn Say,
+}
+
+impl Announcer<'_> {
+    /// A file that is read at one go.
+    fn whole(&mut self, file: &mut File, size: usize, style: CutStyle) -> Result<u64, Trouble> {
+        if size == 0 {
+            return Ok(0);
+        }
+        self.ledger.hold_bytes(size)?;
+        let mut bytes = Vec::with_capacity(size);
+        let read = fill(file, &mut bytes, size);
+        self.ledger.release_bytes(size - bytes.len());
+        if let Err(error) = read {
+            self.ledger.release_bytes(bytes.len());
+            return Err(Trouble::Io(error));
+        }
+        let count = bytes.len() as u64;
+        let lengths = cut::cut(style, &bytes);
+        self.announce(bytes, &lengths)?;
+        Ok(count)
+    }
+
+    /// A large file, a step at a time. Never more than its size at the start: a log that grows while it is read ends.
+    fn stream(&mut self, file: &mut File, size: u64) -> Result<u64, Trouble> {
+        let mut left = size;
+        let mut count = 0;
+        let mut ahead: Vec<u8> = Vec::new();
+        loop {
+            let step = limits::STREAM_STEP.min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.ledger.hold_bytes(step)?;
+            let had = ahead.len();
+            let read = fill(file, &mut ahead, step);
+            let got = ahead.len() - had;
+            self.ledger.release_bytes(step - got);
+            read.map_err(Trouble::Io)?;
+            left -= got as u64;
+            count += got as u64;
+            let at_end = left == 0 || got < step;
+            let mut lengths = Vec::new();
+            let mut from = 0;
+            while let Some(length) = cut::next_cut(&ahead[from..], at_end) {
+                lengths.push(length);
+                from += length;
+            }
+            let rest = ahead.split_off(from);
+            self.announce(std::mem::replace(&mut ahead, rest), &lengths)?;
+            if at_end {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn announce(&mut self, bytes: Vec<u8>, lengths: &[usize]) -> Result<(), Trouble> {
+        let bytes = Arc::new(bytes);
+        let mut from = 0;
+        for lengths in lengths.chunks(mailkeep_link::limits::CHUNKS_PIECE) {
+            let mut ranges = Vec::with_capacity(lengths.len());
+            let mut chunks = Vec::with_capacity(lengths.len());
+            for length in lengths {
+                let range = from..from + length;
+                chunks.push((ContentHash::of(&bytes[range.clone()]), *length as u32));
+                from = range.end;
+                ranges.push(range);
+            }
+            let announced = Announced { first: self.first, bytes: Arc::clone(&bytes), chunks: ranges };
+            self.ledger.announce_chunks(self.file, announced);
+            self.say.say(ToBox::Chunks(Chunks { file: self.file, first: self.first, chunks }))?;
+            self.first += lengths.len() as u32;
+        }
+        Ok(())
+    }
+}
+
+/// Appends up to `count` bytes; fewer only at the end of the file.
+fn fill(file: &mut File, bytes: &mut Vec<u8>, count: usize) -> io::Result<()> {
+    file.take(count as u64).read_to_end(bytes).map(|_| ())
+}

@@ -1,0 +1,307 @@
+//! The conversation with the box: one run from `Hello` to `Goodbye`.
+//!
+//! This thread only listens and decides. Passes and the stop run in threads of their own, so that the end of the link,
+//! a silent box, a signal or a `Resume` is noticed at once and mail is started.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mailkeep_format::Timestamp;
+use mailkeep_link::message::{
+    BeginPass, Configure, Configured, PassBegun, Problem, Quiesce, Quiesced, Rechecked, ToAgent, ToBox,
+};
+use mailkeep_link::{AgentSide, Options};
+use mailkeep_mail::quiesce::{self, Rung};
+use mailkeep_mail::{MailError, Profile, Source};
+
+use crate::error::{AgentError, one_line};
+use crate::facts::{self, Versions};
+use crate::limits;
+use crate::pass::{Order, Pass, Seen};
+use crate::plan::Plan;
+use crate::window::{self, Broken, Settings, Window};
+
+/// Speaks with a box over these streams until it says goodbye. `signalled` is set when the process is asked to end.
+///
+/// # Errors
+/// What ended the run before that. The box has been told, where that was possible, and mail runs.
+pub fn serve(
+    input: Box<dyn Read + Send>,
+    output: Box<dyn Write + Send>,
+    signalled: &AtomicBool,
+) -> Result<(), AgentError> {
+    let options = Options::new(concat!("mailkeep-agent ", env!("CARGO_PKG_VERSION")));
+    // Before anything is heard: a box that never speaks must not keep mail down.
+    let rescue = std::thread::Builder::new().name("rescue".into()).spawn(window::rescue_all);
+    let rescue = rescue.map_err(AgentError::Thread)?;
+    let link = match AgentSide::open(input, output, &options) {
+        Ok(link) => link,
+        Err(error) => {
+            let _ = rescue.join();
+            return Err(error.into());
+        }
+    };
+    let rescued = rescue.join().unwrap_or_else(|_| {
+        Err(AgentError::Thread(std::io::Error::other("the thread that looks for open windows died")))
+    });
+    let mut run =
+        Run { link, signalled, rescued, configured: None, stage: Stage::Idle, window: None, seen: None };
+    let ended = run.converse();
+    run.call_off();
+    let Run { link, .. } = run;
+    if let Err(error) = &ended {
+        let _ = link.send(ToBox::Failed(error.failed()));
+    }
+    let said = link.finish(Duration::from_secs(10));
+    ended?;
+    Ok(said?)
+}
+
+struct Run<'a> {
+    link: AgentSide,
+    signalled: &'a AtomicBool,
+    rescued: Result<bool, AgentError>,
+    configured: Option<Subject>,
+    stage: Stage,
+    window: Option<Window>,
+    seen: Option<Seen>,
+}
+
+/// What is under way beside this thread.
+enum Stage {
+    Idle,
+    Passing(Pass),
+    Stopping(JoinHandle<Result<(Window, Quiesced), Broken>>, Arc<AtomicBool>),
+}
+
+/// What is backed up.
+struct Subject {
+    source: Arc<Source>,
+    profile: Arc<Profile>,
+    versions: Versions,
+    rung: Result<Rung, MailError>,
+}
+
+impl Run<'_> {
+    fn converse(&mut self) -> Result<(), AgentError> {
+        loop {
+            if self.signalled.load(Ordering::Relaxed) {
+                return Err(AgentError::CalledOff);
+            }
+            self.look_after_stage()?;
+            match self.link.receive_within(limits::POLL)? {
+                None => {}
+                Some(ToAgent::Goodbye) => return Ok(()),
+                Some(message) => self.take(message)?,
+            }
+        }
+    }
+
+    fn take(&mut self, message: ToAgent) -> Result<(), AgentError> {
+        match (message, &self.stage) {
+            (ToAgent::Want(want), Stage::Passing(pass)) => pass.want(&want),
+            (ToAgent::Need(need), Stage::Passing(pass)) => {
+                pass.need(need);
+                Ok(())
+            }
+            (ToAgent::Resume, _) => self.resume(),
+            (message, Stage::Passing(_)) => {
+                self.end_pass()?;
+                self.take_idle(message)
+            }
+            (message, Stage::Idle) => self.take_idle(message),
+            (_, Stage::Stopping(..)) => {
+                Err(AgentError::OutOfOrder { said: "something while mail is stopped" })
+            }
+        }
+    }
+
+    fn take_idle(&mut self, message: ToAgent) -> Result<(), AgentError> {
+        match message {
+            ToAgent::Configure(configure) if self.configured.is_none() => self.configure(&configure),
+            ToAgent::BeginPass(begin) => self.begin_pass(begin),
+            ToAgent::Quiesce(order) if self.window.is_none() => self.quiesce(order),
+            ToAgent::Recheck => self.recheck(),
+            other => Err(AgentError::OutOfOrder { said: name(&other) }),
+        }
+    }
+
+    fn look_after_stage(&mut self) -> Result<(), AgentError> {
+        match &self.stage {
+            Stage::Passing(pass) => pass.failure().map_or(Ok(()), Err),
+            Stage::Stopping(stop, _) if stop.is_finished() => {
+                let (window, quiesced) = self.stopped().map_err(|broken| broken.error)?;
+                self.window = Some(window);
+                Ok(self.link.send(ToBox::Quiesced(quiesced))?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the thread that stops mail.
+    fn stopped(&mut self) -> Result<(Window, Quiesced), Broken> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Stopping(stop, _) => stop.join().unwrap_or_else(|_| {
+                // Its window was dropped on the way, which starts mail.
+                Err(AgentError::Thread(std::io::Error::other("the thread that stops mail died")).into())
+            }),
+            _ => Err(AgentError::OutOfOrder { said: "Resume" }.into()),
+        }
+    }
+
+    fn configure(&mut self, configure: &Configure) -> Result<(), AgentError> {
+        let rescued = std::mem::replace(&mut self.rescued, Ok(false))?;
+        let source = Arc::new(Source::parse(&configure.source, "the source file")?);
+        let profile = Arc::new(Profile::new(&source, &mut |path| std::fs::read(path))?);
+        // Tells early that a tree is not mounted.
+        Plan::new(&profile)?;
+        let (facts, versions) = facts::gather(&source);
+        let rung = quiesce::choose(&source, &facts);
+        for note in profile.notes() {
+            self.remark(note.clone())?;
+        }
+        let described = match &rung {
+            Ok(Rung::Nothing) => None,
+            Ok(rung) => Some(rung.describe()),
+            Err(error) => {
+                // Live copies are still possible, so this is not the end.
+                self.remark(one_line(error))?;
+                Some("none".to_owned())
+            }
+        };
+        let roots = profile.roots().iter().map(|root| root.path.display().to_string()).collect();
+        self.link.send(ToBox::Configured(Configured {
+            host: facts::kernel_line("/proc/sys/kernel/hostname"),
+            boot_id: facts::kernel_line("/proc/sys/kernel/random/boot_id"),
+            versions: versions.clone(),
+            quiesce: described,
+            roots,
+            rescued,
+        }))?;
+        self.configured = Some(Subject { source, profile, versions, rung });
+        Ok(())
+    }
+
+    fn begin_pass(&mut self, begin: BeginPass) -> Result<(), AgentError> {
+        let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "BeginPass" })?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        };
+        self.link.send(ToBox::PassBegun(PassBegun { clock }))?;
+        self.seen = None;
+        let is_final = begin.is_final && self.window.is_some();
+        let export = self.window.as_ref().filter(|_| is_final).map(Window::export_folder);
+        let order = Order { profile: Arc::clone(&subject.profile), is_final, export };
+        self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
+        Ok(())
+    }
+
+    fn end_pass(&mut self) -> Result<(), AgentError> {
+        if let Stage::Passing(pass) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            self.seen = Some(pass.finish()?);
+        }
+        Ok(())
+    }
+
+    fn quiesce(&mut self, order: Quiesce) -> Result<(), AgentError> {
+        let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "Quiesce" })?;
+        let rung = match &subject.rung {
+            Ok(Rung::Nothing) => return Err(AgentError::NothingToStop),
+            Ok(rung) => rung.clone(),
+            // Asked again for an error to hand on: this one is not to be had twice.
+            Err(_) => quiesce::choose(&subject.source, &facts::gather(&subject.source).0)?,
+        };
+        let deadline = subject
+            .source
+            .quiesce
+            .deadline
+            .min(Duration::from_secs(u64::from(order.deadline_seconds.max(1))));
+        let settings = Settings {
+            source: Arc::clone(&subject.source),
+            rung,
+            probe: facts::probe(&subject.source),
+            roots: Plan::new(&subject.profile)?.roots,
+            versions: subject.versions.clone(),
+            deadline,
+        };
+        self.link.set_silence(limits::SILENCE_IN_WINDOW);
+        let called_off = Arc::new(AtomicBool::new(false));
+        let off = Arc::clone(&called_off);
+        let stop = std::thread::Builder::new()
+            .name("stop".into())
+            .spawn(move || window::open(settings, &off))
+            .map_err(AgentError::Thread)?;
+        self.stage = Stage::Stopping(stop, called_off);
+        Ok(())
+    }
+
+    fn recheck(&mut self) -> Result<(), AgentError> {
+        let (Some(window), Some(seen)) = (&self.window, &self.seen) else {
+            return Err(AgentError::OutOfOrder { said: "Recheck" });
+        };
+        let mut moved = window.disturbances();
+        moved.extend(seen.moved());
+        Ok(self.link.send(ToBox::Rechecked(Rechecked { moved }))?)
+    }
+
+    /// Mail first, everything else afterwards.
+    fn resume(&mut self) -> Result<(), AgentError> {
+        let resumed = match (&self.stage, self.window.take()) {
+            (Stage::Stopping(_, called_off), _) => {
+                called_off.store(true, Ordering::Relaxed);
+                match self.stopped() {
+                    Ok((window, _)) => window.close()?,
+                    Err(Broken { resumed: Some(resumed), .. }) => resumed,
+                    Err(Broken { error, .. }) => return Err(error),
+                }
+            }
+            (Stage::Passing(pass), window) => {
+                // A pass that has ended is kept for nothing; one that has not is of no use any more.
+                pass.abort();
+                self.stage = Stage::Idle;
+                window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?
+            }
+            (Stage::Idle, window) => window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?,
+        };
+        self.link.set_silence(mailkeep_link::limits::SILENCE);
+        Ok(self.link.send(ToBox::Resumed(resumed))?)
+    }
+
+    /// The run is over: nothing goes on, mail runs.
+    fn call_off(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => {}
+            Stage::Passing(pass) => pass.abort(),
+            Stage::Stopping(stop, called_off) => {
+                called_off.store(true, Ordering::Relaxed);
+                // A window in the result is dropped here, which starts mail.
+                drop(stop.join());
+            }
+        }
+        drop(self.window.take());
+    }
+
+    fn remark(&self, what: String) -> Result<(), AgentError> {
+        Ok(self.link.send(ToBox::Problem(Problem { what, path: String::new(), missing: false }))?)
+    }
+}
+
+fn name(message: &ToAgent) -> &'static str {
+    match message {
+        ToAgent::Hello(_) => "Hello",
+        ToAgent::Configure(_) => "Configure",
+        ToAgent::BeginPass(_) => "BeginPass",
+        ToAgent::Want(_) => "Want",
+        ToAgent::Need(_) => "Need",
+        ToAgent::Quiesce(_) => "Quiesce",
+        ToAgent::Recheck => "Recheck",
+        ToAgent::Resume => "Resume",
+        ToAgent::Alive => "Alive",
+        ToAgent::Goodbye => "Goodbye",
+    }
+}

@@ -1,0 +1,217 @@
+//! The restart guard: a process in a session of its own whose only work is to start mail if the agent does not.
+//!
+//! It waits for the agent's lock. The kernel gives that lock away at the very moment the agent ends, however it ends.
+//! Then, or when the deadline has passed, it looks at the intent: gone means that all is well. It writes what it does
+//! into `guard.log` beside the intent.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use mailkeep_mail::quiesce::SYSTEMD_MARK;
+use mailkeep_mail::source::Argv;
+use rustix::process::geteuid;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::intent::{AGENT_LOCK, Intent, Starter};
+use super::start;
+use super::state::StateFolder;
+use crate::command;
+use crate::error::{AgentError, one_line};
+use crate::limits;
+
+/// Held by a living guard.
+const GUARD_LOCK: &str = "guard.lock";
+/// Holds the token of the window that the guard watches.
+const ARMED: &str = "armed";
+
+/// Starts a guard for an intent that has been written, and waits until it is seen armed.
+///
+/// # Errors
+/// [`AgentError::Guard`]; then nothing may be stopped.
+pub fn arm(folder: &StateFolder, intent: &Intent) -> Result<Option<Child>, AgentError> {
+    let program = std::env::current_exe().map_err(|error| AgentError::Guard { why: error.to_string() })?;
+    let words = vec![
+        "guard".to_owned(),
+        "--folder".to_owned(),
+        folder.path().display().to_string(),
+        "--token".to_owned(),
+        intent.token.clone(),
+        "--seconds".to_owned(),
+        intent.deadline_seconds.to_string(),
+    ];
+    // Under systemd the guard is a unit of its own: a login session that is torn down takes its processes along.
+    let child = if geteuid().is_root()
+        && Path::new(SYSTEMD_MARK).is_dir()
+        && as_unit(&program, &words, intent)
+    {
+        None
+    } else {
+        let spawned = Command::new(&program)
+            .args(&words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/")
+            .spawn();
+        Some(spawned.map_err(|error| AgentError::Guard { why: format!("{}: {error}", program.display()) })?)
+    };
+    let mut child = child;
+    let end = Instant::now() + limits::ARM_BOUND;
+    while !is_armed(folder, &intent.token)? {
+        if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
+            return Err(AgentError::Guard {
+                why: format!("it ended with {status}; see {}", log_path(folder)),
+            });
+        }
+        if Instant::now() >= end {
+            if let Some(child) = &mut child {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            return Err(AgentError::Guard { why: "it did not say so in time".to_owned() });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(child)
+}
+
+fn as_unit(program: &Path, words: &[String], intent: &Intent) -> bool {
+    let name = format!("--unit=mailkeep-guard-{}", &intent.token);
+    let own = ["--quiet".to_owned(), "--collect".to_owned(), name, program.display().to_string()];
+    let argv = Argv::new("systemd-run", own.into_iter().chain(words.iter().cloned()));
+    command::run(&argv, limits::ARM_BOUND, &|| false).is_ok_and(|done| done.ok)
+}
+
+/// A guard lives and watches this very window.
+///
+/// # Errors
+/// Its lock cannot be looked at.
+pub fn is_armed(folder: &StateFolder, token: &str) -> Result<bool, AgentError> {
+    if std::fs::read_to_string(folder.file(ARMED)).is_ok_and(|text| text == token) {
+        return Ok(folder.try_lock(GUARD_LOCK)?.is_none());
+    }
+    Ok(false)
+}
+
+/// The guard process.
+///
+/// # Errors
+/// It cannot do its work; the text is in its log too.
+pub fn watch(folder: &Path, token: &str, deadline: Duration) -> Result<(), AgentError> {
+    let folder = StateFolder::existing(folder)?;
+    let log = Log { folder: folder.clone() };
+    let watched = watch_folder(&folder, token, deadline, &log);
+    if let Err(error) = &watched {
+        log.say(&one_line(error));
+    }
+    watched
+}
+
+fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log) -> Result<(), AgentError> {
+    // Fails only for a leader of a group, which then has no terminal to lose either.
+    let _ = rustix::process::setsid();
+    let began = since_boot();
+    // A guard of an earlier window may need a moment to notice that it is over.
+    let Some(_alive) = folder.lock_within(GUARD_LOCK, limits::ARM_BOUND)? else {
+        return Err(AgentError::Guard { why: "another guard is at work".to_owned() });
+    };
+    if !Intent::is_open(folder, token) {
+        return Err(AgentError::Guard { why: "there is no such window".to_owned() });
+    }
+    let (let_go, agent_is_gone) = mpsc::channel();
+    let waiting = folder.clone();
+    std::thread::Builder::new()
+        .name("agent-lock".into())
+        .spawn(move || {
+            let _ = let_go.send(waiting.lock(AGENT_LOCK));
+        })
+        .map_err(AgentError::Thread)?;
+    folder.write_durably(ARMED, token.as_bytes())?;
+    let why = loop {
+        let left = (began + deadline).saturating_sub(since_boot());
+        match agent_is_gone.recv_timeout(left.min(Duration::from_secs(1))) {
+            // The lock is held from here on: no new window opens while this one is put right.
+            Ok(Ok(lock)) => break (Some(lock), "the agent is gone"),
+            // A lock that cannot be had says nothing; the deadline does.
+            Ok(Err(_)) | Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(left),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if left.is_zero() {
+            break (None, "the deadline has passed");
+        }
+    };
+    let (_lock, why) = why;
+    let Some(starter) = Starter::take(folder, token, "guard", limits::START_BOUND)? else {
+        return Ok(());
+    };
+    log.say(&format!("{why}: mail is started"));
+    match start::bring_back(starter.recovery(), limits::GUARD_BOUND, starter.care()) {
+        Ok(()) => {
+            log.say("mail answers again");
+            starter.finish()
+        }
+        Err(why) => {
+            log.say(&format!("mail could not be started, look at this server: {why}"));
+            starter.give_up();
+            Ok(())
+        }
+    }
+}
+
+/// Starts mail where an intent was left behind: by a reboot, or by both agent and guard being killed. Returns whether
+/// there was one.
+///
+/// # Errors
+/// Mail does not come back, or the state cannot be used.
+pub fn rescue(folder: &StateFolder) -> Result<bool, AgentError> {
+    if Intent::load(folder)?.is_none() {
+        return Ok(false);
+    }
+    // A living agent holds it, and a guard that is at work.
+    let Some(_lock) = folder.try_lock(AGENT_LOCK)? else { return Ok(false) };
+    let Some(intent) = Intent::load(folder)? else { return Ok(false) };
+    let Some(starter) = Starter::take(folder, &intent.token, "rescue", limits::START_BOUND)? else {
+        return Ok(false);
+    };
+    Log { folder: folder.clone() }.say("an unfinished window was found: mail is started");
+    // It may run since long: the machine was booted, say.
+    let care = starter.care();
+    if care == start::Care::Much || start::runs(starter.recovery()) != Some(true) {
+        if let Err(why) = start::bring_back(starter.recovery(), limits::RESUME_BOUND, care) {
+            starter.give_up();
+            return Err(AgentError::NotBack { why });
+        }
+    }
+    starter.finish()?;
+    Ok(true)
+}
+
+/// Time since boot, suspended or not; no clock that anybody sets.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+fn log_path(folder: &StateFolder) -> String {
+    folder.file("guard.log").display().to_string()
+}
+
+struct Log {
+    folder: StateFolder,
+}
+
+impl Log {
+    fn say(&self, what: &str) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let opened =
+            OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.file("guard.log"));
+        if let Ok(mut file) = opened {
+            let _ = writeln!(file, "{} {what}", now.as_secs());
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The intent: a durable note that mail has been stopped, by whom, until when, and how it is started again.
+//!
+//! It is there from before the stop until a real greeting was seen after the start. Its token says which window it
+//! belongs to. Whoever starts mail because of it takes the starter's lock and compares the token, so that a late guard
+//! never starts mail in the middle of something newer.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use mailkeep_mail::quiesce::Rung;
+use mailkeep_mail::source::{Argv, Probe, ProbeProtocol};
+use serde::{Deserialize, Serialize};
+
+use super::start::Care;
+use super::state::{Lock, StateFolder};
+use crate::command;
+use crate::error::AgentError;
+
+/// Name of the file.
+pub const INTENT: &str = "intent.json";
+/// Held by the agent as long as its window is open.
+pub const AGENT_LOCK: &str = "agent.lock";
+/// Held by whoever starts mail.
+pub const START_LOCK: &str = "start.lock";
+
+/// How mail is brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    before_start: Option<Vec<String>>,
+    start: Vec<String>,
+    running: Option<Vec<String>>,
+    probe: Option<ProbeNote>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeNote {
+    protocol: String,
+    host: String,
+    port: u16,
+}
+
+impl Recovery {
+    /// From the rung; `None` if there is nothing to start.
+    pub fn new(rung: &Rung, probe: Option<&Probe>) -> Option<Recovery> {
+        let words = |argv: Argv| argv.words();
+        Some(Recovery {
+            before_start: rung.before_start().map(words),
+            start: rung.start().map(words)?,
+            running: rung.running().map(words),
+            probe: probe.map(|probe| ProbeNote {
+                protocol: protocol_word(probe.protocol).to_owned(),
+                host: probe.host.clone(),
+                port: probe.port,
+            }),
+        })
+    }
+
+    /// What to run before each start.
+    pub fn before_start(&self) -> Option<Argv> {
+        self.before_start.clone().and_then(Argv::from_words)
+    }
+
+    /// Starts mail.
+    pub fn start(&self) -> Option<Argv> {
+        Argv::from_words(self.start.clone())
+    }
+
+    /// Exits 0 while mail runs.
+    pub fn running(&self) -> Option<Argv> {
+        self.running.clone().and_then(Argv::from_words)
+    }
+
+    /// Whose greeting proves that mail is back.
+    pub fn probe(&self) -> Option<Probe> {
+        let note = self.probe.as_ref()?;
+        let protocol = [ProbeProtocol::Imap, ProbeProtocol::Pop3, ProbeProtocol::Smtp]
+            .into_iter()
+            .find(|protocol| protocol_word(*protocol) == note.protocol)?;
+        Some(Probe { protocol, host: note.host.clone(), port: note.port })
+    }
+}
+
+fn protocol_word(protocol: ProbeProtocol) -> &'static str {
+    match protocol {
+        ProbeProtocol::Imap => "imap",
+        ProbeProtocol::Pop3 => "pop3",
+        ProbeProtocol::Smtp => "smtp",
+    }
+}
+
+/// The note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// Form of this file; 1.
+    pub version: u32,
+    /// Which window this is; random.
+    pub token: String,
+    /// When it was written, seconds since 1970, for people.
+    pub written: u64,
+    /// Mail is started this long after the stop, whatever happens.
+    pub deadline_seconds: u64,
+    /// Who is starting mail because of it; nobody so far if `None`.
+    pub taken_by: Option<String>,
+    /// How far the stop has come.
+    pub stop: StopNote,
+    /// How mail is started.
+    pub recovery: Recovery,
+}
+
+/// How far the stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopNote {
+    /// Nothing was stopped so far.
+    Not,
+    /// The stop command is at work, or ended badly.
+    Begun {
+        /// Its process group, once it is known.
+        group: Option<u32>,
+    },
+    /// It has returned, and well.
+    Done,
+}
+
+impl StopNote {
+    /// Ends a stop that may still be at work, and says with how much care mail has to be started after that.
+    pub fn care(self) -> Care {
+        match self {
+            StopNote::Not | StopNote::Done => Care::Usual,
+            StopNote::Begun { group } => {
+                group.into_iter().for_each(command::kill_group);
+                Care::Much
+            }
+        }
+    }
+}
+
+impl Intent {
+    /// A new one, with a token of its own.
+    ///
+    /// # Errors
+    /// There is no randomness to be had.
+    pub fn new(recovery: Recovery, deadline: Duration) -> Result<Intent, AgentError> {
+        let mut token = [0u8; 16];
+        getrandom::fill(&mut token).map_err(|error| AgentError::Guard { why: error.to_string() })?;
+        let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(Intent {
+            version: 1,
+            token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            written: written.as_secs(),
+            deadline_seconds: deadline.as_secs(),
+            taken_by: None,
+            stop: StopNote::Not,
+            recovery,
+        })
+    }
+
+    /// Writes it durably.
+    ///
+    /// # Errors
+    /// It cannot be written; then nothing may be stopped.
+    pub fn write(&self, folder: &StateFolder) -> Result<(), AgentError> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| AgentError::State {
+            action: "encode",
+            path: folder.file(INTENT),
+            source: error.into(),
+        })?;
+        folder.write_durably(INTENT, &text)
+    }
+
+    /// The intent that is there, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn load(folder: &StateFolder) -> Result<Option<Intent>, AgentError> {
+        let path = folder.file(INTENT);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(AgentError::State { action: "read", path, source }),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(intent) => Ok(Some(intent)),
+            Err(error) => {
+                let problem =
+                    format!("it is damaged ({error}); see that mail runs on this server, then remove it");
+                Err(AgentError::StateUnsafe { path, problem })
+            }
+        }
+    }
+
+    /// Whether the window with this token is still open.
+    pub fn is_open(folder: &StateFolder, token: &str) -> bool {
+        matches!(Intent::load(folder), Ok(Some(intent)) if intent.token == token && intent.taken_by.is_none())
+    }
+}
+
+/// The right to start mail for one window.
+#[derive(Debug)]
+pub struct Starter {
+    folder: StateFolder,
+    intent: Intent,
+    /// Who had begun to start mail before us and did not finish.
+    pub taken_before_by: Option<String>,
+    _lock: Option<Lock>,
+}
+
+impl Starter {
+    /// Takes the right; `None` if that window is closed already. Somebody else who holds it is waited for, at most
+    /// `patience`: a starter that hangs must not keep mail down, and a second start does no harm.
+    ///
+    /// # Errors
+    /// The state folder cannot be used.
+    pub fn take(
+        folder: &StateFolder,
+        token: &str,
+        by: &str,
+        patience: Duration,
+    ) -> Result<Option<Starter>, AgentError> {
+        let lock = folder.lock_within(START_LOCK, patience)?;
+        let Some(mut intent) = Intent::load(folder)?.filter(|intent| intent.token == token) else {
+            return Ok(None);
+        };
+        let taken_before_by = intent.taken_by.replace(by.to_owned()).filter(|who| who != by);
+        // Without this note mail is started all the same.
+        let _ = intent.write(folder);
+        Ok(Some(Starter { folder: folder.clone(), intent, taken_before_by, _lock: lock }))
+    }
+
+    /// How.
+    pub fn recovery(&self) -> &Recovery {
+        &self.intent.recovery
+    }
+
+    /// Ends a stop that may still be at work, and says with how much care mail has to be started.
+    pub fn care(&self) -> Care {
+        self.intent.stop.care()
+    }
+
+    /// Mail is back: the window is closed.
+    ///
+    /// # Errors
+    /// The intent cannot be removed.
+    pub fn finish(self) -> Result<(), AgentError> {
+        self.folder.remove_durably(INTENT)
+    }
+
+    /// Mail is not back: whoever comes next may try.
+    pub fn give_up(mut self) {
+        self.intent.taken_by = None;
+        let _ = self.intent.write(&self.folder);
+    }
+}

@@ -1,0 +1,410 @@
+//! The window: from the armed guard over the stop to the greeting.
+//!
+//! The order is the promise. 1. The agent's lock is taken, the intent written durably, the guard seen armed. 2. The
+//! token is compared, mail is stopped, the token is compared again. 3. Whatever happens from there on, an error, a
+//! panic, a signal, the end of the link, [`Window`] starts mail when it is dropped; if the agent itself is gone, the
+//! guard does. 4. Only a greeting closes the window and removes the intent.
+
+pub mod guard;
+pub mod intent;
+pub mod start;
+pub mod state;
+pub mod stragglers;
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mailkeep_link::message::{Quiesced, Resumed};
+use mailkeep_mail::Source;
+use mailkeep_mail::cyrus::tools;
+use mailkeep_mail::quiesce::Rung;
+use mailkeep_mail::source::{Argv, Probe, Stragglers, System};
+use rustix::process::Signal;
+
+use crate::command::{self, CommandError, Done, Running};
+use crate::error::{AgentError, one_line};
+use crate::facts::{self, Versions};
+use crate::limits;
+use intent::{AGENT_LOCK, Intent, Recovery, Starter, StopNote};
+use start::Care;
+use state::Lock;
+pub use state::{STATE_ENV, StateFolder};
+
+/// Everything that is known before mail is stopped.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The source.
+    pub source: Arc<Source>,
+    /// How mail is stopped and started.
+    pub rung: Rung,
+    /// Whose greeting proves that mail is back.
+    pub probe: Option<Probe>,
+    /// Real paths of the trees that are copied.
+    pub roots: Vec<PathBuf>,
+    /// For `/.mailkeep/versions`.
+    pub versions: Versions,
+    /// The restart guard starts mail after this time.
+    pub deadline: Duration,
+}
+
+/// An open window: mail is stopped, or about to be. Dropping it starts mail.
+#[derive(Debug)]
+pub struct Window {
+    folder: StateFolder,
+    token: String,
+    intent: Intent,
+    recovery: Recovery,
+    settings: Settings,
+    guard: Option<Child>,
+    stop_began: Option<Instant>,
+    instance: Option<String>,
+    closed: bool,
+    /// Released last: the guard looks when it is.
+    _lock: Lock,
+}
+
+/// A window that could not be opened. Mail runs (again), unless `error` says otherwise.
+#[derive(Debug)]
+pub struct Broken {
+    /// Why.
+    pub error: AgentError,
+    /// What it took to bring mail back, where it had been stopped.
+    pub resumed: Option<Resumed>,
+}
+
+impl From<AgentError> for Broken {
+    fn from(error: AgentError) -> Self {
+        Broken { error, resumed: None }
+    }
+}
+
+/// Stops mail: guard first, then the stop, the stragglers and the export. After an error mail has been started again.
+///
+/// # Errors
+/// [`Broken`].
+pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quiesced), Broken> {
+    let mut window = Window::arm(settings)?;
+    let off = || called_off.load(Ordering::Relaxed);
+    let stopped = window.stop(&off).and_then(|stop_ms| {
+        let began = Instant::now();
+        let has_list = window.export(&off)?;
+        Ok(Quiesced { stop_ms, export_ms: millis(began), has_list })
+    });
+    match stopped {
+        Ok(quiesced) if !off() => Ok((window, quiesced)),
+        other => {
+            let error = other.err().unwrap_or(AgentError::CalledOff);
+            match window.close() {
+                Ok(resumed) => Err(Broken { error, resumed: Some(resumed) }),
+                Err(worse) => Err(Broken { error: worse, resumed: None }),
+            }
+        }
+    }
+}
+
+impl Window {
+    /// Everything up to the point where mail may be stopped.
+    fn arm(settings: Settings) -> Result<Window, AgentError> {
+        let recovery =
+            Recovery::new(&settings.rung, settings.probe.as_ref()).ok_or(AgentError::NothingToStop)?;
+        let folder = StateFolder::open(settings.source.name.as_str())?;
+        // A moment of patience: a run that begins looks into all folders for windows that were left behind.
+        let lock = folder.lock_within(AGENT_LOCK, Duration::from_secs(2))?.ok_or(AgentError::WindowBusy)?;
+        if start::runs(&recovery) == Some(false) {
+            // Somebody has stopped it on purpose, or the probe is wrong. Either way we could not tell afterwards that
+            // mail is back.
+            let what = match &settings.probe {
+                Some(probe) => format!("mail does not greet at {probe}"),
+                None => "mail does not run".to_owned(),
+            };
+            let why = "nothing was stopped; start mail, or mend [quiesce] in the source file".to_owned();
+            return Err(AgentError::NotRunning { what, why });
+        }
+        let intent = Intent::new(recovery.clone(), settings.deadline)?;
+        intent.write(&folder)?;
+        let mut window = Window {
+            folder,
+            token: intent.token.clone(),
+            intent: intent.clone(),
+            recovery,
+            settings,
+            guard: None,
+            stop_began: None,
+            instance: None,
+            closed: false,
+            _lock: lock,
+        };
+        match guard::arm(&window.folder, &intent) {
+            Ok(child) => {
+                window.guard = child;
+                Ok(window)
+            }
+            Err(error) => {
+                // Nothing was stopped, so nothing has to be started.
+                window.closed = true;
+                window.folder.remove_durably(intent::INTENT)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops mail and sees that it is down.
+    fn stop(&mut self, off: &dyn Fn() -> bool) -> Result<u64, AgentError> {
+        if !self.is_open() {
+            // We were held up for so long that the guard has acted: a stop now would have no guard.
+            return Err(failed("the stop", "the deadline passed before it began"));
+        }
+        let began = Instant::now();
+        self.stop_began = Some(began);
+        let bound = limits::STOP_BOUND.min(self.settings.deadline / 3);
+        if let Some(stop) = self.settings.rung.stop() {
+            match self.run_stop(&stop, bound, off) {
+                Ok(done) if done.ok => {}
+                Ok(done) => return Err(failed("the stop", &done.describe())),
+                Err(CommandError::CalledOff { .. }) => return Err(AgentError::CalledOff),
+                Err(error @ CommandError::Hung { .. }) => return Err(self.hung(&error)),
+                Err(error) => return Err(failed("the stop", &one_line(&error))),
+            }
+        }
+        if !self.is_open() {
+            return Err(failed("the stop", "the deadline passed meanwhile and the guard has started mail"));
+        }
+        while !start::is_down(&self.recovery) {
+            if off() {
+                return Err(AgentError::CalledOff);
+            }
+            if began.elapsed() > bound {
+                return Err(failed("the stop", "the command returned, but mail still runs"));
+            }
+            std::thread::sleep(limits::POLL);
+        }
+        self.stragglers(off)?;
+        self.instance = self.instance_now();
+        Ok(millis(began))
+    }
+
+    /// Runs the stop command, with notes around it: whoever has to start mail while a stop is still at work must end
+    /// that first, or mail is stopped behind its back.
+    fn run_stop(
+        &mut self,
+        stop: &Argv,
+        bound: Duration,
+        off: &dyn Fn() -> bool,
+    ) -> Result<Done, CommandError> {
+        let noted = |error: AgentError| CommandError::Start {
+            command: stop.to_string(),
+            source: std::io::Error::other(one_line(&error)),
+        };
+        self.intent.stop = StopNote::Begun { group: None };
+        self.intent.write(&self.folder).map_err(noted)?;
+        let running = Running::start(stop, None)?;
+        self.intent.stop = StopNote::Begun { group: Some(running.id()) };
+        // Should this note fail, the one before it still says that a stop is at work.
+        let _ = self.intent.write(&self.folder);
+        let done = running.wait(bound, off)?;
+        // The guard may have acted meanwhile; its note must not be written over.
+        if done.ok && self.is_open() {
+            self.intent.stop = StopNote::Done;
+            self.intent.write(&self.folder).map_err(noted)?;
+        }
+        Ok(done)
+    }
+
+    /// The stop hangs. A Cyrus master that spins on its own zombies would also keep the start from working.
+    fn hung(&self, error: &CommandError) -> AgentError {
+        let mut why = one_line(error);
+        if let System::Cyrus(options) = &self.settings.source.system {
+            for pid in stragglers::stuck_masters(&options.imapd_conf) {
+                stragglers::kill(pid);
+                why.push_str(&format!(
+                    "; Cyrus' master (process {pid}) hung with only zombies below it and was killed"
+                ));
+            }
+        }
+        failed("the stop", &why)
+    }
+
+    fn stragglers(&self, off: &dyn Fn() -> bool) -> Result<(), AgentError> {
+        let quiesce = &self.settings.source.quiesce;
+        let spared: Vec<u32> = self.guard.as_ref().map(Child::id).into_iter().collect();
+        let find = || stragglers::find(&self.settings.roots, &spared);
+        let wait_until_gone = |patience: Duration| {
+            let end = Instant::now() + patience;
+            loop {
+                let left = find();
+                if left.is_empty() || off() || Instant::now() >= end {
+                    return left;
+                }
+                std::thread::sleep(limits::POLL * 2);
+            }
+        };
+        // Half of the deadline at most: the copy needs some of it.
+        let mut left = wait_until_gone(quiesce.straggler_wait.min(self.settings.deadline / 2));
+        if quiesce.stragglers == Stragglers::Kill && !off() {
+            for signal in [Signal::TERM, Signal::KILL] {
+                left.iter().for_each(|straggler| stragglers::end(straggler, &self.settings.roots, signal));
+                left = if left.is_empty() { left } else { wait_until_gone(Duration::from_secs(2)) };
+            }
+        }
+        if off() {
+            return Err(AgentError::CalledOff);
+        }
+        match left.first() {
+            None => Ok(()),
+            Some(first) if left.len() == 1 => Err(failed("the stop", &format!("it left a process: {first}"))),
+            Some(first) => {
+                Err(failed("the stop", &format!("it left {} processes, among them: {first}", left.len())))
+            }
+        }
+    }
+
+    /// Writes what stands at `/.mailkeep` in the copy; tells whether there is a mailbox list.
+    fn export(&self, off: &dyn Fn() -> bool) -> Result<bool, AgentError> {
+        let folder = self.export_folder();
+        let trouble =
+            |action: &'static str, source| AgentError::State { action, path: folder.clone(), source };
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(trouble("empty", error));
+            }
+            _ => {}
+        }
+        DirBuilder::new().mode(0o700).create(&folder).map_err(|error| trouble("make", error))?;
+        let create = |name: &str| {
+            let path = folder.join(name);
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(|error| trouble("fill", error))
+        };
+        let lines: String =
+            self.settings.versions.iter().map(|(name, version)| format!("{name} {version}\n")).collect();
+        std::io::Write::write_all(&mut create("versions")?, lines.as_bytes())
+            .map_err(|e| trouble("fill", e))?;
+        let System::Cyrus(options) = &self.settings.source.system else { return Ok(false) };
+        let tool = tools::find_tool(options, "ctl_mboxlist", &mut |path| facts::is_executable(path))?;
+        let argv = facts::as_its_user(&tools::export_command(options, &tool));
+        let list = create("mailboxlist")?;
+        let bound = limits::EXPORT_BOUND.min(self.settings.deadline / 3);
+        let done = Running::start(&argv, Some(list)).and_then(|running| running.wait(bound, off));
+        match done {
+            Ok(done) if done.ok => {}
+            Ok(done) => return Err(failed("the export of the mailbox list", &done.describe())),
+            Err(CommandError::CalledOff { .. }) => return Err(AgentError::CalledOff),
+            Err(error) => return Err(failed("the export of the mailbox list", &one_line(&error))),
+        }
+        if fs::metadata(folder.join("mailboxlist")).is_ok_and(|stat| stat.len() == 0) {
+            return Err(failed("the export of the mailbox list", &format!("{argv} printed nothing")));
+        }
+        Ok(true)
+    }
+
+    /// The folder that stands in for `/.mailkeep`.
+    pub fn export_folder(&self) -> PathBuf {
+        self.folder.file("export")
+    }
+
+    /// Nobody else has begun to start mail, and the guard watches. (A guard that has done its work is gone; its removal
+    /// of the intent alone could be undone by a note of ours that was held up.)
+    pub fn is_open(&self) -> bool {
+        Intent::is_open(&self.folder, &self.token)
+            && guard::is_armed(&self.folder, &self.token).unwrap_or(false)
+    }
+
+    /// What shows that mail was started by somebody, one line each.
+    pub fn disturbances(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.is_open() {
+            lines.push("the restart guard has started mail, or is gone".to_owned());
+        }
+        if !start::is_down(&self.recovery) {
+            lines.push("mail runs although it was stopped".to_owned());
+        }
+        if self.instance_now() != self.instance {
+            lines.push("the mail service was started in between".to_owned());
+        }
+        lines
+    }
+
+    fn instance_now(&self) -> Option<String> {
+        let argv: Argv = self.settings.rung.instance()?;
+        command::run(&argv, limits::ASK_BOUND, &|| false).ok().map(|done| done.output)
+    }
+
+    /// Starts mail, waits for its greeting and closes the window.
+    ///
+    /// # Errors
+    /// [`AgentError::NotBack`]; the guard goes on trying.
+    pub fn close(mut self) -> Result<Resumed, AgentError> {
+        self.close_now()
+    }
+
+    fn close_now(&mut self) -> Result<Resumed, AgentError> {
+        self.closed = true;
+        let began = Instant::now();
+        let starter = Starter::take(&self.folder, &self.token, "agent", limits::RESUME_BOUND)?;
+        let guard_acted = starter.as_ref().is_none_or(|starter| starter.taken_before_by.is_some());
+        // A stop that did not end well may still be taking mail down: what runs now proves nothing then.
+        let care = self.intent.stop.care();
+        let runs = care == Care::Usual && start::runs(&self.recovery) == Some(true);
+        let back = match &starter {
+            // A second start could only do harm.
+            _ if runs => Ok(()),
+            Some(starter) => start::bring_back(starter.recovery(), limits::RESUME_BOUND, care),
+            // The guard has closed the window, and yet: it must run when we leave.
+            None => start::bring_back(&self.recovery, limits::RESUME_BOUND, care),
+        };
+        let by_other = guard_acted || runs;
+        match (back, starter) {
+            (Ok(()), Some(starter)) => starter.finish()?,
+            (Ok(()), None) => {}
+            (Err(why), starter) => {
+                if let Some(starter) = starter {
+                    starter.give_up();
+                }
+                return Err(AgentError::NotBack { why });
+            }
+        }
+        let _ = fs::remove_dir_all(self.export_folder());
+        Ok(Resumed {
+            start_ms: millis(began),
+            window_ms: self.stop_began.map_or(0, millis),
+            started_by_other: by_other,
+        })
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        if !self.closed {
+            let _ = self.close_now();
+        }
+    }
+}
+
+fn failed(what: &str, why: &str) -> AgentError {
+    AgentError::Window { what: what.to_owned(), why: why.to_owned() }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Starts mail wherever an intent was left behind by a run that is no more; tells whether there was one.
+///
+/// # Errors
+/// Mail does not come back.
+pub fn rescue_all() -> Result<bool, AgentError> {
+    let mut rescued = false;
+    for folder in StateFolder::all() {
+        rescued |= guard::rescue(&folder)?;
+    }
+    Ok(rescued)
+}

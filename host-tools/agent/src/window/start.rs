@@ -1,0 +1,136 @@
+//! Brings mail back, and tells whether it is.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use mailkeep_mail::quiesce::greeting_ok;
+use mailkeep_mail::source::{Probe, ProbeProtocol};
+
+use super::intent::Recovery;
+use crate::command::{self, Done, Running};
+use crate::limits;
+
+/// How sure one has to be that mail is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// A greeting is enough.
+    Usual,
+    /// A stop may still be at work: the start command must have returned, and the greeting must last.
+    Much,
+}
+
+/// The first line that a service says, if it says one.
+pub fn greeting(probe: &Probe) -> Option<String> {
+    let addresses = (probe.host.as_str(), probe.port).to_socket_addrs().ok()?;
+    for address in addresses {
+        let Ok(mut stream) = TcpStream::connect_timeout(&address, limits::PROBE_BOUND) else { continue };
+        let bounded = stream
+            .set_read_timeout(Some(limits::PROBE_BOUND))
+            .and_then(|()| stream.set_write_timeout(Some(limits::PROBE_BOUND)));
+        if bounded.is_err() {
+            continue;
+        }
+        let mut line = Vec::new();
+        // A service that trickles bytes for ever ends at the length.
+        let read = BufReader::new((&stream).take(1024)).read_until(b'\n', &mut line);
+        if read.is_err() || line.is_empty() {
+            continue;
+        }
+        let bye: &[u8] = if probe.protocol == ProbeProtocol::Imap { b"a LOGOUT\r\n" } else { b"QUIT\r\n" };
+        let _ = stream.write_all(bye);
+        return Some(String::from_utf8_lossy(&line).into_owned());
+    }
+    None
+}
+
+/// Whether the service greets as a working one does.
+pub fn greets(probe: &Probe) -> bool {
+    greeting(probe).is_some_and(|line| greeting_ok(probe.protocol, &line))
+}
+
+/// Whether mail runs; `None` if there is no way to know.
+pub fn runs(recovery: &Recovery) -> Option<bool> {
+    match (recovery.probe(), recovery.running()) {
+        (Some(probe), _) => Some(greets(&probe)),
+        (None, Some(running)) => Some(command::says_yes(&running)),
+        (None, None) => None,
+    }
+}
+
+/// Whether mail is stopped, as far as can be known. Only asked after the stop command has returned: a connection while
+/// Cyrus shuts down can make it hang.
+pub fn is_down(recovery: &Recovery) -> bool {
+    let running = recovery.running().is_some_and(|running| command::says_yes(&running));
+    !running && !recovery.probe().is_some_and(|probe| greets(&probe))
+}
+
+/// Starts mail and tries again until it greets, at most for `bound`.
+///
+/// # Errors
+/// What the last attempt said.
+pub fn bring_back(recovery: &Recovery, bound: Duration, care: Care) -> Result<(), String> {
+    let end = Instant::now() + bound;
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let why = match attempt(recovery, care).and_then(|()| lasts(recovery, care)) {
+            Ok(()) => return Ok(()),
+            Err(why) => why,
+        };
+        if Instant::now() + pause >= end {
+            return Err(why);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(limits::RETRY_MAX);
+    }
+}
+
+/// With much care: whether mail still runs a while later.
+fn lasts(recovery: &Recovery, care: Care) -> Result<(), String> {
+    let end = Instant::now() + limits::SETTLE;
+    while care == Care::Much && Instant::now() < end {
+        std::thread::sleep(limits::POLL * 5);
+        if runs(recovery) == Some(false) {
+            return Err("mail went away again after it had started".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn attempt(recovery: &Recovery, care: Care) -> Result<(), String> {
+    if let Some(before) = recovery.before_start() {
+        let _ = command::run(&before, limits::ASK_BOUND, &|| false);
+    }
+    let start = recovery.start().ok_or("there is no start command")?;
+    let mut running = Running::start(&start, None).map_err(|error| crate::error::one_line(&error))?;
+    let probe = recovery.probe();
+    let began = Instant::now();
+    let mut ended: Option<(Done, Instant)> = None;
+    loop {
+        // A greeting counts whether or not the start command has returned: some never do.
+        if (care == Care::Usual || ended.is_some()) && probe.as_ref().is_some_and(greets) {
+            return Ok(());
+        }
+        match &ended {
+            None => ended = running.poll().map(|done| (done, Instant::now())),
+            Some((done, _)) if probe.is_none() => {
+                return match recovery.running() {
+                    Some(running) if command::says_yes(&running) => Ok(()),
+                    Some(_) => Err(format!("mail does not run after this: {}", done.describe())),
+                    None if done.ok => Ok(()),
+                    None => Err(done.describe()),
+                };
+            }
+            Some((done, _)) if !done.ok => return Err(done.describe()),
+            Some((done, at)) if at.elapsed() > limits::GREETING_PATIENCE => {
+                return Err(format!("no greeting after this: {}", done.describe()));
+            }
+            Some(_) => {}
+        }
+        if ended.is_none() && began.elapsed() > limits::START_BOUND {
+            running.kill();
+            return Err(format!("{start} did not return within {} s", limits::START_BOUND.as_secs()));
+        }
+        std::thread::sleep(limits::POLL);
+    }
+}

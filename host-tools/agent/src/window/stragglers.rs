@@ -1,0 +1,140 @@
+//! Who still holds files of the mail store open after mail was stopped. Found by looking at open files, one process at
+//! a time: `fuser` on a folder that is no mount point matches half of the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process that holds something open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Straggler {
+    /// Its number.
+    pub pid: i32,
+    /// Its name.
+    pub name: String,
+    /// One of the files.
+    pub file: PathBuf,
+}
+
+impl std::fmt::Display for Straggler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (process {}) holds {}", self.name, self.pid, self.file.display())
+    }
+}
+
+/// All processes with an open file under one of `roots` (real paths), without `spared` and without us.
+pub fn find(roots: &[PathBuf], spared: &[u32]) -> Vec<Straggler> {
+    let own = std::process::id();
+    pids()
+        .into_iter()
+        .filter(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != own && !spared.contains(&pid)))
+        .filter_map(|pid| {
+            let file = open_below(pid, roots)?;
+            Some(Straggler { pid, name: name(pid), file })
+        })
+        .collect()
+}
+
+/// Ends a straggler, if it still is one: numbers are used again.
+pub fn end(straggler: &Straggler, roots: &[PathBuf], signal: Signal) {
+    if open_below(straggler.pid, roots).is_some() {
+        if let Some(pid) = Pid::from_raw(straggler.pid) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// A Cyrus master that will never end: told to stop, it spins with only zombies below it (cyrus-imapd 5309). It is
+/// recognised by its name, by the configuration it was started with, and by its children.
+pub fn stuck_masters(imapd_conf: &Path) -> Vec<i32> {
+    let is_master = |pid: i32| matches!(name(pid).as_str(), "master" | "cyrmaster" | "cyrus-master");
+    let ours = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let named = words.iter().position(|word| *word == b"-C").and_then(|at| words.get(at + 1));
+        match named {
+            Some(conf) => *conf == std::os::unix::ffi::OsStrExt::as_bytes(imapd_conf.as_os_str()),
+            None => imapd_conf == Path::new("/etc/imapd.conf"),
+        }
+    };
+    let all = pids();
+    let only_zombies_below = |master: i32| {
+        all.iter()
+            .filter_map(|pid| state_and_parent(*pid))
+            .all(|(state, parent)| parent != master || state == 'Z')
+    };
+    let alive = |pid: i32| state_and_parent(pid).is_some_and(|(state, _)| state != 'Z');
+    let stuck = |pid: &i32| is_master(*pid) && ours(*pid) && alive(*pid) && only_zombies_below(*pid);
+    all.iter().copied().filter(stuck).collect()
+}
+
+/// Kills a process at once.
+pub fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+fn pids() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+fn open_below(pid: i32, roots: &[PathBuf]) -> Option<PathBuf> {
+    // Also those whose last name is gone; the kernel adds " (deleted)" to the path.
+    let below = |path: &PathBuf| roots.iter().any(|root| path.starts_with(root));
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).find(below)
+}
+
+/// The state letter and the parent of a process. A zombie answers `kill -0`, so the letter is what counts.
+fn state_and_parent(pid: i32) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may have brackets and spaces: what counts is after the last bracket.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn only_who_holds_a_file_below_the_root_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("spool")).unwrap();
+        fs::create_dir(root.join("spool2")).unwrap();
+        let hold = |name: &str| {
+            let file = fs::File::create(root.join(name)).unwrap();
+            Command::new("sleep").arg("60").stdin(Stdio::from(file)).spawn().unwrap()
+        };
+        let (mut holder, mut neighbour) = (hold("spool/cyrus.index"), hold("spool2/other"));
+        let roots = [root.join("spool")];
+        let found = find(&roots, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].pid, i32::try_from(holder.id()).unwrap());
+        assert_eq!(found[0].file, root.join("spool/cyrus.index"));
+        assert!(find(&roots, &[holder.id()]).is_empty());
+        end(&found[0], &roots, Signal::KILL);
+        holder.wait().unwrap();
+        assert!(find(&roots, &[]).is_empty());
+        assert_eq!(neighbour.try_wait().unwrap(), None, "the neighbour was hit too");
+        neighbour.kill().unwrap();
+        neighbour.wait().unwrap();
+    }
+
+    #[test]
+    fn we_are_alive_and_no_master() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(state_and_parent(own).is_some_and(|(state, parent)| state != 'Z' && parent > 0));
+        assert!(stuck_masters(Path::new("/no/imapd.conf")).is_empty());
+    }
+}

@@ -1,0 +1,294 @@
+//! The restart guarantee, with real processes: whatever happens to the agent while mail is stopped, mail runs again.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mailkeep_link::message::{Quiesce, ToAgent, ToBox};
+use rustix::process::{Signal, kill_process};
+use support::{Agent, Mail, wait_for};
+
+/// Not a test: the mail service that the scripts of [`Mail`] start.
+#[test]
+#[ignore = "run by the start script of the fake mail service"]
+fn greeter_process() {
+    support::greet_for_ever();
+}
+
+fn stopped(mail: &Mail, deadline: u32) -> Agent {
+    let agent = Agent::start(&mail.state());
+    assert!(!agent.configure(&mail.source("")).rescued);
+    agent.stop_mail(deadline);
+    assert!(!mail.is_up());
+    agent
+}
+
+#[test]
+fn a_whole_window() {
+    let mail = Mail::new();
+    let agent = Agent::start(&mail.state());
+    let configured = agent.configure(&mail.source(""));
+    assert!(configured.quiesce.is_some_and(|rung| rung.contains("stop")));
+    agent.pass(1, false);
+    let quiesced = agent.stop_mail(600);
+    assert!(!quiesced.has_list && !mail.is_up());
+    assert!(mail.guard().is_some() && !mail.settled());
+    let copy = agent.pass(2, true);
+    assert_eq!(copy.bytes(&mail.path("spool/1.")), b"Subject: one\r\n\r\nHello.\r\n");
+    assert!(copy.bytes(Path::new("/.mailkeep/versions")).starts_with(b"kernel "));
+    let folder = &copy.nodes[Path::new("/.mailkeep")].0;
+    assert_eq!((folder.meta.mode, folder.is_directory()), (0o700, true));
+    assert_eq!(agent.recheck(), Vec::<String>::new());
+    let resumed = agent.resume();
+    assert!(!resumed.started_by_other && resumed.window_ms >= resumed.start_ms, "{resumed:?}");
+    assert!(mail.is_up());
+    wait_for("the guard's end", || mail.settled());
+    assert_eq!((mail.count("stop"), mail.count("start")), (1, 2));
+    agent.goodbye();
+}
+
+#[test]
+fn an_agent_that_is_killed() {
+    let mail = Mail::new();
+    stopped(&mail, 600).kill();
+    wait_for("mail", || mail.is_up());
+    wait_for("the guard's end", || mail.settled());
+    assert_eq!(mail.count("start"), 2);
+}
+
+#[test]
+fn an_agent_that_is_killed_while_the_stop_is_at_work() {
+    let mail = Mail::new();
+    mail.set("slow-stop");
+    let agent = Agent::start(&mail.state());
+    agent.configure(&mail.source(""));
+    agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 600 }));
+    wait_for("the stop", || mail.count("stop") == 1);
+    agent.kill();
+    wait_for("the guard's end", || mail.settled());
+    // The orphaned stop would take mail down two seconds after it was started.
+    assert!(mail.is_up());
+    assert_eq!(mail.count("stopped"), 0, "the stop went on behind the guard's back");
+}
+
+#[test]
+fn a_link_that_ends() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    assert_ne!(agent.end(), Some(0));
+    assert!(mail.is_up());
+    wait_for("the guard's end", || mail.settled());
+}
+
+#[test]
+fn a_link_that_ends_in_the_middle_of_the_final_pass() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    agent.send(ToAgent::BeginPass(mailkeep_link::message::BeginPass { number: 1, is_final: true }));
+    assert!(matches!(agent.receive().unwrap(), ToBox::PassBegun(_)));
+    // The first listing is never answered.
+    assert_ne!(agent.end(), Some(0));
+    assert!(mail.is_up());
+    wait_for("the guard's end", || mail.settled());
+}
+
+#[test]
+fn an_agent_that_is_asked_to_end() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mail = Mail::new();
+        let mut agent = stopped(&mail, 600);
+        agent.signal(signal);
+        wait_for("the agent's end", || agent.child.try_wait().unwrap().is_some());
+        assert!(mail.is_up());
+        wait_for("the guard's end", || mail.settled());
+    }
+}
+
+#[test]
+fn an_agent_that_hangs_past_the_deadline_finds_its_window_spent() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 3);
+    agent.signal(Signal::STOP);
+    wait_for("mail", || mail.is_up());
+    wait_for("the guard's end", || mail.settled());
+    agent.signal(Signal::CONT);
+    agent.pass(1, true);
+    let moved = agent.recheck();
+    assert!(moved.iter().any(|line| line.contains("guard")), "{moved:?}");
+    assert!(agent.resume().started_by_other);
+    assert!(mail.is_up());
+    assert_eq!((mail.count("stop"), mail.count("start")), (1, 2));
+    agent.goodbye();
+}
+
+#[test]
+fn agent_and_guard_both_killed_and_the_next_run_starts_mail() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    kill_process(mail.guard().unwrap(), Signal::KILL).unwrap();
+    wait_for("the guard's end", || mail.guard().is_none());
+    agent.kill();
+    assert!(!mail.is_up());
+    let agent = Agent::start(&mail.state());
+    assert!(agent.configure(&mail.source("")).rescued);
+    assert!(mail.is_up() && mail.settled());
+    agent.goodbye();
+}
+
+#[test]
+fn a_rescue_at_boot() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    kill_process(mail.guard().unwrap(), Signal::KILL).unwrap();
+    wait_for("the guard's end", || mail.guard().is_none());
+    agent.kill();
+    let rescue = || {
+        Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
+            .arg("rescue")
+            .env("MAILKEEP_AGENT_STATE", mail.state())
+            .status()
+            .unwrap()
+    };
+    assert!(rescue().success());
+    assert!(mail.is_up() && mail.settled());
+    // Nothing to do, nothing done.
+    assert!(rescue().success());
+    assert_eq!(mail.count("start"), 2);
+}
+
+#[test]
+fn a_start_that_fails_once() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    mail.set("fail-start");
+    assert!(!agent.resume().started_by_other);
+    assert!(mail.is_up());
+    assert_eq!(mail.count("start"), 3);
+    agent.goodbye();
+}
+
+#[test]
+fn a_stop_that_hangs() {
+    let mail = Mail::new();
+    mail.set("hang-stop");
+    let agent = Agent::start(&mail.state());
+    agent.configure(&mail.source(""));
+    let ToBox::Failed(failed) = agent.quiesce(6) else { panic!() };
+    assert!(
+        failed.what.contains("did not return") && failed.what.contains("started again"),
+        "{}",
+        failed.what
+    );
+    assert!(mail.is_up());
+    assert_ne!(agent.end(), Some(0));
+    wait_for("the guard's end", || mail.settled());
+}
+
+#[test]
+fn a_stop_that_is_called_off_by_resume() {
+    let mail = Mail::new();
+    mail.set("hang-stop");
+    let agent = Agent::start(&mail.state());
+    agent.configure(&mail.source(""));
+    agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 600 }));
+    wait_for("the stop", || mail.count("stop") == 1);
+    agent.resume();
+    assert!(mail.is_up());
+    wait_for("the guard's end", || mail.settled());
+    agent.goodbye();
+}
+
+#[test]
+fn something_else_that_starts_mail() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    agent.pass(1, true);
+    assert!(Command::new(mail.path("start")).status().unwrap().success());
+    wait_for("mail", || mail.is_up());
+    assert!(agent.recheck().iter().any(|line| line.contains("mail runs")));
+    assert!(agent.resume().started_by_other);
+    agent.goodbye();
+}
+
+#[test]
+fn a_spool_that_changes_under_the_copy() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    agent.pass(1, true);
+    fs::write(mail.path("spool/2."), "new").unwrap();
+    let moved = agent.recheck();
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    assert!(moved[0].contains("spool"));
+    agent.resume();
+    agent.goodbye();
+}
+
+#[test]
+fn stragglers_are_reported_or_ended() {
+    for (policy, ends) in [("wait", false), ("kill", true)] {
+        let mail = Mail::new();
+        let held = fs::File::create(mail.path("spool/held")).unwrap();
+        let mut holder = Command::new("sleep").arg("600").stdin(Stdio::from(held)).spawn().unwrap();
+        let agent = Agent::start(&mail.state());
+        agent.configure(&mail.source(&format!("stragglers = \"{policy}\"\nstraggler-wait = \"1s\"")));
+        match agent.quiesce(600) {
+            ToBox::Quiesced(_) if ends => {
+                agent.resume();
+                wait_for("the straggler's end", || holder.try_wait().unwrap().is_some());
+            }
+            ToBox::Failed(failed) if !ends => {
+                assert!(
+                    failed.what.contains("sleep") && failed.what.contains("spool/held"),
+                    "{}",
+                    failed.what
+                );
+                holder.kill().unwrap();
+            }
+            other => panic!("{policy}: {other:?}"),
+        }
+        assert!(mail.is_up());
+        let _ = holder.wait();
+    }
+}
+
+#[test]
+fn mail_that_does_not_run_is_not_touched() {
+    let mail = Mail::new();
+    assert!(Command::new(mail.path("stop")).status().unwrap().success());
+    wait_for("mail to be down", || !mail.is_up());
+    let agent = Agent::start(&mail.state());
+    agent.configure(&mail.source(""));
+    let ToBox::Failed(failed) = agent.quiesce(600) else { panic!() };
+    assert!(failed.what.contains("does not greet"), "{}", failed.what);
+    assert_eq!((mail.count("stop"), mail.count("start")), (1, 1));
+    assert!(!mail.is_up());
+}
+
+#[test]
+fn two_runs_cannot_both_stop_mail() {
+    let mail = Mail::new();
+    let first = stopped(&mail, 600);
+    let second = Agent::start(&mail.state());
+    assert!(!second.configure(&mail.source("")).rescued);
+    let ToBox::Failed(failed) = second.quiesce(600) else { panic!() };
+    assert!(failed.what.contains("another run"), "{}", failed.what);
+    assert!(!mail.is_up() && !mail.settled());
+    first.resume();
+    assert!(mail.is_up());
+    first.goodbye();
+}
+
+#[test]
+fn a_state_folder_that_others_can_write_is_refused() {
+    let mail = Mail::new();
+    let state = mail.state();
+    fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let agent = Agent::start(&state);
+    agent.configure(&mail.source(""));
+    let ToBox::Failed(failed) = agent.quiesce(600) else { panic!() };
+    assert!(failed.what.contains("others can write"), "{}", failed.what);
+    assert!(mail.is_up());
+}

@@ -1,0 +1,358 @@
+//! A box that takes everything, and a mail service of two shell scripts and a greeter.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use mailkeep_format::{ContentHash, Node};
+use mailkeep_link::message::*;
+use mailkeep_link::{BoxSide, LinkError, Options};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for anything; only reached when a test fails.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// An agent process with the box's end of its link.
+pub struct Agent {
+    pub child: Child,
+    pub link: Option<BoxSide>,
+}
+
+impl Agent {
+    pub fn start(state: &Path) -> Agent {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
+            .arg("serve")
+            .env("MAILKEEP_AGENT_STATE", state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (output, input) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let link = BoxSide::open(Box::new(input), Box::new(output), &Options::new("test")).unwrap();
+        Agent { child, link: Some(link) }
+    }
+
+    pub fn link(&self) -> &BoxSide {
+        self.link.as_ref().unwrap()
+    }
+
+    pub fn send(&self, message: ToAgent) {
+        self.link().send(message).unwrap();
+    }
+
+    /// The next message but remarks.
+    pub fn receive(&self) -> Result<ToBox, LinkError> {
+        loop {
+            match self.link().receive()? {
+                ToBox::Problem(_) => {}
+                message => return Ok(message),
+            }
+        }
+    }
+
+    pub fn configure(&self, source: &str) -> Configured {
+        self.send(ToAgent::Configure(Configure { source: source.to_owned() }));
+        match self.receive().unwrap() {
+            ToBox::Configured(configured) => configured,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn quiesce(&self, deadline_seconds: u32) -> ToBox {
+        self.send(ToAgent::Quiesce(Quiesce { deadline_seconds }));
+        self.receive().unwrap()
+    }
+
+    pub fn stop_mail(&self, deadline_seconds: u32) -> Quiesced {
+        match self.quiesce(deadline_seconds) {
+            ToBox::Quiesced(quiesced) => quiesced,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn resume(&self) -> Resumed {
+        self.send(ToAgent::Resume);
+        match self.receive().unwrap() {
+            ToBox::Resumed(resumed) => resumed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn recheck(&self) -> Vec<String> {
+        self.send(ToAgent::Recheck);
+        match self.receive().unwrap() {
+            ToBox::Rechecked(rechecked) => rechecked.moved,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A whole pass in which everything is wanted and needed.
+    pub fn pass(&self, number: u32, is_final: bool) -> Copy {
+        self.send(ToAgent::BeginPass(BeginPass { number, is_final }));
+        let mut copy = Copy::default();
+        loop {
+            match self.link().receive().unwrap() {
+                ToBox::PassBegun(_) => {}
+                ToBox::Problem(problem) => copy.problems.push(format!("{}: {}", problem.path, problem.what)),
+                ToBox::Entries(entries) => self.send(ToAgent::Want(copy.listed(entries))),
+                ToBox::Chunks(chunks) => {
+                    let numbers = chunks.first..chunks.first + chunks.chunks.len() as u32;
+                    copy.announced.entry(chunks.file).or_default().extend(chunks.chunks);
+                    let need = Need { file: chunks.file, first: chunks.first, chunks: numbers.collect() };
+                    self.send(ToAgent::Need(need));
+                }
+                ToBox::Data(data) => {
+                    let (hash, length) = copy.announced[&data.file][data.chunk as usize];
+                    assert_eq!(hash, ContentHash::of(&data.bytes));
+                    assert_eq!(length as usize, data.bytes.len());
+                    copy.data.entry(data.file).or_default().extend(data.bytes);
+                }
+                ToBox::FileDone(done) => {
+                    copy.outstanding -= 1;
+                    let path = copy.paths[&done.file].clone();
+                    let bytes = copy.data.remove(&done.file).unwrap_or_default();
+                    copy.outcomes.insert(path, (done.outcome, bytes));
+                }
+                ToBox::PassEnded(ended) => {
+                    assert_eq!(copy.outstanding, 0, "a file was wanted and never done");
+                    copy.ended = Some(ended);
+                    return copy;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Closes the link and waits for the exit code.
+    pub fn end(mut self) -> Option<i32> {
+        let code = self.wait_after_hanging_up();
+        drop(self);
+        code
+    }
+
+    fn wait_after_hanging_up(&mut self) -> Option<i32> {
+        drop(self.link.take());
+        wait_for("the agent's end", || self.child.try_wait().unwrap().is_some());
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn goodbye(self) {
+        self.send(ToAgent::Goodbye);
+        assert_eq!(self.end(), Some(0));
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Takes the process away at once, as `kill -9` does.
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a pass brought.
+#[derive(Default)]
+pub struct Copy {
+    pub nodes: BTreeMap<PathBuf, (Node, Hint)>,
+    pub outcomes: BTreeMap<PathBuf, (ReadOutcome, Vec<u8>)>,
+    pub problems: Vec<String>,
+    pub ended: Option<PassEnded>,
+    directories: BTreeMap<u32, PathBuf>,
+    paths: std::collections::HashMap<FileId, PathBuf>,
+    announced: std::collections::HashMap<FileId, Vec<(ContentHash, u32)>>,
+    data: std::collections::HashMap<FileId, Vec<u8>>,
+    outstanding: usize,
+}
+
+impl Copy {
+    fn listed(&mut self, entries: Entries) -> Want {
+        let directory = match entries.parent {
+            None => PathBuf::from("/"),
+            Some(place) => self.paths[&place].clone(),
+        };
+        self.directories.insert(entries.directory.0, directory.clone());
+        let mut files = Vec::new();
+        for (slot, (node, hint)) in entries.nodes.into_iter().zip(entries.hints).enumerate() {
+            let index = entries.first + slot as u32;
+            let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(node.name.as_slice());
+            let path = directory.join(name);
+            self.paths.insert(FileId { directory: entries.directory, index }, path.clone());
+            if node.is_file() {
+                files.push(index);
+                self.outstanding += 1;
+            }
+            assert!(self.nodes.insert(path.clone(), (node, hint)).is_none(), "{path:?} comes twice");
+        }
+        Want { directory: entries.directory, first: entries.first, files }
+    }
+
+    /// The bytes of a file that was read whole and in peace.
+    pub fn bytes(&self, path: &Path) -> &[u8] {
+        match self.outcomes.get(path) {
+            Some((ReadOutcome::Read { steady: true, .. }, bytes)) => bytes,
+            other => panic!("{path:?}: {:?}", other.map(|(outcome, _)| outcome)),
+        }
+    }
+}
+
+/// A mail service that consists of a greeter, a start script and a stop script, with a spool.
+pub struct Mail {
+    pub dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Mail {
+    /// Set up and started.
+    pub fn new() -> Mail {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let mail = Mail { dir, port };
+        fs::create_dir(mail.path("spool")).unwrap();
+        fs::write(mail.path("spool/1."), "Subject: one\r\n\r\nHello.\r\n").unwrap();
+        let base = mail.dir.path().display().to_string();
+        let greeter = std::env::current_exe().unwrap().display().to_string();
+        // A knob is a file: `fail-start` fails one start, `hang-stop` hangs, `slow-stop` takes its time.
+        mail.script(
+            "start",
+            &format!(
+                "echo start >> {base}/log\n\
+                 if [ -e {base}/fail-start ]; then rm {base}/fail-start; echo 'no luck'; exit 1; fi\n\
+                 [ -e {base}/pid ] && kill -0 $(cat {base}/pid) 2>/dev/null && exit 0\n\
+                 MAIL_PORT={port} setsid {greeter} --ignored --exact greeter_process --nocapture \
+                 </dev/null >/dev/null 2>&1 &\n\
+                 echo $! > {base}/pid\n"
+            ),
+        );
+        mail.script(
+            "stop",
+            &format!(
+                "echo stop >> {base}/log\n\
+                 if [ -e {base}/hang-stop ]; then echo hanging; while :; do sleep 1; done; fi\n\
+                 [ -e {base}/slow-stop ] && sleep 2\n\
+                 kill $(cat {base}/pid) || exit 1\n\
+                 rm {base}/pid\necho stopped >> {base}/log\n"
+            ),
+        );
+        assert!(Command::new(mail.path("start")).status().unwrap().success());
+        wait_for("mail", || mail.is_up());
+        mail
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        let path = self.path("state");
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    }
+
+    /// Sets a knob.
+    pub fn set(&self, knob: &str) {
+        fs::write(self.path(knob), "").unwrap();
+    }
+
+    pub fn source(&self, more: &str) -> String {
+        format!(
+            "name = \"mail1\"\nsystem = \"generic\"\n[transport]\nkind = \"local\"\n\
+             [generic]\npaths = [{spool:?}]\nwrite-once = [\"*.\"]\n\
+             [quiesce]\nmode = \"command\"\nstop = [{stop:?}]\nstart = [{start:?}]\n\
+             probe = \"imap://127.0.0.1:{port}\"\n{more}\n",
+            spool = self.path("spool"),
+            stop = self.path("stop"),
+            start = self.path("start"),
+            port = self.port,
+        )
+    }
+
+    pub fn is_up(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut stream, &mut text);
+        text.starts_with("* OK")
+    }
+
+    /// How often something was written to the log of the scripts.
+    pub fn count(&self, word: &str) -> usize {
+        let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+        log.lines().filter(|line| *line == word).count()
+    }
+
+    /// The window is closed: no intent, no guard.
+    pub fn settled(&self) -> bool {
+        let folder = self.path("state/mail1");
+        let lock =
+            fs::File::options().write(true).create(true).truncate(false).open(folder.join("guard.lock"));
+        let free = rustix::fs::flock(lock.unwrap(), rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        !folder.join("intent.json").exists() && free.is_ok()
+    }
+
+    /// The guard of the open window.
+    pub fn guard(&self) -> Option<Pid> {
+        let folder = self.path("state/mail1").display().to_string();
+        fs::read_dir("/proc").unwrap().find_map(|entry| {
+            let entry = entry.ok()?;
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            (line.contains(" guard ") && line.contains(&folder)).then(|| Pid::from_raw(pid))?
+        })
+    }
+}
+
+impl Drop for Mail {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard() {
+            let _ = kill_process(guard, Signal::KILL);
+        }
+        let pid = fs::read_to_string(self.path("pid")).ok().and_then(|pid| pid.trim().parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Mail {
+    fn script(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// The process that greets; `Mail` runs it from the test program.
+pub fn greet_for_ever() {
+    let Some(port) = std::env::var("MAIL_PORT").ok().and_then(|port| port.parse::<u16>().ok()) else {
+        return;
+    };
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for stream in listener.incoming().flatten() {
+        let _ = std::io::Write::write_all(&mut &stream, b"* OK test service ready\r\n");
+    }
+}
+
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "waited too long for {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
