@@ -113,6 +113,7 @@ impl Directory {
     }
 
     /// Whether the file system of this directory has no files of anybody (`/proc`, `/sys` and the like).
+    #[allow(clippy::unnecessary_cast)] // Its width differs between architectures.
     pub fn is_pseudo(&self) -> bool {
         // proc, sysfs, devpts, cgroup, cgroup2, debugfs, tracefs, securityfs, bpf, mqueue, pstore, binfmt_misc
         const MAGIC: [i64; 12] = [

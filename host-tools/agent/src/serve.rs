@@ -133,7 +133,7 @@ impl Run<'_> {
         match &self.stage {
             Stage::Passing(pass) => pass.failure().map_or(Ok(()), Err),
             Stage::Stopping(stop, _) if stop.is_finished() => {
-                let (window, quiesced) = self.stopped().map_err(|broken| broken.error)?;
+                let (window, quiesced) = self.stopped().map_err(|broken| *broken.error)?;
                 self.window = Some(window);
                 Ok(self.link.send(ToBox::Quiesced(quiesced))?)
             }
@@ -257,7 +257,7 @@ impl Run<'_> {
                 match self.stopped() {
                     Ok((window, _)) => window.close()?,
                     Err(Broken { resumed: Some(resumed), .. }) => resumed,
-                    Err(Broken { error, .. }) => return Err(error),
+                    Err(Broken { error, .. }) => return Err(*error),
                 }
             }
             (Stage::Passing(pass), window) => {

@@ -209,7 +209,7 @@ impl Seen {
         let mut count = 0usize;
         for watched in &self.watched {
             let parent = watched.parent.and_then(|parent| paths.get(parent as usize));
-            let name = std::os::unix::ffi::OsStrExt::from_bytes(&*watched.name);
+            let name = std::os::unix::ffi::OsStrExt::from_bytes(&watched.name);
             let path =
                 parent.map_or_else(|| PathBuf::from("/"), |parent| parent.join::<&std::ffi::OsStr>(name));
             // Above the roots only what leads there has to be the same.

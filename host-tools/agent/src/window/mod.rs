@@ -72,14 +72,14 @@ pub struct Window {
 #[derive(Debug)]
 pub struct Broken {
     /// Why.
-    pub error: AgentError,
+    pub error: Box<AgentError>,
     /// What it took to bring mail back, where it had been stopped.
     pub resumed: Option<Resumed>,
 }
 
 impl From<AgentError> for Broken {
     fn from(error: AgentError) -> Self {
-        Broken { error, resumed: None }
+        Broken { error: Box::new(error), resumed: None }
     }
 }
 
@@ -100,8 +100,8 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
         other => {
             let error = other.err().unwrap_or(AgentError::CalledOff);
             match window.close() {
-                Ok(resumed) => Err(Broken { error, resumed: Some(resumed) }),
-                Err(worse) => Err(Broken { error: worse, resumed: None }),
+                Ok(resumed) => Err(Broken { error: Box::new(error), resumed: Some(resumed) }),
+                Err(worse) => Err(worse.into()),
             }
         }
     }
