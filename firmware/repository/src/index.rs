@@ -3,8 +3,10 @@
 //! The index is a cache. A run that is damaged or names a pack which is gone is not used; the packs that it named are
 //! read from their footers again, and the next writer writes a new run. What is not here is never claimed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mailkeep_format::pack::PackFooter;
@@ -13,6 +15,7 @@ use mailkeep_format::{ChunkId, FormatError, PackId, RunId, Salt};
 
 use crate::durable::Unnamed;
 use crate::error::RepositoryError;
+use crate::filter::Filter;
 use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{ReadFile, Storage, StorageError};
@@ -30,6 +33,9 @@ pub(crate) struct Run {
     repository: Repository,
     /// Made from the footers of its packs, once a page of this run has turned out to be damaged.
     rebuilt: OnceLock<Arc<Run>>,
+    /// How often this run was asked for a chunk, and what it costs less to ask once that was often.
+    asked: AtomicU64,
+    filter: OnceLock<Filter>,
 }
 
 enum RunBytes {
@@ -88,7 +94,15 @@ impl Run {
         let reader = RunReader::open(repository.keys(), &repository.id(), length, |offset, buffer| {
             bytes.read_at(offset, buffer)
         })?;
-        Ok(Run { id, bytes, reader, repository: repository.clone(), rebuilt: OnceLock::new() })
+        Ok(Run {
+            id,
+            bytes,
+            reader,
+            repository: repository.clone(),
+            rebuilt: OnceLock::new(),
+            asked: AtomicU64::new(0),
+            filter: OnceLock::new(),
+        })
     }
 
     /// Where it lies, for people.
@@ -101,7 +115,26 @@ impl Run {
     }
 
     fn contains(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
+        if self.filter_for_many()?.is_some_and(|filter| !filter.may_have(id)) {
+            return Ok(false);
+        }
         self.ask(|run| run.reader.contains(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
+    }
+
+    /// The filter, made when this run has been asked so often that going through it once costs less. A backup without
+    /// changes never pays for it.
+    fn filter_for_many(&self) -> Result<Option<&Filter>, RepositoryError> {
+        let entries = self.reader.entry_count();
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if asked < entries / limits::FILTER_AFTER || entries > limits::FILTER_ENTRIES_MAX {
+            return Ok(None);
+        }
+        if self.filter.get().is_none() {
+            let mut filter = Filter::new(entries);
+            self.each(|id| filter.add(id))?;
+            let _ = self.filter.set(filter);
+        }
+        Ok(self.filter.get())
     }
 
     fn find_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
@@ -360,7 +393,7 @@ impl Loaded {
             sound.push(run);
         }
         // The largest run has most of what is asked for.
-        sound.sort_by_key(|run| std::cmp::Reverse(run.reader.entry_count()));
+        sound.sort_by_key(|run| Reverse(run.reader.entry_count()));
         loaded.view.runs = sound.into_iter().map(Arc::new).collect();
         loaded.unindexed = loaded.present.keys().filter(|id| !named.contains(id)).copied().collect();
         Ok(loaded)
@@ -436,7 +469,7 @@ pub(crate) fn merge(
     let merged = merge_runs(repository, storage, &sound)?;
     let mut left = View { runs: kept, distrusted: view.distrusted.clone() };
     left.runs.push(Arc::new(merged));
-    left.runs.sort_by_key(|run| std::cmp::Reverse(run.reader.entry_count()));
+    left.runs.sort_by_key(|run| Reverse(run.reader.entry_count()));
     for id in runs.iter().filter_map(|run| run.id) {
         crate::durable::remove(storage, &layout::run(&id))?;
     }
@@ -444,7 +477,7 @@ pub(crate) fn merge(
     Ok(left)
 }
 
-/// Writes one run with everything that is in these. Holds the entries in memory piece by piece of the id space.
+/// Writes one run with everything that is in these, going through them side by side, a page of each in memory.
 fn merge_runs(
     repository: &Repository,
     storage: &dyn Storage,
@@ -469,29 +502,18 @@ fn merge_runs(
         RunEncoder::new(repository.keys(), repository.id(), salt, &packs, total, &mut out).map_err(failed)?;
     drop(packs);
     let mut file = Unnamed::create(storage)?;
-    // Ids are even over their first byte, so a slice of it has about the same share of every run.
-    let slices = (total / limits::SESSION_CHUNKS as u64 + 1).min(256) as usize;
-    for slice in 0..slices {
-        let (low, high) = (slice * 256 / slices, (slice + 1) * 256 / slices);
-        let mut entries: Vec<RunEntry> = Vec::new();
-        for (run, first) in runs.iter().zip(&first_block) {
-            let wanted = |entry: RunEntry| {
-                if (low..high).contains(&usize::from(entry.id.0[0])) {
-                    entries.push(RunEntry { block: entry.block + first, ..entry });
-                }
-                Ok::<(), FormatError>(())
-            };
-            run.reader
-                .entries(|offset, buffer| run.bytes.read_at(offset, buffer), wanted)
-                .map_err(|error| run_error(run.path(), error))?;
-        }
-        entries.sort_unstable();
-        for entry in entries {
-            encoder.push(entry, &mut out).map_err(failed)?;
-            if out.len() > limits::READ_BUFFER {
-                file.append(storage, &out)?;
-                out.clear();
-            }
+    let mut cursors =
+        runs.iter().zip(first_block).map(|(run, first)| Cursor::new(run, first)).collect::<Vec<_>>();
+    let mut heap: BinaryHeap<Reverse<(RunEntry, usize)>> = BinaryHeap::new();
+    for (number, cursor) in cursors.iter_mut().enumerate() {
+        heap.extend(cursor.next()?.map(|entry| Reverse((entry, number))));
+    }
+    while let Some(Reverse((entry, number))) = heap.pop() {
+        encoder.push(entry, &mut out).map_err(failed)?;
+        heap.extend(cursors[number].next()?.map(|entry| Reverse((entry, number))));
+        if out.len() > limits::READ_BUFFER {
+            file.append(storage, &out)?;
+            out.clear();
         }
     }
     let id = encoder.finish(&mut out).map_err(failed)?;
@@ -499,4 +521,33 @@ fn merge_runs(
     file.name(storage, &layout::run(&id))?;
     storage.sync_dir(layout::INDEX)?;
     Run::open(repository, id).map_err(|error| run_error(layout::run(&id), error))
+}
+
+/// Goes through the entries of one run.
+struct Cursor<'a> {
+    run: &'a Run,
+    /// What its blocks are counted from in the merged run.
+    first_block: u32,
+    next_page: u64,
+    page: std::vec::IntoIter<RunEntry>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(run: &'a Run, first_block: u32) -> Self {
+        Cursor { run, first_block, next_page: 0, page: Vec::new().into_iter() }
+    }
+
+    fn next(&mut self) -> Result<Option<RunEntry>, RepositoryError> {
+        let Cursor { run, first_block, next_page, page } = self;
+        if page.len() == 0 && *next_page < run.reader.entry_pages() {
+            let read_at = |offset, buffer: &mut [u8]| run.bytes.read_at(offset, buffer);
+            *page = run
+                .reader
+                .entry_page(*next_page, read_at)
+                .map_err(|error| run_error(run.path(), error))?
+                .into_iter();
+            *next_page += 1;
+        }
+        Ok(page.next().map(|entry| RunEntry { block: entry.block + *first_block, ..entry }))
+    }
 }

@@ -13,6 +13,7 @@
 
 mod durable;
 mod error;
+mod filter;
 mod index;
 mod init;
 mod keyring;

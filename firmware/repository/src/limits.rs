@@ -20,3 +20,8 @@ pub const LEASE_FOREIGN_SECONDS: u64 = 3600;
 pub const LEASE_RENEW_SECONDS: u64 = 600;
 /// Buffer for reading and writing whole files in order, in bytes.
 pub const READ_BUFFER: usize = 1 << 20;
+/// An index run gets a filter in memory once it was asked for more than one in so many of its entries: going through an
+/// entry once costs about a hundredth of looking one up.
+pub const FILTER_AFTER: u64 = 100;
+/// Longest run that gets one, in entries; a filter takes 1.25 bytes of memory for each.
+pub const FILTER_ENTRIES_MAX: u64 = 40_000_000;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::*;
 use mailkeep_repository::format::{ChunkKind, ContentHash};
 use mailkeep_repository::{
-    Encryption, InitOptions, KeySource, LocalStorage, LogMonitor, MemoryStorage, Repository, SnapshotSpec,
-    Storage,
+    Encryption, InitOptions, KeySource, LocalStorage, LogMonitor, MemoryStorage, ReadData, Repository,
+    SnapshotSpec, Storage, VerifyOptions, WriterOptions, limits, verify,
 };
 
 fn days_in_a_row(storage: Arc<dyn Storage>) {
@@ -159,4 +159,38 @@ fn a_folder_that_is_not_empty_is_refused_and_left_alone() {
     let error = init(&storage).unwrap_err();
     assert!(error.to_string().contains("is not empty"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn many_runs_are_merged_and_nothing_in_them_gets_lost() {
+    let disk = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let repository = init(&storage).unwrap();
+    let runs = || disk.files().keys().filter(|path| path.starts_with("index/")).count();
+    // A map of so few chunks is written out several times in every backup.
+    let options = WriterOptions { session_chunks: 15, ..options() };
+    for day in 0..12 {
+        let mut writer = repository.writer(&options, &LogMonitor).unwrap();
+        assert!(runs() <= limits::RUNS_MAX, "{} runs on day {day}", runs());
+        let draft = put_source(&mut writer, &source(day)).unwrap();
+        writer.seal(draft, &LogMonitor).unwrap();
+    }
+    assert!(runs() > 1);
+    let (entries, monitor) = snapshots(&repository);
+    assert_eq!((entries.len(), monitor.problems()), (12, Vec::new()));
+    for entry in &entries {
+        assert!(restore(&repository, entry).unwrap() == source(entry.manifest.generation - 1));
+    }
+    let report = verify(&repository, VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
+    assert_eq!(report.problems, []);
+    let writer = repository.writer(&options, &LogMonitor).unwrap();
+    for bytes in source(11).values().flat_map(|files| files.values()) {
+        for piece in bytes.chunks(700) {
+            assert!(writer.chunk_for(ChunkKind::Data, &ContentHash::of(piece)).unwrap().is_some());
+        }
+    }
+    for absent in 0..500 {
+        let hash = ContentHash::of(&noise(absent + 1_000_000, 40));
+        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash).unwrap(), None);
+    }
 }

@@ -190,6 +190,37 @@ impl RunReader {
         })
     }
 
+    /// Number of pages with entries.
+    pub fn entry_pages(&self) -> u64 {
+        self.counts.page_count() - self.counts.first_entry_page()
+    }
+
+    /// The entries of one page (from 0 to [`RunReader::entry_pages`]), past the cache: for going through several runs side
+    /// by side. Order within the page is checked; order between pages is the caller's to check.
+    ///
+    /// # Errors
+    /// [`RunError::Read`], [`RunError::Format`], also for a page that is not there.
+    pub fn entry_page<E>(
+        &self,
+        number: u64,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Vec<RunEntry>, RunError<E>> {
+        if number >= self.entry_pages() {
+            return Err(FormatError::malformed(WHAT, "a page past its end").into());
+        }
+        let count = self.held(number) as u64;
+        let mut entries: Vec<RunEntry> = Vec::with_capacity(count as usize);
+        let blocks = self.counts.blocks;
+        self.table(self.counts.first_entry_page() + number, count, &mut read_at, |entry: RunEntry| {
+            if entries.last().is_some_and(|last| *last >= entry) || entry.block >= blocks {
+                return Err(FormatError::malformed(WHAT, "entries out of order or of an unknown block"));
+            }
+            entries.push(entry);
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
     /// Reads and checks every page and every record.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub struct WriterOptions {
     pub compression_level: i32,
     /// Compressing threads; at least 1.
     pub workers: usize,
+    /// Chunks whose place is held in memory before it goes into an index run; bounds the memory of a large backup.
+    pub session_chunks: usize,
     /// Who writes, for the lease.
     pub machine: Machine,
 }
@@ -50,6 +52,7 @@ impl Default for WriterOptions {
         WriterOptions {
             compression_level: mailkeep_format::DEFAULT_LEVEL,
             workers: cores.min(limits::WORKERS_MAX),
+            session_chunks: limits::SESSION_CHUNKS,
             machine: Machine::this(),
         }
     }
@@ -66,6 +69,7 @@ pub struct Writer {
     known: Arc<View>,
     /// Chunks that were put since the last flush.
     session: HashSet<ChunkId>,
+    session_chunks: usize,
     data: OpenBlock,
     trees: OpenBlock,
     unsealed: BTreeSet<PackId>,
@@ -106,6 +110,7 @@ impl Writer {
             view: Arc::new(Mutex::new(known.clone())),
             known,
             session: HashSet::new(),
+            session_chunks: options.session_chunks.max(1),
             data: OpenBlock::default(),
             trees: OpenBlock::default(),
             unsealed: start.unsealed,
@@ -149,7 +154,7 @@ impl Writer {
         if self.has(&id)? {
             return Ok(chunk);
         }
-        if self.session.len() >= limits::SESSION_CHUNKS {
+        if self.session.len() >= self.session_chunks {
             self.flush()?;
         }
         self.session.insert(id);
