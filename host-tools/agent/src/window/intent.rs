@@ -97,6 +97,8 @@ fn protocol_word(protocol: ProbeProtocol) -> &'static str {
 pub struct Intent {
     /// Form of this file; 1.
     pub version: u32,
+    /// Name of the source that is copied, for people.
+    pub source: String,
     /// Which window this is; random.
     pub token: String,
     /// When it was written, seconds since 1970, for people.
@@ -144,12 +146,13 @@ impl Intent {
     ///
     /// # Errors
     /// There is no randomness to be had.
-    pub fn new(recovery: Recovery, deadline: Duration) -> Result<Intent, AgentError> {
+    pub fn new(source: &str, recovery: Recovery, deadline: Duration) -> Result<Intent, AgentError> {
         let mut token = [0u8; 16];
         getrandom::fill(&mut token).map_err(|error| AgentError::Guard { why: error.to_string() })?;
         let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(Intent {
             version: 1,
+            source: source.to_owned(),
             token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
             written: written.as_secs(),
             deadline_seconds: deadline.as_secs(),

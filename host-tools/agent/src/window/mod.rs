@@ -112,7 +112,8 @@ impl Window {
     fn arm(settings: Settings) -> Result<Window, AgentError> {
         let recovery =
             Recovery::new(&settings.rung, settings.probe.as_ref()).ok_or(AgentError::NothingToStop)?;
-        let folder = StateFolder::open(settings.source.name.as_str())?;
+        let start = recovery.start().ok_or(AgentError::NothingToStop)?;
+        let folder = StateFolder::open(&start)?;
         // A moment of patience: a run that begins looks into all folders for windows that were left behind.
         let lock = folder.lock_within(AGENT_LOCK, Duration::from_secs(2))?.ok_or(AgentError::WindowBusy)?;
         if start::runs(&recovery) == Some(false) {
@@ -125,7 +126,7 @@ impl Window {
             let why = "nothing was stopped; start mail, or mend [quiesce] in the source file".to_owned();
             return Err(AgentError::NotRunning { what, why });
         }
-        let intent = Intent::new(recovery.clone(), settings.deadline)?;
+        let intent = Intent::new(settings.source.name.as_str(), recovery.clone(), settings.deadline)?;
         intent.write(&folder)?;
         let mut window = Window {
             folder,

@@ -1,4 +1,6 @@
-//! The agent's own folder on the server: one sub-folder per source, with the intent, the locks and the exported list.
+//! The agent's own folder on the server: one sub-folder per service that is stopped, with the intent, the locks and the
+//! exported list. It belongs to the service and not to the source file: two boxes, or two source files, that stop the
+//! same service must see each other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,6 +8,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mailkeep_format::ContentHash;
+use mailkeep_mail::source::Argv;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
@@ -15,7 +19,7 @@ use crate::limits;
 /// Names the folder instead of the usual place.
 pub const STATE_ENV: &str = "MAILKEEP_AGENT_STATE";
 
-/// The folder of one source.
+/// The folder of one service.
 #[derive(Debug, Clone)]
 pub struct StateFolder {
     path: PathBuf,
@@ -45,13 +49,14 @@ pub fn base() -> PathBuf {
 }
 
 impl StateFolder {
-    /// The folder of a source, made if it is not there.
+    /// The folder of the service that this command starts, made if it is not there.
     ///
     /// # Errors
     /// It cannot be made, or others could write it: what is in there is executed.
-    pub fn open(source: &str) -> Result<StateFolder, AgentError> {
+    pub fn open(start: &Argv) -> Result<StateFolder, AgentError> {
         let base = base();
-        let path = base.join(source);
+        let hash = ContentHash::of(start.words().join("\0").as_bytes()).hex();
+        let path = base.join(format!("service-{}", &hash[..16]));
         make_private(&base)?;
         make_private(&path)?;
         Ok(StateFolder { path })
@@ -66,7 +71,7 @@ impl StateFolder {
         Ok(StateFolder { path: path.to_owned() })
     }
 
-    /// The folders of all sources that have one.
+    /// The folders of all services that have one.
     pub fn all() -> Vec<StateFolder> {
         let Ok(entries) = fs::read_dir(base()) else { return Vec::new() };
         let paths =

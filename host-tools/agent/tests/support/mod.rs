@@ -298,16 +298,21 @@ impl Mail {
 
     /// The window is closed: no intent, no guard.
     pub fn settled(&self) -> bool {
-        let folder = self.path("state/mail1");
+        let folder = self.folder();
         let lock =
             fs::File::options().write(true).create(true).truncate(false).open(folder.join("guard.lock"));
         let free = rustix::fs::flock(lock.unwrap(), rustix::fs::FlockOperation::NonBlockingLockExclusive);
         !folder.join("intent.json").exists() && free.is_ok()
     }
 
+    /// The agent's folder for this service.
+    fn folder(&self) -> PathBuf {
+        fs::read_dir(self.state()).unwrap().next().expect("a folder of the service").unwrap().path()
+    }
+
     /// The guard of the open window.
     pub fn guard(&self) -> Option<Pid> {
-        let folder = self.path("state/mail1").display().to_string();
+        let folder = self.path("state").display().to_string();
         fs::read_dir("/proc").unwrap().find_map(|entry| {
             let entry = entry.ok()?;
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
