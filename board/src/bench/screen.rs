@@ -205,6 +205,7 @@ pub fn picture(view: &View, width: usize, height: usize) -> Vec<Line> {
     }
     lines.push(row(view, |_, look| vec![(Ink::Plain, cell(pattern_words(&look.pattern)))]));
     lines.push(row(view, |_, look| vec![(Ink::Strong, cell(&look.meaning))]));
+    lines.push(row(view, |_, look| vec![(Ink::Faint, cell(&before(look)))]));
     lines.push(frame('├', '┴', '┤'));
     lines.push(controls(view));
     lines.push(frame('└', '─', '┘'));
@@ -230,6 +231,15 @@ fn row(view: &View, cell: impl Fn(Lamp, &LampView) -> Line) -> Line {
         line.push(bar());
     }
     line
+}
+
+/// What the lamp showed before, so that a phase that was too short to see is not missed.
+fn before(look: &LampView) -> String {
+    if look.before.is_empty() {
+        return String::new();
+    }
+    let words: Vec<&str> = look.before.iter().map(String::as_str).collect();
+    format!("({})", words.join(" "))
 }
 
 fn frame(left: char, middle: char, right: char) -> Line {
@@ -353,6 +363,7 @@ mod tests {
             lit,
             pattern: pattern.into(),
             meaning: meaning.into(),
+            before: ["fast", "double"].map(String::from).into(),
         };
         View {
             lamps: [
@@ -421,7 +432,7 @@ mod tests {
     #[test]
     fn frames_are_straight() {
         let lines = text(&picture(&view(), 200, 40));
-        let widths: Vec<usize> = lines[2..=12].iter().map(|line| line.chars().count()).collect();
+        let widths: Vec<usize> = lines[2..=13].iter().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{widths:?}\n{}", lines.join("\n"));
     }
 

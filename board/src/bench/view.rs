@@ -7,6 +7,8 @@ use crate::panel::{Button, Lamp, Look};
 
 /// Messages that are kept for the screen.
 const NOTES: usize = 200;
+/// Patterns before the present one that are kept: a phase of a small backup is over before anyone has looked.
+const BEFORE: usize = 3;
 
 /// A lamp as it looks now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +19,8 @@ pub struct LampView {
     pub pattern: String,
     /// What it tells.
     pub meaning: String,
+    /// The patterns before, oldest first.
+    pub before: VecDeque<String>,
 }
 
 /// Something that is to be shown.
@@ -71,11 +75,13 @@ impl View {
             Change::Lamp(lamp, look) => {
                 let view = &mut self.lamps[lamp as usize];
                 let new = view.pattern != look.pattern;
-                *view = LampView {
-                    lit: look.lit,
-                    pattern: look.pattern.to_owned(),
-                    meaning: look.meaning.to_owned(),
-                };
+                let was = std::mem::replace(&mut view.pattern, look.pattern.to_owned());
+                if new && !was.is_empty() {
+                    view.before.push_back(was);
+                    view.before.drain(..view.before.len().saturating_sub(BEFORE));
+                }
+                view.lit = look.lit;
+                look.meaning.clone_into(&mut view.meaning);
                 new.then(|| format!("lamp {lamp} {}", look.pattern))
             }
             Change::Button(button, down) => {

@@ -155,7 +155,8 @@ impl Daemon {
         let now = Local::now();
         if let Some(proven) = self.ledger.proven {
             let age = Span::from_secs(u64::try_from(now.timestamp() - proven).unwrap_or(0));
-            self.step(Event::ProvenBefore(Moment::default() - age), Instant::now());
+            let (proven, last_good) = (Moment::default() - age, !self.ledger.last_failed);
+            self.step(Event::Remembered { proven, last_good }, Instant::now());
         }
         // A new box owes nobody yesterday's backup.
         if self.ledger.scheduled.is_none() || !self.config.catch_up {
@@ -270,6 +271,10 @@ impl Daemon {
                 tracing::info!(source, phase = words::phase(*phase), "phase");
                 self.step(Event::Progress(id, *phase), at);
             }
+            News::Sealed(sealed) => {
+                self.tell(&words::sealed(source, sealed));
+                return;
+            }
             News::Count { .. } => {}
         }
         self.show_progress(&words::progress(source, self.phase, news));
@@ -280,8 +285,11 @@ impl Daemon {
         self.show_progress("");
         tracing::info!(job = id.0, ?result, "job ended");
         let backup = self.state.jobs().running.is_some_and(|job| job.id == id && job.kind == JobKind::Backup);
-        if backup && result == JobResult::Proven {
-            self.ledger.proven = Some(Local::now().timestamp());
+        if backup && result != JobResult::Cancelled {
+            self.ledger.last_failed = result != JobResult::Proven;
+            if result == JobResult::Proven {
+                self.ledger.proven = Some(Local::now().timestamp());
+            }
             self.save_ledger();
         }
     }

@@ -60,6 +60,8 @@ pub enum News {
         /// Bytes dealt with, and to expect where that is known.
         bytes: (u64, Option<u64>),
     },
+    /// A snapshot is sealed; told by the job, not by the engine.
+    Sealed(Sealed),
 }
 
 /// A sealed snapshot.

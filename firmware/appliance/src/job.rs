@@ -55,6 +55,7 @@ fn one(
     news(News::Phase(Phase::Live));
     let sealed = engine.backup(work, news).map_err(|error| failed("backup", &error))?;
     report(&sealed);
+    news(News::Sealed(sealed.clone()));
     news(News::Phase(Phase::Verifying));
     match engine.verify(work, &sealed, news) {
         Ok(()) if sealed.complete => Ok(JobResult::Proven),
@@ -78,7 +79,7 @@ fn report(sealed: &Sealed) {
         files = sealed.files,
         added_bytes = sealed.added_bytes,
         complete = sealed.complete,
-        "sealed"
+        "this source is backed up"
     );
     for remark in &sealed.remarks {
         tracing::warn!(snapshot = %sealed.snapshot, "{remark}");

@@ -1,4 +1,5 @@
-//! What the box remembers across restarts: when the newest proven backup was made, and when one was last due.
+//! What the box remembers across restarts: when the newest proven backup was made, whether one failed
+//! since, and when one was last due.
 //!
 //! Kept as a small JSON file in the state folder, replaced as a whole (new file, fsync, rename, fsync of the
 //! folder): after a power cut either the old or the new one is there. A file that can't be read is said and
@@ -18,6 +19,8 @@ const FILE: &str = "ledger.json";
 pub struct Ledger {
     /// The newest proven backup was finished.
     pub proven: Option<i64>,
+    /// The last backup that ended was not good.
+    pub last_failed: bool,
     /// A backup by schedule was last begun, or passed over on purpose.
     pub scheduled: Option<i64>,
 }
@@ -57,7 +60,7 @@ mod tests {
     fn what_was_saved_is_loaded_and_a_new_box_knows_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Ledger::load(folder.path()).unwrap(), Ledger::default());
-        let ledger = Ledger { proven: Some(1_700_000_000), scheduled: None };
+        let ledger = Ledger { proven: Some(1_700_000_000), last_failed: true, scheduled: None };
         ledger.save(folder.path()).unwrap();
         assert_eq!(Ledger::load(folder.path()).unwrap(), ledger);
         std::fs::write(folder.path().join(FILE), "{").unwrap();

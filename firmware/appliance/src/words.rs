@@ -4,7 +4,7 @@ use std::error::Error;
 
 use mailkeep_controller::{Fault, Lamp, Notice, Pattern, Phase};
 
-use crate::engine::News;
+use crate::engine::{News, Sealed};
 
 /// The one line for a restore by button, which this version does not do.
 pub const RESTORE_NOT_AVAILABLE: &str = "restore by button is not available in this version";
@@ -92,7 +92,7 @@ pub fn phase(phase: Phase) -> &'static str {
 pub fn progress(source: &str, in_phase: Phase, news: &News) -> String {
     let head = format!("{source}: {}", phase(in_phase));
     match news {
-        News::Phase(_) => head,
+        News::Phase(_) | News::Sealed(_) => head,
         News::Count { files: (files, all_files), bytes: (done, all) } => {
             let percent = match (all, all_files) {
                 (Some(all), _) if *all > 0 => percent(*done, *all),
@@ -103,6 +103,16 @@ pub fn progress(source: &str, in_phase: Phase, news: &News) -> String {
             format!("{head}  {files}{of} files, {}{percent}", size(*done))
         }
     }
+}
+
+/// What a sealed snapshot holds, in one line.
+pub fn sealed(source: &str, sealed: &Sealed) -> String {
+    let window = match sealed.window_ms {
+        Some(millis) => format!(", mail was stopped for {}.{} s", millis / 1000, millis % 1000 / 100),
+        None => String::new(),
+    };
+    let (files, added) = (sealed.files, size(sealed.added_bytes));
+    format!("{source}: sealed as snapshot {}, {files} files, {added} added{window}.", sealed.generation)
 }
 
 fn percent(done: u64, all: u64) -> String {

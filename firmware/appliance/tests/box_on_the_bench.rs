@@ -246,6 +246,7 @@ fn a_backup_from_insertion_to_safe_to_remove() {
     b.step();
     b.until_lamps(["slow", "slow", "off"]);
     b.step();
+    b.until("note tree: sealed as snapshot 1, 100 files, 5.0 kB added, mail was stopped for 1.2 s.");
     b.until_lamps(["double", "slow", "off"]);
     b.step();
     b.until("note The disk is flushed and unmounted: safe to remove.");

@@ -51,8 +51,14 @@ pub enum Event {
     JobEnded(JobId, JobResult),
     /// The schedule says that a backup is due now.
     BackupDue,
-    /// The newest proven snapshot known from earlier runs dates from then.
-    ProvenBefore(Moment),
+    /// What is known from before the start: when the newest proven snapshot was made, and whether the last backup
+    /// that ended was good.
+    Remembered {
+        /// Date of the newest proven snapshot.
+        proven: Moment,
+        /// No backup has failed since.
+        last_good: bool,
+    },
     /// Trouble that the appliance has found outside of any job.
     Trouble(Fault),
     /// The program is asked to end.

@@ -10,7 +10,7 @@ use crate::button::{Button, Buttons, Gesture};
 use crate::disk::{Disk, Insertion, Slot};
 use crate::event::{Event, Identity};
 use crate::fault::{Fault, Latch};
-use crate::job::{JobId, JobKind, JobResult, Jobs, Phase, Running, Stage};
+use crate::job::{History, JobId, JobKind, JobResult, Jobs, Phase, Running, Stage};
 use crate::lamp::{Lamp, count_length};
 use crate::limits;
 use crate::moment::{Moment, Span};
@@ -89,7 +89,7 @@ impl State {
             Event::Progress(id, phase) => self.progress(id, phase),
             Event::JobEnded(id, result) => self.job_ended(id, result, now, &mut out),
             Event::BackupDue => self.want_backup(&mut out),
-            Event::ProvenBefore(moment) => self.proven_before(moment.min(now)),
+            Event::Remembered { proven, last_good } => self.remember(proven.min(now), last_good),
             Event::Trouble(fault) => self.raise(fault, &mut out),
             Event::Shutdown => self.shutdown(&mut out),
         }
@@ -494,7 +494,9 @@ impl State {
     }
 
     fn backup_ended(&mut self, result: JobResult, now: Moment, out: &mut Vec<Action>) {
-        self.jobs.history.last_good = result == JobResult::Proven;
+        if result != JobResult::Cancelled {
+            self.jobs.history.last_good = result == JobResult::Proven;
+        }
         match result {
             JobResult::Proven => {
                 self.jobs.history.proven = Some(now);
@@ -516,7 +518,7 @@ impl State {
                 self.raise(Fault::DiskFull, out);
             }
             JobResult::Failed | JobResult::MailDown => self.raise(Fault::BackupFailed, out),
-            // Whatever asked for the end has already said why.
+            // Whatever asked for the end has already said why; the last backup that ended is still the last.
             JobResult::Cancelled => {}
         }
     }
@@ -528,10 +530,9 @@ impl State {
         }
     }
 
-    fn proven_before(&mut self, moment: Moment) {
-        if self.jobs.history.proven.is_none_or(|known| known < moment) {
-            self.jobs.history.proven = Some(moment);
-            self.jobs.history.last_good = true;
+    fn remember(&mut self, proven: Moment, last_good: bool) {
+        if self.jobs.history.proven.is_none_or(|known| known < proven) {
+            self.jobs.history = History { proven: Some(proven), last_good };
         }
     }
 
@@ -575,6 +576,6 @@ impl State {
 fn disarms(event: Event) -> bool {
     !matches!(
         event,
-        Event::Press(_) | Event::Release(_) | Event::Tick | Event::Progress(..) | Event::ProvenBefore(_)
+        Event::Press(_) | Event::Release(_) | Event::Tick | Event::Progress(..) | Event::Remembered { .. }
     )
 }

@@ -216,10 +216,23 @@ fn eject_is_refused_while_a_job_works() {
 #[test]
 fn overdue_is_a_slow_red_and_asks_for_a_disk() {
     let mut b = Box::on();
-    b.event(Event::ProvenBefore(Moment::from_millis(-(35 * HOUR as i64))));
+    b.event(Event::Remembered { proven: Moment::from_millis(-(35 * HOUR as i64)), last_good: true });
     assert_eq!(b.lamp_words(), ["steady", "off", "off"]);
     b.wait(HOUR + 1);
     assert_eq!(b.lamp_words(), ["steady", "fast", "slow"]);
+}
+
+#[test]
+fn a_failure_before_the_restart_is_not_forgotten_and_a_cancelled_backup_is_no_failure() {
+    let mut b = Box::with_disk();
+    let proven = Moment::from_millis(-(HOUR as i64));
+    b.event(Event::Remembered { proven, last_good: false });
+    assert_eq!(b.lamp_words()[0], "wink");
+    let mut b = Box::with_disk();
+    b.event(Event::Remembered { proven, last_good: true });
+    let id = b.start_backup();
+    b.event(Event::JobEnded(id, JobResult::Cancelled));
+    assert_eq!(b.lamp_words()[0], "steady");
 }
 
 #[test]
@@ -283,7 +296,7 @@ fn restore_pressed_shortly_counts_days() {
     let mut b = Box::with_disk();
     assert_eq!(b.press(Button::Restore, 100), [Action::Say(Notice::Age(None))]);
     assert_eq!(b.lamp_words()[0], "count");
-    b.event(Event::ProvenBefore(Moment::from_millis(-(50 * HOUR as i64))));
+    b.event(Event::Remembered { proven: Moment::from_millis(-(50 * HOUR as i64)), last_good: true });
     b.wait(10_000);
     assert_eq!(b.press(Button::Restore, 100), [Action::Say(Notice::Age(Some(3)))]);
     assert!(matches!(b.lamps()[0], Pattern::Count(_, Some(3))));

@@ -188,7 +188,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (job(), phase()).prop_map(|(j, p)| Event::Progress(j, p)),
         3 => (job(), result()).prop_map(|(j, r)| Event::JobEnded(j, r)),
         2 => Just(Event::BackupDue),
-        1 => (-9_000_000i64..9_000_000).prop_map(|m| Event::ProvenBefore(Moment::from_millis(m))),
+        1 => (-9_000_000i64..9_000_000, any::<bool>())
+            .prop_map(|(m, last_good)| Event::Remembered { proven: Moment::from_millis(m), last_good }),
         1 => Just(Event::Trouble(Fault::MailDown)),
     ]
 }
