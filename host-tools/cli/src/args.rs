@@ -27,9 +27,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    #[arg(short = 'r', long, global = true, env = "MAILKEEP_REPO", value_name = "DIR", help = flag::REPO)]
+    #[arg(short = 'r', long, global = true, value_name = "DIR", help = flag::REPO)]
     pub(crate) repo: Option<PathBuf>,
-    #[arg(long, global = true, env = "MAILKEEP_KEY_FILE", value_name = "FILE", help = flag::KEY_FILE)]
+    #[arg(long, global = true, value_name = "FILE", help = flag::KEY_FILE)]
     pub(crate) key_file: Option<PathBuf>,
     #[arg(long, global = true, value_name = "FILE", help = flag::CONFIG)]
     pub(crate) config: Option<PathBuf>,

@@ -21,11 +21,11 @@ impl Options {
     /// Checks the global flags.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let config = config::load(global.config.as_deref())?;
-        // An empty variable is none.
-        let set = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
-        let key_file = set(&global.key_file).or(config.key_file);
+        // Read here and not by clap, for which an empty variable is a mistake; to people it is none.
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let key_file = global.key_file.clone().or_else(|| variable("MAILKEEP_KEY_FILE")).or(config.key_file);
         Ok(Options {
-            repo: set(&global.repo).or(config.repo),
+            repo: global.repo.clone().or_else(|| variable("MAILKEEP_REPO")).or(config.repo),
             key_file_named: key_file.is_some(),
             key_file: key_file.unwrap_or_else(|| config::folder().join("box.key")),
         })

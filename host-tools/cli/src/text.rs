@@ -16,9 +16,8 @@ Exit codes: 0 done · 2 done, but some things could not be done · 1 failed · 1
 
 /// Help of the global flags.
 pub(crate) mod flag {
-    pub(crate) const REPO: &str = "Folder of the repository";
-    pub(crate) const KEY_FILE: &str =
-        "File with the box key or the recovery key [default: box.key in the config folder]";
+    pub(crate) const REPO: &str = "Folder of the repository [env: MAILKEEP_REPO]";
+    pub(crate) const KEY_FILE: &str = "File with the box key or the recovery key [env: MAILKEEP_KEY_FILE] [default: box.key in the config folder]";
     pub(crate) const CONFIG: &str =
         "Config file (TOML: repo, key-file) [default: cli.toml in the config folder]";
     pub(crate) const JSON: &str = "Write one JSON object per line on stdout";

@@ -24,12 +24,6 @@ pub(crate) fn refuse(error: &Error) -> u8 {
             let _ = write!(out, "{}", shown(out.is_terminal()));
             exit::USAGE
         }
-        // With a variable set, clap does not take an empty command line for a cry for help.
-        ErrorKind::MissingSubcommand if std::env::args_os().len() == 1 => {
-            let help = <crate::args::Cli as clap::CommandFactory>::command().render_help();
-            let _ = write!(io::stderr(), "{help}");
-            exit::USAGE
-        }
         _ => {
             let what = one_line(&rendered.to_string());
             let verb = std::env::args().skip(1).find(|word| {

@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use mailkeep_repository::format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window};
 use mailkeep_repository::format::{ChunkKind, ChunkRef, Meta, Node, NodeKind, Timestamp};
-use mailkeep_repository::{
-    Draft, KeySource, LocalStorage, LogMonitor, Repository, Writer, WriterOptions,
-};
+use mailkeep_repository::{Draft, KeySource, LocalStorage, LogMonitor, Repository, Writer, WriterOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -169,7 +167,8 @@ fn put_folder(writer: &mut Writer, folder: &Path, stats: &mut Stats) -> Vec<Chun
             let bytes = fs::read(&path).unwrap();
             stats.files += 1;
             stats.bytes += bytes.len() as u64;
-            let content = bytes.chunks(60_000).map(|part| writer.put(ChunkKind::Data, part).unwrap()).collect();
+            let content =
+                bytes.chunks(60_000).map(|part| writer.put(ChunkKind::Data, part).unwrap()).collect();
             NodeKind::File { size: bytes.len() as u64, sparse: false, content }
         };
         let name = path.file_name().unwrap().as_encoded_bytes().to_vec();
