@@ -8,6 +8,7 @@ use mailkeep_format::pack::{PackFooter, PackHeader, PackTrailer};
 use mailkeep_format::{FormatError, PackId, Salt};
 
 use crate::error::RepositoryError;
+use crate::monitor::{Monitor, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{ReadFile, Storage, StorageError};
 use crate::{layout, limits};
@@ -97,6 +98,23 @@ pub(crate) fn open(repository: &Repository, id: &PackId) -> Result<OpenPack, Rep
     let footer =
         PackFooter::open(repository.keys(), &repository.id(), &header, &trailer, sealed).map_err(damaged)?;
     Ok(OpenPack { file: PackFile { path, file }, footer })
+}
+
+/// The footer of a pack; `None`, reported, if it is damaged.
+pub(crate) fn read_footer(
+    repository: &Repository,
+    id: &PackId,
+    monitor: &dyn Monitor,
+) -> Result<Option<PackFooter>, RepositoryError> {
+    match open(repository, id) {
+        Ok(pack) => Ok(Some(pack.footer)),
+        Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Storage(_))) => {
+            let what = format!("its contents cannot be found: {}", crate::error::chain(&error));
+            monitor.problem(&Problem::new(Severity::Lost, layout::pack(id), what));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a whole pack past the page cache and says whether its bytes hash to its name.

@@ -94,7 +94,11 @@ fn look_at_packs(shared: &Shared<'_>) -> Result<(), RepositoryError> {
         match packfile::open(shared.repository, id) {
             Ok(_) if !shared.whole => {}
             Ok(pack) => {
-                if let Err(error) = read_pack(shared, &mut opener, id, &pack, &pack.footer) {
+                // What the page cache holds says nothing about the disk.
+                let uncached = shared.repository.storage().drop_cache(&layout::pack(id));
+                if let Err(error) =
+                    uncached.and_then(|()| read_pack(shared, &mut opener, id, &pack, &pack.footer))
+                {
                     problem(chain(&error));
                     sync::lock(&shared.found).bad.extend(all_chunks(&pack.footer));
                 }

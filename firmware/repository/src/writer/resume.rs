@@ -128,7 +128,7 @@ fn adopt(
             unsealed.remove(id);
             continue;
         }
-        match index::read_footer(repository, id, monitor)? {
+        match packfile::read_footer(repository, id, monitor)? {
             Some(footer) => {
                 chunks += footer.chunk_count();
                 batch.push((*id, footer));

@@ -1,0 +1,125 @@
+//! Making few runs of many, so that a lookup stays cheap.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use mailkeep_format::Salt;
+use mailkeep_format::run::{RunEncoder, RunEntry, RunPack};
+
+use super::run::{Run, run_error};
+use super::view::View;
+use crate::durable::Unnamed;
+use crate::error::RepositoryError;
+use crate::repository::Repository;
+use crate::storage::Storage;
+use crate::{layout, limits};
+
+/// Merges runs until a lookup has few to ask; gives the view over what is left. Small ones go first, so that every entry
+/// is rewritten a logarithmic number of times.
+pub(crate) fn merge(
+    repository: &Repository,
+    storage: &dyn Storage,
+    view: &View,
+) -> Result<View, RepositoryError> {
+    if view.runs.len() <= limits::RUNS_MAX {
+        return Ok(view.clone());
+    }
+    let mut runs = view.runs.clone();
+    runs.sort_by_key(|run| run.reader.entry_count());
+    let (mut count, mut sum) = (0, 0);
+    for run in &runs {
+        let entries = run.reader.entry_count();
+        if count >= 2 && runs.len() - count < limits::RUNS_MAX && entries > 2 * sum {
+            break;
+        }
+        count += 1;
+        sum += entries;
+    }
+    let kept = runs.split_off(count);
+    let sound: Vec<Arc<Run>> = runs.iter().map(Run::sound).collect::<Result<_, _>>()?;
+    let merged = merge_runs(repository, storage, &sound)?;
+    let mut left = View { runs: kept, distrusted: view.distrusted.clone() };
+    left.runs.push(Arc::new(merged));
+    left.runs.sort_by_key(|run| Reverse(run.reader.entry_count()));
+    for id in runs.iter().filter_map(|run| run.id) {
+        crate::durable::remove(storage, &layout::run(&id))?;
+    }
+    storage.sync_dir(layout::INDEX)?;
+    Ok(left)
+}
+
+/// Writes one run with everything that is in these, going through them side by side, a page of each in memory.
+fn merge_runs(
+    repository: &Repository,
+    storage: &dyn Storage,
+    runs: &[Arc<Run>],
+) -> Result<Run, RepositoryError> {
+    let failed = |source| RepositoryError::Encode { what: "an index run", source };
+    let mut packs: Vec<RunPack> = Vec::new();
+    // Where the blocks of each run begin in the merged one. A pack that two runs name is kept twice: rare, and sound.
+    let mut first_block = Vec::new();
+    let mut blocks = 0u32;
+    for run in runs {
+        first_block.push(blocks);
+        for pack in run.packs().map_err(|error| run_error(run.path(), error))? {
+            blocks = blocks.saturating_add(pack.blocks.len() as u32);
+            packs.push(pack);
+        }
+    }
+    let total: u64 = runs.iter().map(|run| run.reader.entry_count()).sum();
+    let mut out = Vec::new();
+    let salt = Salt::generate().map_err(|error| failed(error.into()))?;
+    let mut encoder =
+        RunEncoder::new(repository.keys(), repository.id(), salt, &packs, total, &mut out).map_err(failed)?;
+    drop(packs);
+    let mut file = Unnamed::create(storage)?;
+    let mut cursors =
+        runs.iter().zip(first_block).map(|(run, first)| Cursor::new(run, first)).collect::<Vec<_>>();
+    let mut heap: BinaryHeap<Reverse<(RunEntry, usize)>> = BinaryHeap::new();
+    for (number, cursor) in cursors.iter_mut().enumerate() {
+        heap.extend(cursor.next()?.map(|entry| Reverse((entry, number))));
+    }
+    while let Some(Reverse((entry, number))) = heap.pop() {
+        encoder.push(entry, &mut out).map_err(failed)?;
+        heap.extend(cursors[number].next()?.map(|entry| Reverse((entry, number))));
+        if out.len() > limits::READ_BUFFER {
+            file.append(storage, &out)?;
+            out.clear();
+        }
+    }
+    let id = encoder.finish(&mut out).map_err(failed)?;
+    file.append(storage, &out)?;
+    file.name(storage, &layout::run(&id))?;
+    storage.sync_dir(layout::INDEX)?;
+    Run::open(repository, id).map_err(|error| run_error(layout::run(&id), error))
+}
+
+/// Goes through the entries of one run.
+struct Cursor<'a> {
+    run: &'a Run,
+    /// What its blocks are counted from in the merged run.
+    first_block: u32,
+    next_page: u64,
+    page: std::vec::IntoIter<RunEntry>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(run: &'a Run, first_block: u32) -> Self {
+        Cursor { run, first_block, next_page: 0, page: Vec::new().into_iter() }
+    }
+
+    fn next(&mut self) -> Result<Option<RunEntry>, RepositoryError> {
+        let Cursor { run, first_block, next_page, page } = self;
+        if page.len() == 0 && *next_page < run.reader.entry_pages() {
+            let read_at = |offset, buffer: &mut [u8]| run.bytes.read_at(offset, buffer);
+            *page = run
+                .reader
+                .entry_page(*next_page, read_at)
+                .map_err(|error| run_error(run.path(), error))?
+                .into_iter();
+            *next_page += 1;
+        }
+        Ok(page.next().map(|entry| RunEntry { block: entry.block + *first_block, ..entry }))
+    }
+}

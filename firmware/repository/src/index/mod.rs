@@ -1,0 +1,12 @@
+//! Which chunk lies where: the index runs on the disk, and packs that no run names yet.
+//!
+//! The index is a cache. A run that is damaged or names a pack which is gone is not used; the packs that it named are
+//! read from their footers again, and the next writer writes a new run. What is not here is never claimed.
+
+mod merge;
+mod run;
+mod view;
+
+pub(crate) use merge::merge;
+pub(crate) use run::{Run, write_run};
+pub(crate) use view::{Loaded, View};

@@ -1,0 +1,229 @@
+//! One index run: asked page by page, and stood in for by its packs' footers when a page of it is damaged.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use mailkeep_format::pack::PackFooter;
+use mailkeep_format::run::{Location, RunEntry, RunError, RunPack, RunReader, encode_run};
+use mailkeep_format::{ChunkId, FormatError, PackId, RunId, Salt};
+
+use crate::error::RepositoryError;
+use crate::filter::Filter;
+use crate::monitor::LogMonitor;
+use crate::repository::Repository;
+use crate::storage::{ReadFile, Storage, StorageError};
+use crate::{layout, limits, packfile};
+
+/// One run, open.
+pub(crate) struct Run {
+    /// Its name; `None` for one that is only in memory.
+    pub(super) id: Option<RunId>,
+    pub(super) bytes: RunBytes,
+    pub(super) reader: RunReader,
+    repository: Repository,
+    /// Made from the footers of its packs, once a page of this run has turned out to be damaged.
+    rebuilt: OnceLock<Arc<Run>>,
+    /// How often this run was asked for a chunk, and what it costs less to ask once that was often.
+    asked: AtomicU64,
+    filter: OnceLock<Filter>,
+}
+
+pub(super) enum RunBytes {
+    File(Box<dyn ReadFile>),
+    Memory(Vec<u8>),
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Run({:?}, {} entries)", self.id, self.reader.entry_count())
+    }
+}
+
+impl RunBytes {
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        match self {
+            RunBytes::File(file) => file.read_at(offset, buffer),
+            RunBytes::Memory(bytes) => {
+                let ended = || {
+                    StorageError::new(
+                        crate::storage::Operation::Read,
+                        "an index in memory",
+                        std::io::ErrorKind::UnexpectedEof,
+                    )
+                };
+                let start = usize::try_from(offset).map_err(|_| ended())?;
+                let piece = bytes.get(start..start + buffer.len()).ok_or_else(ended)?;
+                buffer.copy_from_slice(piece);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Opens a run on the disk.
+    pub(crate) fn open(repository: &Repository, id: RunId) -> Result<Self, RunError<StorageError>> {
+        let file = repository.storage().open(&layout::run(&id)).map_err(RunError::Read)?;
+        let length = file.length();
+        Run::over(repository, Some(id), RunBytes::File(file), length)
+    }
+
+    pub(super) fn in_memory(
+        repository: &Repository,
+        packs: &[(PackId, PackFooter)],
+    ) -> Result<Self, RepositoryError> {
+        let (bytes, _) = encode(repository, packs)?;
+        let length = bytes.len() as u64;
+        Run::over(repository, None, RunBytes::Memory(bytes), length)
+            .map_err(|error| run_error("an index in memory".to_owned(), error))
+    }
+
+    fn over(
+        repository: &Repository,
+        id: Option<RunId>,
+        bytes: RunBytes,
+        length: u64,
+    ) -> Result<Self, RunError<StorageError>> {
+        let reader = RunReader::open(repository.keys(), &repository.id(), length, |offset, buffer| {
+            bytes.read_at(offset, buffer)
+        })?;
+        Ok(Run {
+            id,
+            bytes,
+            reader,
+            repository: repository.clone(),
+            rebuilt: OnceLock::new(),
+            asked: AtomicU64::new(0),
+            filter: OnceLock::new(),
+        })
+    }
+
+    /// Where it lies, for people.
+    pub(crate) fn path(&self) -> String {
+        self.id.map_or_else(|| "an index in memory".to_owned(), |id| layout::run(&id))
+    }
+
+    pub(super) fn packs(&self) -> Result<Vec<RunPack>, RunError<StorageError>> {
+        self.reader.packs(|offset, buffer| self.bytes.read_at(offset, buffer))
+    }
+
+    pub(super) fn contains(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
+        if self.filter_for_many()?.is_some_and(|filter| !filter.may_have(id)) {
+            return Ok(false);
+        }
+        self.ask(|run| run.reader.contains(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
+    }
+
+    /// The filter, made when this run has been asked so often that going through it once costs less. A backup without
+    /// changes never pays for it.
+    fn filter_for_many(&self) -> Result<Option<&Filter>, RepositoryError> {
+        let entries = self.reader.entry_count();
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if asked < entries / limits::FILTER_AFTER || entries > limits::FILTER_ENTRIES_MAX {
+            return Ok(None);
+        }
+        if self.filter.get().is_none() {
+            let mut filter = Filter::new(entries);
+            self.each(|id| filter.add(id))?;
+            let _ = self.filter.set(filter);
+        }
+        Ok(self.filter.get())
+    }
+
+    pub(super) fn find_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
+        self.ask(|run| run.reader.find_all(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
+    }
+
+    /// Hands out every id, in order. When a damaged page is met, all of them come once more.
+    pub(crate) fn each(&self, mut each: impl FnMut(&ChunkId)) -> Result<(), RepositoryError> {
+        self.ask(|run| {
+            let visit = |entry: RunEntry| {
+                each(&entry.id);
+                Ok(())
+            };
+            run.reader.entries(|offset, buffer| run.bytes.read_at(offset, buffer), visit)
+        })
+    }
+
+    /// Reads and checks every page, and the name.
+    pub(crate) fn check(&self) -> Result<(), RepositoryError> {
+        let read_at = |offset, buffer: &mut [u8]| self.bytes.read_at(offset, buffer);
+        self.reader.check(read_at).map_err(|error| run_error(self.path(), error))?;
+        let (Some(id), RunBytes::File(file)) = (self.id, &self.bytes) else { return Ok(()) };
+        if packfile::hash_of(&**file)? != blake3::Hash::from_bytes(id.0) {
+            let why = "its name is not that of its contents".to_owned();
+            let source = FormatError::Malformed { what: "index run", why };
+            return Err(RepositoryError::Damaged { path: self.path(), source });
+        }
+        Ok(())
+    }
+
+    /// Asks this run, or what stands in for it once one of its pages is damaged: an index is a cache, so damage in it
+    /// must neither stop a restore nor hide a chunk.
+    fn ask<T>(
+        &self,
+        mut question: impl FnMut(&Run) -> Result<T, RunError<StorageError>>,
+    ) -> Result<T, RepositoryError> {
+        if self.rebuilt.get().is_none() {
+            match question(self) {
+                Err(RunError::Format(error)) if self.id.is_some() => {
+                    tracing::warn!(run = self.path(), %error, "damaged, its packs are read instead");
+                }
+                other => return other.map_err(|error| run_error(self.path(), error)),
+            }
+        }
+        let rebuilt = self.rebuild()?;
+        question(&rebuilt).map_err(|error| run_error(rebuilt.path(), error))
+    }
+
+    fn rebuild(&self) -> Result<Arc<Run>, RepositoryError> {
+        if let Some(rebuilt) = self.rebuilt.get() {
+            return Ok(rebuilt.clone());
+        }
+        let mut footers = Vec::new();
+        for pack in self.packs().map_err(|error| run_error(self.path(), error))? {
+            if let Some(footer) = packfile::read_footer(&self.repository, &pack.id, &LogMonitor)? {
+                footers.push((pack.id, footer));
+            }
+        }
+        let rebuilt = Arc::new(Run::in_memory(&self.repository, &footers)?);
+        Ok(self.rebuilt.get_or_init(|| rebuilt).clone())
+    }
+
+    /// This run if every page of it is sound, else what stands in for it.
+    pub(super) fn sound(self: &Arc<Self>) -> Result<Arc<Run>, RepositoryError> {
+        match self.check() {
+            Err(RepositoryError::Damaged { .. }) => self.rebuild(),
+            other => other.map(|()| self.clone()),
+        }
+    }
+}
+
+pub(super) fn run_error(path: String, error: RunError<StorageError>) -> RepositoryError {
+    match error {
+        RunError::Read(error) => RepositoryError::Storage(error),
+        RunError::Format(source) => RepositoryError::decoding(path, source),
+    }
+}
+
+fn encode(
+    repository: &Repository,
+    packs: &[(PackId, PackFooter)],
+) -> Result<(Vec<u8>, RunId), RepositoryError> {
+    let failed = |source| RepositoryError::Encode { what: "an index run", source };
+    let salt = Salt::generate().map_err(|error| failed(error.into()))?;
+    let packs: Vec<(PackId, &PackFooter)> = packs.iter().map(|(id, footer)| (*id, footer)).collect();
+    encode_run(repository.keys(), repository.id(), salt, &packs).map_err(failed)
+}
+
+/// Writes the run of these packs durably and opens it.
+pub(crate) fn write_run(
+    repository: &Repository,
+    storage: &dyn Storage,
+    packs: &[(PackId, PackFooter)],
+) -> Result<Run, RepositoryError> {
+    let (bytes, id) = encode(repository, packs)?;
+    crate::durable::write_once(storage, &layout::run(&id), &bytes)?;
+    Run::open(repository, id).map_err(|error| run_error(layout::run(&id), error))
+}

@@ -1,0 +1,210 @@
+//! What can be found as of one moment: the runs on the disk, and packs that no run names yet.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use mailkeep_format::run::{Location, RunError};
+use mailkeep_format::{ChunkId, PackId, RunId};
+
+use super::run::{Run, run_error};
+use crate::error::RepositoryError;
+use crate::monitor::{Monitor, Phase, Problem, Severity};
+use crate::repository::Repository;
+use crate::storage::{Storage, StorageError};
+use crate::{layout, limits, packfile};
+
+/// How often a listing is repeated when a writer beside this reader merges runs under it.
+const LISTINGS: usize = 5;
+
+/// What can be found, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// Newest first.
+    pub(super) runs: Vec<Arc<Run>>,
+    /// Packs whose length is not what it was: read from, but never relied on for new snapshots.
+    pub(super) distrusted: HashSet<PackId>,
+}
+
+impl View {
+    /// Whether a sound pack has the chunk.
+    pub(crate) fn contains(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
+        if !self.distrusted.is_empty() {
+            return Ok(self.places(id)?.iter().any(|place| !self.distrusted.contains(&place.pack)));
+        }
+        for run in &self.runs {
+            if run.contains(id)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every place of the chunk, the newest first.
+    pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
+        let mut places = Vec::new();
+        for run in &self.runs {
+            places.append(&mut run.find_all(id)?);
+        }
+        Ok(places)
+    }
+
+    /// With one more run.
+    pub(crate) fn with(&self, run: Run) -> View {
+        let mut view = self.clone();
+        view.runs.insert(0, Arc::new(run));
+        view
+    }
+
+    /// The runs, for a check of all of them.
+    pub(crate) fn runs(&self) -> &[Arc<Run>] {
+        &self.runs
+    }
+
+    /// For reading: runs, and an index in memory for packs that no run names.
+    pub(crate) fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<View, RepositoryError> {
+        let Loaded { mut view, unindexed, .. } = Loaded::load(repository, monitor)?;
+        let total = unindexed.len() as u64;
+        let mut batch = Vec::new();
+        let mut chunks = 0;
+        for (done, id) in (0..).zip(&unindexed) {
+            monitor.progress(Phase::Index, done, total);
+            if let Some(footer) = packfile::read_footer(repository, id, monitor)? {
+                chunks += footer.chunk_count();
+                batch.push((*id, footer));
+            }
+            if chunks > limits::SESSION_CHUNKS {
+                view = view.with(Run::in_memory(repository, &batch)?);
+                batch.clear();
+                chunks = 0;
+            }
+        }
+        if !batch.is_empty() {
+            view = view.with(Run::in_memory(repository, &batch)?);
+        }
+        Ok(view)
+    }
+}
+
+/// What lies in `index/` and `packs/`.
+pub(crate) struct Loaded {
+    /// The runs that can be relied on.
+    pub(crate) view: View,
+    /// Packs on the disk that no such run names.
+    pub(crate) unindexed: Vec<PackId>,
+    /// All packs on the disk, with their lengths.
+    pub(crate) present: BTreeMap<PackId, u64>,
+    /// Runs that cannot be relied on.
+    pub(crate) stale: Vec<RunId>,
+}
+
+impl Loaded {
+    pub(crate) fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
+        let mut attempt = 1;
+        loop {
+            match Loaded::try_load(repository, monitor) {
+                // A run was merged away between listing and opening.
+                Err(RunError::Read(error)) if error.is_not_found() && attempt < LISTINGS => attempt += 1,
+                Err(error) => return Err(run_error(layout::INDEX.to_owned(), error)),
+                Ok(loaded) => return Ok(loaded),
+            }
+        }
+    }
+
+    fn try_load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RunError<StorageError>> {
+        let storage = &**repository.storage();
+        // Runs first: a writer adds packs before the run that names them, so no run of this list is ahead of the packs.
+        let mut runs = Vec::new();
+        for entry in list_or_empty(storage, layout::INDEX, monitor).map_err(RunError::Read)? {
+            match entry.parse::<RunId>() {
+                Ok(id) => runs.push(id),
+                Err(_) => not_ours(monitor, &format!("{}/{entry}", layout::INDEX)),
+            }
+        }
+        let mut opened = Vec::new();
+        for id in runs {
+            let listed = Run::open(repository, id).and_then(|run| Ok((run.packs()?, run)));
+            opened.push((id, listed));
+        }
+        let present = list_packs(storage, monitor).map_err(RunError::Read)?;
+        let mut loaded = Loaded { view: View::default(), unindexed: Vec::new(), present, stale: Vec::new() };
+        let mut named = BTreeSet::new();
+        let mut sound = Vec::new();
+        for (id, listed) in opened {
+            let (packs, run) = match listed {
+                Ok(listed) => listed,
+                Err(RunError::Read(error)) if error.is_not_found() => return Err(RunError::Read(error)),
+                Err(error) => {
+                    let what = format!("this index run is unusable, packs are read instead: {error}");
+                    monitor.problem(&Problem::new(Severity::Covered, layout::run(&id), what));
+                    loaded.stale.push(id);
+                    continue;
+                }
+            };
+            let gone = packs.iter().filter(|pack| !loaded.present.contains_key(&pack.id)).count();
+            if gone > 0 {
+                let what = format!("{gone} of the packs it names are gone; it is made again");
+                monitor.problem(&Problem::new(Severity::Lost, layout::run(&id), what));
+                loaded.stale.push(id);
+                continue;
+            }
+            for pack in &packs {
+                let length = loaded.present.get(&pack.id).copied().unwrap_or(0);
+                if length != pack.length && loaded.view.distrusted.insert(pack.id) {
+                    let what = format!("it is {length} bytes long instead of {}", pack.length);
+                    monitor.problem(&Problem::new(Severity::Lost, layout::pack(&pack.id), what));
+                }
+                named.insert(pack.id);
+            }
+            sound.push(run);
+        }
+        // The largest run has most of what is asked for.
+        sound.sort_by_key(|run| Reverse(run.reader.entry_count()));
+        loaded.view.runs = sound.into_iter().map(Arc::new).collect();
+        loaded.unindexed = loaded.present.keys().filter(|id| !named.contains(id)).copied().collect();
+        Ok(loaded)
+    }
+}
+
+/// All packs on the disk with their lengths.
+fn list_packs(storage: &dyn Storage, monitor: &dyn Monitor) -> Result<BTreeMap<PackId, u64>, StorageError> {
+    let mut packs = BTreeMap::new();
+    for folder in storage.list(layout::PACKS)? {
+        let path = format!("{}/{}", layout::PACKS, folder.name);
+        if !folder.directory {
+            not_ours(monitor, &path);
+            continue;
+        }
+        for entry in storage.list(&path)? {
+            match entry.name.parse::<PackId>() {
+                Ok(id) if !entry.directory && layout::pack_folder(&id) == path => {
+                    packs.insert(id, entry.length);
+                }
+                _ => not_ours(monitor, &format!("{path}/{}", entry.name)),
+            }
+        }
+    }
+    Ok(packs)
+}
+
+fn list_or_empty(
+    storage: &dyn Storage,
+    path: &str,
+    monitor: &dyn Monitor,
+) -> Result<Vec<String>, StorageError> {
+    match storage.list(path) {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
+        // Only for a cache: a listing that fails otherwise is never read as "empty".
+        Err(error) if error.is_not_found() => {
+            let what = "this folder is missing; the index is made again from the packs".to_owned();
+            monitor.problem(&Problem::new(Severity::Note, path, what));
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn not_ours(monitor: &dyn Monitor, path: &str) {
+    let what = "this is not a file of mailkeep; it is left alone".to_owned();
+    monitor.problem(&Problem::new(Severity::Note, path, what));
+}
