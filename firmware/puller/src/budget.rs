@@ -1,12 +1,14 @@
 //! Whether the window would fit the outage budget: pure, from the figures of the live passes so far.
 //!
 //! The final pass walks what the last live pass walked and reads what changed since; so it takes no longer than that
-//! pass as long as each is shorter than the one before. To this come stop, export and start, as the last snapshot
+//! pass as long as each is shorter than the one before. To this come stop, export and start, as the last snapshots
 //! measured them.
 
 use std::time::Duration;
 
-use crate::limits::{COMFORTABLE_SHARE, LIVE_PASSES_MAX, SHRINK_ENOUGH};
+use mailkeep_format::manifest::Window;
+
+use crate::limits::{COMFORTABLE_SHARE, LIVE_PASSES_MAX, SHRINK_ENOUGH, WINDOWS_TRUSTED};
 
 /// What to do after a live pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +24,20 @@ pub enum Step {
     },
 }
 
+/// What stop, export and start usually take, from the windows of earlier snapshots (the latest few).
+///
+/// The shortest counts: Cyrus at times hangs in its shutdown, which says nothing of the next one. And a few windows
+/// alone never fill more than half of the budget, or one such hang would keep all later backups from being made.
+pub fn usual_overhead(windows: &[Window], budget: Duration) -> Duration {
+    // Figures of a stranger: they must not overflow.
+    let millis =
+        |window: &Window| window.stop_ms.saturating_add(window.export_ms).saturating_add(window.start_ms);
+    let shortest = Duration::from_millis(windows.iter().map(millis).min().unwrap_or(0));
+    if windows.len() < WINDOWS_TRUSTED { shortest.min(budget / 2) } else { shortest }
+}
+
 /// Decides from the durations of the live passes of this run, in order; `overhead` is what stop, export and start
-/// took the last time. With `force` the window is opened where it would be given up.
+/// take. With `force` the window is opened where it would be given up.
 pub fn after_live_pass(passes: &[Duration], overhead: Duration, budget: Duration, force: bool) -> Step {
     let Some(last) = passes.last() else { return Step::Again };
     let predicted = last.saturating_add(overhead);
@@ -73,6 +87,21 @@ mod tests {
         assert_eq!(decide(&[3600, 125, 120], 2, true), Step::Stop);
         assert_eq!(decide(&[5], 56, false), Step::Again);
         assert_eq!(decide(&[5, 5], 56, false), Step::GiveUp { predicted: Duration::from_secs(61) });
+    }
+
+    fn window(stop_ms: u64) -> Window {
+        Window { stop_ms, export_ms: 100, freeze_ms: 9_999_999, start_ms: 400, total_ms: 9_999_999 }
+    }
+
+    #[test]
+    fn one_stop_that_hung_does_not_forbid_the_next_window() {
+        assert_eq!(usual_overhead(&[], BUDGET), Duration::ZERO);
+        assert_eq!(usual_overhead(&[window(500)], BUDGET), Duration::from_millis(1_000));
+        assert_eq!(usual_overhead(&[window(90_000)], BUDGET), BUDGET / 2);
+        assert_eq!(usual_overhead(&[window(90_000), window(500)], BUDGET), Duration::from_millis(1_000));
+        // A server that really takes so long is believed.
+        assert_eq!(usual_overhead(&[window(90_000); 3], BUDGET), Duration::from_millis(90_500));
+        assert_eq!(usual_overhead(&[window(u64::MAX); 3], BUDGET), Duration::from_millis(u64::MAX));
     }
 
     #[test]

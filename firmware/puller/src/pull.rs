@@ -12,11 +12,11 @@ use mailkeep_format::ChunkRef;
 use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window};
 use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
 use mailkeep_mail::Source;
-use mailkeep_repository::{Draft, Repository, SnapshotEntry, WriterOptions};
+use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptions};
 
 use crate::assemble::{Assembled, Assembly, Base, Mode};
-use crate::budget::{Step, after_live_pass};
-use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX};
+use crate::budget::{Step, after_live_pass, usual_overhead};
+use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX, WINDOWS_LOOKED_AT};
 use crate::monitor::Forward;
 use crate::session::Session;
 use crate::store::{RepositoryStore, Store};
@@ -68,10 +68,10 @@ pub fn pull(
     let _entered = span.enter();
     let monitor = Forward::new(progress);
     let mut store = RepositoryStore::new(repository.writer(options.writer, &monitor)?);
-    let parent = repository.latest_for(source.name.as_str(), &monitor)?;
+    let earlier = Earlier::find(repository, source, &monitor)?;
     progress.update(&Status::of(Phase::Connect));
     let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
-    let mut run = Run::new(source, options, progress, session, parent, &configured);
+    let mut run = Run::new(source, options, progress, session, earlier, &configured);
     // After an error the writer keeps what came over, so that it is never sent twice.
     let copy = run.copy(&mut store, configured.quiesce.is_some())?;
     let Run { session, passes, missing, remarks, mut reporter, .. } = run;
@@ -137,13 +137,35 @@ pub(crate) struct Passed {
     pub(crate) remarks: Notices,
 }
 
+/// What the repository knows of the source.
+pub(crate) struct Earlier {
+    /// Its newest snapshot.
+    pub(crate) parent: Option<SnapshotEntry>,
+    /// The windows of its latest snapshots.
+    windows: Vec<Window>,
+}
+
+impl Earlier {
+    pub(crate) fn find(
+        repository: &Repository,
+        source: &Source,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, PullError> {
+        let mut entries = repository.snapshots(monitor)?;
+        entries.retain(|entry| entry.manifest.source.name == source.name.as_str());
+        let windows = entries.iter().rev().filter_map(|entry| entry.manifest.window).take(WINDOWS_LOOKED_AT);
+        let windows = windows.collect();
+        Ok(Earlier { parent: entries.pop(), windows })
+    }
+}
+
 /// A run that is going on.
 pub(crate) struct Run<'a> {
     source: &'a Source,
     options: &'a PullOptions<'a>,
     pub(crate) session: Session<'a>,
     pub(crate) reporter: Reporter<'a>,
-    parent: Option<SnapshotEntry>,
+    windows: Vec<Window>,
     base: Option<Base>,
     passes: Vec<PassRecord>,
     /// What the snapshot will lack.
@@ -158,17 +180,18 @@ impl<'a> Run<'a> {
         options: &'a PullOptions<'a>,
         progress: &'a dyn Progress,
         mut session: Session<'a>,
-        parent: Option<SnapshotEntry>,
+        earlier: Earlier,
         configured: &Configured,
     ) -> Self {
         let (missing, mut remarks) = session.take_notices();
         if configured.rescued {
             remarks.add("an earlier run had left mail stopped; the agent started it again", "");
         }
+        let Earlier { parent, windows } = earlier;
         let base = parent.as_ref().and_then(|parent| base_of(parent, &configured.host));
         let reporter = Reporter::new(progress, parent.as_ref());
         let passes = Vec::new();
-        let mut run = Run { source, options, session, reporter, parent, base, passes, missing, remarks };
+        let mut run = Run { source, options, session, reporter, windows, base, passes, missing, remarks };
         run.reporter.problems(&run.missing);
         run.reporter.problems(&run.remarks);
         run
@@ -186,13 +209,8 @@ impl<'a> Run<'a> {
 
     /// Live passes until the window is short enough, then the window.
     fn stop_and_copy(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
-        let last_window = self.parent.as_ref().and_then(|parent| parent.manifest.window);
-        let overhead = last_window.map_or(0, |window| {
-            // Figures of a stranger: they must not overflow.
-            window.stop_ms.saturating_add(window.export_ms).saturating_add(window.start_ms)
-        });
-        let overhead = Duration::from_millis(overhead);
         let budget = self.source.outage_budget;
+        let overhead = usual_overhead(&self.windows, budget);
         let mut durations = Vec::new();
         loop {
             let passed = self.pass(store, Mode::Live)?;

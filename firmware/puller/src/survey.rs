@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::assemble::Mode;
 use crate::monitor::Forward;
-use crate::pull::{PullOptions, Run};
+use crate::pull::{Earlier, PullOptions, Run};
 use crate::session::Session;
 use crate::store::Store;
 use crate::summary::ProblemSummary;
@@ -62,11 +62,11 @@ pub fn survey(
     progress: &dyn Progress,
 ) -> Result<Survey, PullError> {
     let monitor = Forward::new(progress);
-    let parent = repository.latest_for(source.name.as_str(), &monitor)?;
-    let parent_id = parent.as_ref().map(|parent| parent.id);
+    let earlier = Earlier::find(repository, source, &monitor)?;
+    let parent = earlier.parent.as_ref().map(|parent| parent.id);
     let mut store = ReadOnly(repository.reader(&monitor)?);
     let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
-    let mut run = Run::new(source, options, progress, session, parent, &configured);
+    let mut run = Run::new(source, options, progress, session, earlier, &configured);
     let passed = run.pass(&mut store, Mode::Survey)?;
     let copy = run.last(passed, false, None);
     let Run { session, missing, .. } = run;
@@ -79,7 +79,7 @@ pub fn survey(
         host,
         quiesce: if options.live_only { None } else { configured.quiesce },
         roots: configured.roots,
-        parent: parent_id,
+        parent,
         files: copy.tally.files_seen,
         bytes: copy.tally.bytes_seen,
         files_to_read: copy.tally.files_changed,
