@@ -135,7 +135,7 @@ impl Running {
                 });
             }
             std::thread::sleep(nap);
-            nap = (nap * 2).min(limits::POLL);
+            nap = (nap * 2).min(limits::QUICK);
         }
     }
 

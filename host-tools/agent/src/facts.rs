@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::command;
 use crate::limits;
-use crate::window::start;
+use crate::probe::{greeting, greets};
 
 /// Names with versions.
 pub type Versions = Vec<(String, String)>;
@@ -52,7 +52,7 @@ pub fn probe(source: &Source) -> Option<Probe> {
     [(ProbeProtocol::Imap, 143), (ProbeProtocol::Pop3, 110)]
         .into_iter()
         .map(|(protocol, port)| Probe { protocol, host: "127.0.0.1".to_owned(), port })
-        .find(start::greets)
+        .find(greets)
 }
 
 /// The first line of a file of the kernel's.
@@ -72,7 +72,7 @@ fn cyrus_version(options: &CyrusOptions, probe: Option<&Probe>) -> Option<CyrusV
         let done = command::run(&argv, limits::ASK_BOUND, &|| false).ok()?;
         CyrusVersion::find(&done.output)
     };
-    by_tool().or_else(|| CyrusVersion::find(&start::greeting(probe?)?))
+    by_tool().or_else(|| CyrusVersion::find(&greeting(probe?)?))
 }
 
 /// Whether a file is there and can be executed.

@@ -22,6 +22,7 @@ mod owners;
 pub mod pass;
 pub mod plan;
 mod priority;
+pub mod probe;
 mod serve;
 pub mod window;
 

@@ -23,6 +23,8 @@ pub const NICE: i32 = 19;
 
 /// How often a wait looks whether it was called off.
 pub const POLL: Duration = Duration::from_millis(50);
+/// The same inside the window, where every wait is felt.
+pub const QUICK: Duration = Duration::from_millis(10);
 /// How long the box may be silent inside the window: a lost heartbeat means that mail is started early.
 pub const SILENCE_IN_WINDOW: Duration = Duration::from_secs(15);
 /// Longest time that a stop command may take; a third of the deadline if that is less. systemd gives a service 90 s.

@@ -92,7 +92,8 @@ impl Run<'_> {
                 return Err(AgentError::CalledOff);
             }
             self.look_after_stage()?;
-            match self.link.receive_within(limits::POLL)? {
+            let nap = if matches!(self.stage, Stage::Stopping(..)) { limits::QUICK } else { limits::POLL };
+            match self.link.receive_within(nap)? {
                 None => {}
                 Some(ToAgent::Goodbye) => return Ok(()),
                 Some(message) => self.take(message)?,

@@ -96,6 +96,35 @@ fn a_link_that_ends_in_the_middle_of_the_final_pass() {
 }
 
 #[test]
+fn a_box_that_falls_silent_without_closing_the_link() {
+    use mailkeep_link::message::{Configure, ToAgent};
+    use mailkeep_link::wire::Message;
+    let mail = Mail::new();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
+        .arg("serve")
+        .env("MAILKEEP_AGENT_STATE", mail.state())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Vec::new();
+    for message in [
+        ToAgent::Hello(mailkeep_link::version::hello("silent")),
+        ToAgent::Configure(Configure { source: mail.source("") }),
+        ToAgent::Quiesce(Quiesce { deadline_seconds: 600 }),
+    ] {
+        message.encode().unwrap().put(&mut said);
+    }
+    std::io::Write::write_all(agent.stdin.as_mut().unwrap(), &said).unwrap();
+    wait_for("the stop", || mail.count("stopped") == 1);
+    // Long before the deadline, and before the minute that the box has outside of the window.
+    wait_for("mail", || mail.is_up());
+    wait_for("the agent's end", || agent.try_wait().unwrap().is_some());
+    wait_for("the guard's end", || mail.settled());
+    assert_eq!(mail.count("start"), 2);
+}
+
+#[test]
 fn an_agent_that_is_asked_to_end() {
     for signal in [Signal::TERM, Signal::HUP] {
         let mail = Mail::new();
@@ -279,6 +308,22 @@ fn two_runs_cannot_both_stop_mail() {
     first.resume();
     assert!(mail.is_up());
     first.goodbye();
+}
+
+#[test]
+fn a_process_that_writes_into_the_spool_after_the_stop() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    agent.pass(1, true);
+    let held = fs::File::options().append(true).open(mail.path("spool/1.")).unwrap();
+    let mut writer = Command::new("sleep").arg("600").stdin(Stdio::from(held)).spawn().unwrap();
+    let moved = agent.recheck();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    assert!(moved[0].contains("sleep") && moved[0].contains("spool/1."), "{moved:?}");
+    agent.resume();
+    agent.goodbye();
 }
 
 #[test]

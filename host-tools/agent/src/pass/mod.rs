@@ -1,7 +1,7 @@
 //! One traversal, live or final, from `PassBegun` to `PassEnded`.
 //!
 //! Threads: one walks, [`limits::READERS`] read what the box wants, one sends what it needs, one waits for everything
-//! to be settled and says `PassEnded`. They meet in the [`ledger`] only, which bounds what is under way. The
+//! to be settled and says `PassEnded`. They meet in the ledger only, which bounds what is under way. The
 //! dispatcher hands in `Want` and `Need` and never waits for any of them.
 
 mod ledger;

@@ -82,7 +82,9 @@ pub fn arm(folder: &StateFolder, intent: &Intent) -> Result<Option<Child>, Agent
 
 fn as_unit(program: &Path, words: &[String], intent: &Intent) -> bool {
     let name = format!("--unit=mailkeep-guard-{}", &intent.token);
-    let own = ["--quiet".to_owned(), "--collect".to_owned(), name, program.display().to_string()];
+    // Mail that the guard starts by a command would live in the guard's unit, and must outlive it.
+    let keep = "--property=KillMode=process".to_owned();
+    let own = ["--quiet".to_owned(), "--collect".to_owned(), keep, name, program.display().to_string()];
     let argv = Argv::new("systemd-run", own.into_iter().chain(words.iter().cloned()));
     command::run(&argv, limits::ARM_BOUND, &|| false).is_ok_and(|done| done.ok)
 }

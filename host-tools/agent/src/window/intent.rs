@@ -8,14 +8,14 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use mailkeep_mail::quiesce::Rung;
-use mailkeep_mail::source::{Argv, Probe, ProbeProtocol};
 use serde::{Deserialize, Serialize};
 
+use super::recovery::Recovery;
 use super::start::Care;
 use super::state::{Lock, StateFolder};
 use crate::command;
 use crate::error::AgentError;
+use crate::facts;
 
 /// Name of the file.
 pub const INTENT: &str = "intent.json";
@@ -23,73 +23,6 @@ pub const INTENT: &str = "intent.json";
 pub const AGENT_LOCK: &str = "agent.lock";
 /// Held by whoever starts mail.
 pub const START_LOCK: &str = "start.lock";
-
-/// How mail is brought back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recovery {
-    before_start: Option<Vec<String>>,
-    start: Vec<String>,
-    running: Option<Vec<String>>,
-    probe: Option<ProbeNote>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProbeNote {
-    protocol: String,
-    host: String,
-    port: u16,
-}
-
-impl Recovery {
-    /// From the rung; `None` if there is nothing to start.
-    pub fn new(rung: &Rung, probe: Option<&Probe>) -> Option<Recovery> {
-        let words = |argv: Argv| argv.words();
-        Some(Recovery {
-            before_start: rung.before_start().map(words),
-            start: rung.start().map(words)?,
-            running: rung.running().map(words),
-            probe: probe.map(|probe| ProbeNote {
-                protocol: protocol_word(probe.protocol).to_owned(),
-                host: probe.host.clone(),
-                port: probe.port,
-            }),
-        })
-    }
-
-    /// What to run before each start.
-    pub fn before_start(&self) -> Option<Argv> {
-        self.before_start.clone().and_then(Argv::from_words)
-    }
-
-    /// Starts mail.
-    pub fn start(&self) -> Option<Argv> {
-        Argv::from_words(self.start.clone())
-    }
-
-    /// Exits 0 while mail runs.
-    pub fn running(&self) -> Option<Argv> {
-        self.running.clone().and_then(Argv::from_words)
-    }
-
-    /// Whose greeting proves that mail is back.
-    pub fn probe(&self) -> Option<Probe> {
-        let note = self.probe.as_ref()?;
-        let protocol = [ProbeProtocol::Imap, ProbeProtocol::Pop3, ProbeProtocol::Smtp]
-            .into_iter()
-            .find(|protocol| protocol_word(*protocol) == note.protocol)?;
-        Some(Probe { protocol, host: note.host.clone(), port: note.port })
-    }
-}
-
-fn protocol_word(protocol: ProbeProtocol) -> &'static str {
-    match protocol {
-        ProbeProtocol::Imap => "imap",
-        ProbeProtocol::Pop3 => "pop3",
-        ProbeProtocol::Smtp => "smtp",
-    }
-}
 
 /// The note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,27 +47,53 @@ pub struct Intent {
 }
 
 /// How far the stop has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopNote {
     /// Nothing was stopped so far.
     Not,
     /// The stop command is at work, or ended badly.
     Begun {
-        /// Its process group, once it is known.
-        group: Option<u32>,
+        /// Its process, once that is known.
+        leader: Option<Leader>,
     },
     /// It has returned, and well.
     Done,
 }
 
+/// A process that can be recognised later: numbers alone are used again, after a reboot above all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leader {
+    pid: u32,
+    boot_id: String,
+    start_ticks: u64,
+}
+
+impl Leader {
+    /// The process with this number; `None` if it is gone already.
+    pub fn of(pid: u32) -> Option<Leader> {
+        // The name may have brackets and spaces: field 22 is the 20th after the last bracket.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let start_ticks = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Leader { pid, boot_id: facts::kernel_line("/proc/sys/kernel/random/boot_id"), start_ticks })
+    }
+
+    /// Ends its process group, if it is still that process.
+    fn end(&self) {
+        if Leader::of(self.pid).as_ref() == Some(self) {
+            command::kill_group(self.pid);
+        }
+    }
+}
+
 impl StopNote {
     /// Ends a stop that may still be at work, and says with how much care mail has to be started after that.
-    pub fn care(self) -> Care {
+    pub fn care(&self) -> Care {
         match self {
             StopNote::Not | StopNote::Done => Care::Usual,
-            StopNote::Begun { group } => {
-                group.into_iter().for_each(command::kill_group);
+            StopNote::Begun { leader } => {
+                leader.iter().for_each(Leader::end);
                 Care::Much
             }
         }

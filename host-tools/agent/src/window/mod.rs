@@ -7,6 +7,7 @@
 
 pub mod guard;
 pub mod intent;
+pub mod recovery;
 pub mod start;
 pub mod state;
 pub mod stragglers;
@@ -30,10 +31,12 @@ use crate::command::{self, CommandError, Done, Running};
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
-use intent::{AGENT_LOCK, Intent, Recovery, Starter, StopNote};
+use intent::{AGENT_LOCK, Intent, Leader, Starter, StopNote};
+use recovery::Recovery;
 use start::Care;
 use state::Lock;
 pub use state::{STATE_ENV, StateFolder};
+use stragglers::Held;
 
 /// Everything that is known before mail is stopped.
 #[derive(Debug, Clone)]
@@ -182,7 +185,7 @@ impl Window {
             if began.elapsed() > bound {
                 return Err(failed("the stop", "the command returned, but mail still runs"));
             }
-            std::thread::sleep(limits::POLL);
+            std::thread::sleep(limits::QUICK);
         }
         self.stragglers(off)?;
         self.instance = self.instance_now();
@@ -201,10 +204,10 @@ impl Window {
             command: stop.to_string(),
             source: std::io::Error::other(one_line(&error)),
         };
-        self.intent.stop = StopNote::Begun { group: None };
+        self.intent.stop = StopNote::Begun { leader: None };
         self.intent.write(&self.folder).map_err(noted)?;
         let running = Running::start(stop, None)?;
-        self.intent.stop = StopNote::Begun { group: Some(running.id()) };
+        self.intent.stop = StopNote::Begun { leader: Leader::of(running.id()) };
         // Should this note fail, the one before it still says that a stop is at work.
         let _ = self.intent.write(&self.folder);
         let done = running.wait(bound, off)?;
@@ -233,7 +236,7 @@ impl Window {
     fn stragglers(&self, off: &dyn Fn() -> bool) -> Result<(), AgentError> {
         let quiesce = &self.settings.source.quiesce;
         let spared: Vec<u32> = self.guard.as_ref().map(Child::id).into_iter().collect();
-        let find = || stragglers::find(&self.settings.roots, &spared);
+        let find = || stragglers::find(&self.settings.roots, &spared, Held::Anyhow);
         let wait_until_gone = |patience: Duration| {
             let end = Instant::now() + patience;
             loop {
@@ -327,6 +330,10 @@ impl Window {
         }
         if !start::is_down(&self.recovery) {
             lines.push("mail runs although it was stopped".to_owned());
+        }
+        let spared: Vec<u32> = self.guard.as_ref().map(Child::id).into_iter().collect();
+        for writer in stragglers::find(&self.settings.roots, &spared, Held::ForWriting) {
+            lines.push(writer.to_string());
         }
         if self.instance_now() != self.instance {
             lines.push("the mail service was started in between".to_owned());

@@ -23,14 +23,23 @@ impl std::fmt::Display for Straggler {
     }
 }
 
+/// Which open files count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// All.
+    Anyhow,
+    /// Those that are open for writing.
+    ForWriting,
+}
+
 /// All processes with an open file under one of `roots` (real paths), without `spared` and without us.
-pub fn find(roots: &[PathBuf], spared: &[u32]) -> Vec<Straggler> {
+pub fn find(roots: &[PathBuf], spared: &[u32], held: Held) -> Vec<Straggler> {
     let own = std::process::id();
     pids()
         .into_iter()
         .filter(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != own && !spared.contains(&pid)))
         .filter_map(|pid| {
-            let file = open_below(pid, roots)?;
+            let file = open_below(pid, roots, held)?;
             Some(Straggler { pid, name: name(pid), file })
         })
         .collect()
@@ -38,7 +47,7 @@ pub fn find(roots: &[PathBuf], spared: &[u32]) -> Vec<Straggler> {
 
 /// Ends a straggler, if it still is one: numbers are used again.
 pub fn end(straggler: &Straggler, roots: &[PathBuf], signal: Signal) {
-    if open_below(straggler.pid, roots).is_some() {
+    if open_below(straggler.pid, roots, Held::Anyhow).is_some() {
         if let Some(pid) = Pid::from_raw(straggler.pid) {
             let _ = kill_process(pid, signal);
         }
@@ -85,11 +94,21 @@ fn name(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-fn open_below(pid: i32, roots: &[PathBuf]) -> Option<PathBuf> {
+fn open_below(pid: i32, roots: &[PathBuf], held: Held) -> Option<PathBuf> {
     // Also those whose last name is gone; the kernel adds " (deleted)" to the path.
     let below = |path: &PathBuf| roots.iter().any(|root| path.starts_with(root));
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).find(below)
+    entries.filter_map(Result::ok).find_map(|entry| {
+        let path = fs::read_link(entry.path()).ok().filter(below)?;
+        (held == Held::Anyhow || is_writable(pid, entry.file_name().to_str()?)).then_some(path)
+    })
+}
+
+/// Whether an open file is open for writing; `flags` of fdinfo is octal, with the access mode in its last two bits.
+fn is_writable(pid: i32, fd: &str) -> bool {
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
 }
 
 /// The state letter and the parent of a process. A zombie answers `kill -0`, so the letter is what counts.
@@ -118,14 +137,21 @@ mod tests {
         };
         let (mut holder, mut neighbour) = (hold("spool/cyrus.index"), hold("spool2/other"));
         let roots = [root.join("spool")];
-        let found = find(&roots, &[]);
+        let found = find(&roots, &[], Held::Anyhow);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].pid, i32::try_from(holder.id()).unwrap());
         assert_eq!(found[0].file, root.join("spool/cyrus.index"));
-        assert!(find(&roots, &[holder.id()]).is_empty());
+        assert!(find(&roots, &[holder.id()], Held::Anyhow).is_empty());
+        assert_eq!(find(&roots, &[], Held::ForWriting), found);
+        let file = fs::File::open(root.join("spool/cyrus.index")).unwrap();
+        let mut reader = Command::new("sleep").arg("60").stdin(Stdio::from(file)).spawn().unwrap();
+        assert_eq!(find(&roots, &[], Held::Anyhow).len(), 2);
+        assert_eq!(find(&roots, &[], Held::ForWriting), found, "a reader writes nothing");
+        reader.kill().unwrap();
+        reader.wait().unwrap();
         end(&found[0], &roots, Signal::KILL);
         holder.wait().unwrap();
-        assert!(find(&roots, &[]).is_empty());
+        assert!(find(&roots, &[], Held::Anyhow).is_empty());
         assert_eq!(neighbour.try_wait().unwrap(), None, "the neighbour was hit too");
         neighbour.kill().unwrap();
         neighbour.wait().unwrap();
