@@ -77,6 +77,8 @@ pub async fn run(
 
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Loop)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Loop)?;
+    // The terminal of a bench board was closed: no reason to leave a disk mounted.
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Loop)?;
     let (post, mut inbox) = Post::new();
     let workers = Workers::start(engine, post.clone(), mount_dir).map_err(DaemonError::Loop)?;
     let board = open(post.sink()).map_err(DaemonError::Board)?;
@@ -90,6 +92,7 @@ pub async fn run(
             () = tokio::time::sleep_until(wake.into()) => daemon.woke(),
             _ = terminate.recv() => daemon.asked_to_end("SIGTERM"),
             _ = interrupt.recv() => daemon.asked_to_end("SIGINT"),
+            _ = hangup.recv() => daemon.asked_to_end("SIGHUP"),
         }
         if daemon.exit {
             break;

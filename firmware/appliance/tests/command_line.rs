@@ -3,10 +3,22 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 const MAILKEEPD: &str = env!("CARGO_BIN_EXE_mailkeepd");
+
+/// A process that does not outlive its test, whatever comes of that.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if self.0.try_wait().unwrap().is_none() {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+}
 
 fn run(args: &[&str]) -> Output {
     Command::new(MAILKEEPD)
@@ -81,14 +93,14 @@ fn garbage_as_config_is_one_line_and_78() {
 
 #[test]
 fn systemd_hears_ready_alive_and_stopping_and_a_signal_ends_it_well() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let folder = tempfile::tempdir().unwrap();
         let config = box_in(folder.path(), "");
         let socket_path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&socket_path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         // As systemd does it: the watchdog is meant for this very process.
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" --config \"$1\"", MAILKEEPD, &config])
             .env("NOTIFY_SOCKET", &socket_path)
             .env("WATCHDOG_USEC", "200000")
@@ -97,6 +109,7 @@ fn systemd_hears_ready_alive_and_stopping_and_a_signal_ends_it_well() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut child = Mortal(child);
         let mut heard = String::new();
         let mut hear_until = |wanted: &str, times: usize| {
             let mut buffer = [0; 1024];
@@ -108,9 +121,9 @@ fn systemd_hears_ready_alive_and_stopping_and_a_signal_ends_it_well() {
         };
         hear_until("READY=1", 1);
         hear_until("WATCHDOG=1", 3);
-        let pid = child.id().to_string();
+        let pid = child.0.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         hear_until("STOPPING=1", 1);
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(child.0.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
