@@ -129,12 +129,13 @@ EOF
 }
 
 if [ -t 0 ] && [ -t 1 ] && [ -z "${RUN_ONCE:-}" ]; then
-    "$bin/mailkeepd" --config "$run/box.toml" || exit $?
+    "$bin/mailkeepd" --config "$run/box.toml" 8>&- || exit $?
     next_steps
     exit 0
 fi
 
-coproc BOX { exec "$bin/mailkeepd" --config "$run/box.toml" --log-file "$run/mailkeepd.log"; }
+# The box starts mail again, and the server must not inherit the pipe whose end tells the lab to stop.
+coproc BOX { exec 8>&-; exec "$bin/mailkeepd" --config "$run/box.toml" --log-file "$run/mailkeepd.log"; }
 box_pid=$BOX_PID
 exec 6<&"${BOX[0]}" 7>&"${BOX[1]}"
 status='' disk='' fault='' pressed='' ran=''
