@@ -88,8 +88,8 @@ impl Manifests {
         let highest = names.keys().map(|(generation, _)| *generation).max().unwrap_or(0);
         let mut manifests =
             Manifests { entries: Vec::new(), missing: Vec::new(), highest, incomplete: false };
-        for ((generation, name), copies) in names {
-            manifests.add(repository, generation, &name, &copies, monitor)?;
+        for ((_, name), copies) in names {
+            manifests.add(repository, &name, &copies, monitor)?;
         }
         for pair in manifests.entries.windows(2) {
             if pair[0].manifest.generation == pair[1].manifest.generation {
@@ -103,7 +103,6 @@ impl Manifests {
     fn add(
         &mut self,
         repository: &Repository,
-        generation: u64,
         name: &str,
         copies: &BTreeSet<usize>,
         monitor: &dyn Monitor,
@@ -111,7 +110,7 @@ impl Manifests {
         let mut good = None;
         for &copy in copies {
             let path = format!("{}/{name}", layout::MANIFESTS[copy]);
-            match read(repository, &path, generation, name) {
+            match read(repository, &path, name) {
                 Ok(entry) => good = good.or(Some(entry)),
                 Err(error @ RepositoryError::Unsupported { .. }) => {
                     report(monitor, &path, &crate::error::chain(&error), Severity::Note);
@@ -166,12 +165,7 @@ fn list(repository: &Repository, copy: usize, monitor: &dyn Monitor) -> Result<V
     }
 }
 
-fn read(
-    repository: &Repository,
-    path: &str,
-    generation: u64,
-    name: &str,
-) -> Result<SnapshotEntry, RepositoryError> {
+fn read(repository: &Repository, path: &str, name: &str) -> Result<SnapshotEntry, RepositoryError> {
     let bytes = read_whole(&**repository.storage(), path, limits::MANIFEST_FILE_MAX as u64)?;
     let damaged = |source| RepositoryError::Damaged { path: path.to_owned(), source };
     let manifest = Manifest::decode(repository.keys(), &repository.id(), &bytes).map_err(|source| {
@@ -181,7 +175,7 @@ fn read(
         }
     })?;
     let id = Manifest::id_of(&bytes);
-    if layout::manifest_name(manifest.generation, &id) != name || manifest.generation != generation {
+    if layout::manifest_name(manifest.generation, &id) != name {
         let why = "its name is not that of its contents".to_owned();
         return Err(damaged(FormatError::Malformed { what: "manifest", why }));
     }

@@ -234,3 +234,35 @@ fn bytes_that_were_stored_under_a_wrong_name_are_refused() {
     drop(writer);
     assert!(look(&repository, ReadData::All).lost());
 }
+
+#[test]
+fn a_label_that_was_forged_in_both_copies_is_refused() {
+    let disk = filled();
+    let (forged, storage) = copy(&disk);
+    for path in ["label", "label.2"] {
+        forged.damage(path, |bytes| {
+            let at = bytes.windows(6).position(|text| text == b"Monday").unwrap();
+            bytes[at..at + 6].copy_from_slice(b"Sunday");
+        });
+    }
+    assert_eq!(Repository::peek(&*storage).unwrap().label, "Sunday", "readable, but nobody vouches for it");
+    let error = open(&storage, &LogMonitor).unwrap_err();
+    assert_eq!(error.exit_code(), 65, "{error}");
+}
+
+#[test]
+fn manifests_that_swapped_names_do_not_change_the_order_of_snapshots() {
+    let disk = filled();
+    let (swapped, storage) = copy(&disk);
+    let files: Vec<_> = disk.files().into_iter().filter(|(path, _)| path.starts_with("manifests/")).collect();
+    let [(oldest, first), .., (newest, last)] = files.as_slice() else { panic!("three manifests") };
+    swapped.damage(oldest, |bytes| bytes.clone_from(last));
+    swapped.damage(newest, |bytes| bytes.clone_from(first));
+    let repository = open(&storage, &LogMonitor).unwrap();
+    let (entries, monitor) = snapshots(&repository);
+    let generations: Vec<u64> = entries.iter().map(|entry| entry.manifest.generation).collect();
+    assert_eq!(generations, (1..=DAYS).collect::<Vec<_>>());
+    let told: Vec<_> =
+        monitor.problems().into_iter().map(|problem| (problem.path, problem.severity)).collect();
+    assert_eq!(told, [(oldest.clone(), Severity::Covered), (newest.clone(), Severity::Covered)]);
+}

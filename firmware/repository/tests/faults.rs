@@ -153,3 +153,19 @@ fn a_full_disk_is_told_in_one_line_and_the_next_run_goes_on() {
     }
     assert!(full > 10, "{full} runs met a full disk");
 }
+
+#[test]
+fn a_disk_that_keeps_something_else_is_noticed_before_the_seal() {
+    let disk = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    init(&storage).unwrap();
+    let rotting: Arc<dyn Storage> = Arc::new(Faulty::rotting(&disk));
+    let repository = open(&rotting, &LogMonitor).unwrap();
+    let error = backup(&repository, &source(0)).unwrap_err();
+    assert!(matches!(error, RepositoryError::ReadBack { .. }), "{error}");
+    assert_eq!(error.exit_code(), 65);
+    assert_eq!(snapshots(&repository).0, []);
+    assert!(!disk.files().keys().any(|path| path.starts_with("index/")), "no run names it either");
+    // Plugged into a sound port, the next run does not build on what is damaged.
+    sound(&disk, 0, "after a rotten run");
+}

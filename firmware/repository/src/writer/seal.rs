@@ -10,7 +10,7 @@ use crate::monitor::Monitor;
 use crate::{durable, layout, lock};
 
 /// A manifest without what only the repository can say. Fields mean what they mean in
-/// [`Manifest`](mailkeep_format::Manifest).
+/// [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// Program and version that wrote it.

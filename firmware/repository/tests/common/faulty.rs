@@ -23,18 +23,27 @@ struct State {
     for_ever: bool,
     errno: i32,
     writes_only: bool,
+    rots: bool,
 }
 
 impl Faulty {
     /// The `at`-th call fails with this error number, and all later ones too if `for_ever`.
     pub(crate) fn new(inner: &MemoryStorage, at: u64, for_ever: bool, errno: i32) -> Self {
-        let state = State { calls: AtomicU64::new(0), at, for_ever, errno, writes_only: false };
+        let state = State { calls: AtomicU64::new(0), at, for_ever, errno, writes_only: false, rots: false };
         Faulty { inner: inner.clone(), state: Arc::new(state) }
     }
 
     /// As [`Faulty::new`] with `for_ever`, counting only calls that change the disk: a power cut.
     pub(crate) fn power_cut(inner: &MemoryStorage, at: u64) -> Self {
-        let state = State { calls: AtomicU64::new(0), at, for_ever: true, errno: 5, writes_only: true };
+        let state =
+            State { calls: AtomicU64::new(0), at, for_ever: true, errno: 5, writes_only: true, rots: false };
+        Faulty { inner: inner.clone(), state: Arc::new(state) }
+    }
+
+    /// A disk that keeps something else than what it was given: seen only by who reads packs past the page cache.
+    pub(crate) fn rotting(inner: &MemoryStorage) -> Self {
+        let calls = AtomicU64::new(0);
+        let state = State { calls, at: u64::MAX, for_ever: false, errno: 5, writes_only: false, rots: true };
         Faulty { inner: inner.clone(), state: Arc::new(state) }
     }
 
@@ -121,6 +130,9 @@ impl Storage for Faulty {
 
     fn drop_cache(&self, path: &str) -> Result<(), StorageError> {
         self.call(Operation::DropCache, path, false)?;
+        if self.state.rots && path.starts_with("packs/") {
+            self.inner.damage(path, |bytes| bytes[100] ^= 1);
+        }
         self.inner.drop_cache(path)
     }
 }
