@@ -81,6 +81,13 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether this process is the one that went into the background.
+    pub(crate) fn is_in_background(&self) -> bool {
+        matches!(self, Verb::Mount(mount) if mount.in_background)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     #[arg(long, value_name = "NAME", help = verb::INIT_LABEL)]

@@ -8,6 +8,7 @@ use mailkeep_restorer::{RestoreMonitor, path};
 
 use crate::console::Console;
 use crate::progress::Reading;
+use crate::text::report;
 
 /// The console as a monitor of whatever runs.
 pub(crate) struct Ear {
@@ -92,7 +93,7 @@ impl mailkeep_puller::Progress for Ear {
 
     fn window(&self, open: bool) {
         if self.console.verbose() {
-            self.console.note(if open { "mail is being stopped" } else { "mail is back" });
+            self.console.note(if open { report::MAIL_STOPS } else { report::MAIL_IS_BACK });
         }
     }
 }

@@ -13,6 +13,7 @@ mod options;
 mod progress;
 mod repo;
 mod signal;
+mod syslog;
 mod table;
 mod text;
 mod units;
@@ -28,6 +29,7 @@ use crate::args::Cli;
 use crate::console::Console;
 use crate::exit::Failure;
 use crate::options::Options;
+use crate::syslog::LogTo;
 
 /// What every verb needs.
 pub(crate) struct App {
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(usage::refuse(&error)),
     };
     let console = Arc::new(Console::new(&cli.global));
-    start_log(cli.global.verbose);
+    start_log(cli.global.verbose, cli.verb.is_in_background());
     let run = || {
         let options = Options::new(&cli.global)?;
         let app = App { options, console: Arc::clone(&console) };
@@ -59,8 +61,8 @@ fn main() -> ExitCode {
     std::process::exit(code.into())
 }
 
-/// The log goes to stderr: trouble always, the inside view with `-vv`, or as MAILKEEP_LOG says.
-fn start_log(verbose: u8) {
+/// The log goes to stderr (to the system's log, from the background): trouble always, the inside view with `-vv`, or as MAILKEEP_LOG says.
+fn start_log(verbose: u8, background: bool) {
     let default = match verbose {
         0 | 1 => "error",
         2 => "info",
@@ -68,5 +70,10 @@ fn start_log(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MAILKEEP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    if background {
+        log.without_time().with_ansi(false).with_writer(LogTo { system: true }).init();
+    } else {
+        log.with_ansi(false).with_writer(LogTo { system: false }).init();
+    }
 }

@@ -121,8 +121,9 @@ impl Gauge {
     /// Takes the bar away; the next reading brings it back.
     pub(crate) fn clear(&mut self) {
         if let Way::Bar(bar) = &self.way {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
+            // In this order: a hidden bar does not take itself off the screen.
             bar.finish_and_clear();
+            bar.set_draw_target(ProgressDrawTarget::hidden());
             bar.reset();
         }
         self.phase = "";
@@ -149,9 +150,12 @@ fn draw(bar: &ProgressBar, reading: &Reading, done: Option<f64>, remaining: Opti
     if let Some(seconds) = remaining {
         message.push_str(&format!("  {} left", units::duration(seconds as f64)));
     }
-    bar.set_prefix(reading.phase);
-    bar.set_message(message);
+    // Each of these draws, so no more of them than have something new.
+    if bar.prefix() != reading.phase {
+        bar.set_prefix(reading.phase);
+    }
     bar.set_position((done.unwrap_or(0.0) * 1000.0) as u64);
+    bar.set_message(message);
 }
 
 #[cfg(test)]

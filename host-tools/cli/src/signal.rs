@@ -37,8 +37,20 @@ pub(crate) fn cancel_first(console: &Arc<Console>) -> Result<Arc<AtomicBool>, Fa
 /// Calls `each` upon every signal, on a thread of its own.
 pub(crate) fn listen(mut each: impl FnMut() + Send + 'static) -> Result<(), Failure> {
     let failed = |error| Failure::new(exit::FAILED, format!("cannot listen for signals: {error}"));
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !hangup_is_ignored() {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(wanted).map_err(failed)?;
     let listener = std::thread::Builder::new().name("signals".to_owned());
     listener.spawn(move || signals.forever().for_each(|_| each())).map_err(failed)?;
     Ok(())
+}
+
+/// Whether we were started by `nohup`: then losing the terminal is no reason to stop.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (SIGHUP - 1)) != 0
 }

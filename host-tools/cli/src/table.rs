@@ -15,10 +15,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// An empty table with this heading.
-    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
-        let align = columns.iter().map(|(_, align)| *align).collect();
-        let heading = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
-        Table { align, rows: vec![heading] }
+    pub(crate) fn new<const N: usize>(heading: [&str; N], align: [Align; N]) -> Self {
+        Table { align: align.to_vec(), rows: vec![heading.map(str::to_owned).to_vec()] }
     }
 
     /// Adds a row with as many cells as there are columns.
@@ -57,7 +55,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_by_letters_not_bytes() {
-        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("NOTE", Align::Left)]);
+        let mut table = Table::new(["NAME", "SIZE", "NOTE"], [Align::Left, Align::Right, Align::Left]);
         table.row(["Entwürfe".to_owned(), "5 B".to_owned(), String::new()]);
         table.row(["a".to_owned(), "1.00 KiB".to_owned(), "x".to_owned()]);
         let lines: Vec<String> = table.lines().collect();

@@ -129,3 +129,224 @@ pub(crate) fn see_help(verb: Option<&str>) -> String {
         None => "see `mailkeep --help`".to_owned(),
     }
 }
+
+/// What the verbs report.
+pub(crate) mod report {
+    use mailkeep_puller::{Summary as Pulled, Survey};
+    use mailkeep_restorer::{Summary as Restored, Totals};
+
+    use crate::units::{self, count, counted, size};
+
+    pub(crate) const NO_SNAPSHOTS: &str = "No snapshots yet.";
+    pub(crate) const NOTHING_FOUND: &str = "Nothing found.";
+    pub(crate) const NO_LOCK: &str = "There was no lock.";
+    pub(crate) const MOUNT_ENDS: &str = "Ctrl-C, or `umount` on it, takes them away again.";
+    pub(crate) const READABLE_BY_ALL: &str = "It is not encrypted: whoever has the disk can read it.";
+    pub(crate) const PLAIN_KEY: &str = "not encrypted: everybody can read it";
+    pub(crate) const MAIL_STOPS: &str = "mail is being stopped";
+    pub(crate) const MAIL_IS_BACK: &str = "mail is back";
+    pub(crate) const CONSISTENT: &str = "yes: nothing moved under the copy";
+    pub(crate) const NOT_CONSISTENT: &str =
+        "no: taken while mail was running, or something moved under the copy";
+    pub(crate) const KEY_MISWRITTEN: &str = "check the disk it is on; nothing was made with this key";
+
+    /// Headings of the table of snapshots.
+    pub(crate) const SNAPSHOT_COLUMNS: [&str; 10] =
+        ["ID", "GEN", "TIME", "SOURCE", "CONSISTENT", "MAIL CHECK", "FILES", "SIZE", "ADDED", "MAIL STOPPED"];
+    /// Headings of the table of passes.
+    pub(crate) const PASS_COLUMNS: [&str; 7] =
+        ["PASS", "STARTED", "FILES SEEN", "CHANGED", "READ", "SENT", "TOOK"];
+    /// Headings of the table of keys.
+    pub(crate) const KEY_COLUMNS: [&str; 2] = ["ID", "ROLE"];
+
+    pub(crate) fn yes_no(yes: bool) -> String {
+        if yes { "yes" } else { "no" }.to_owned()
+    }
+
+    pub(crate) fn problems(number: u64) -> String {
+        counted(number, "problem", "problems")
+    }
+
+    pub(crate) fn milliseconds(ms: u64) -> String {
+        units::duration(ms as f64 / 1000.0)
+    }
+
+    pub(crate) fn made(id: &str, label: &str, path: &str) -> String {
+        format!("Made the repository {id} (\"{label}\") in {path}")
+    }
+
+    pub(crate) fn box_key(path: &str, new: bool) -> String {
+        if new {
+            format!("New box key:   {path}   (keep a copy of it)")
+        } else {
+            format!("Box key:       {path}")
+        }
+    }
+
+    pub(crate) fn recovery_kept(path: &str) -> String {
+        format!("Recovery key:  {path}   (keep it apart from box and disk)")
+    }
+
+    pub(crate) fn keys_of(id: &str, label: &str) -> String {
+        format!("Keys of the repository {id} (\"{label}\"):")
+    }
+
+    pub(crate) fn unlocked(holder: &str, renewed: &str) -> String {
+        format!("Removed the lock of {holder}, last renewed {renewed}.")
+    }
+
+    pub(crate) fn pages_in(folder: &str) -> String {
+        format!("Man pages are in {folder}")
+    }
+
+    pub(crate) fn mounted(snapshots: usize, point: &str) -> String {
+        let snapshots = counted(snapshots as u64, "snapshot is", "snapshots are");
+        format!("{snapshots} in {point}")
+    }
+
+    pub(crate) fn mounted_behind(point: &str) -> String {
+        format!("The snapshots are in {point}; `umount {point}` takes them away again.")
+    }
+
+    pub(crate) fn found_in(snapshot: &str, time: &str, source: &str) -> String {
+        format!("{snapshot} of {time}, {source}:")
+    }
+
+    pub(crate) fn differences(added: u64, removed: u64, content: u64, kind: u64, metadata: u64) -> String {
+        format!(
+            "\n{} added, {} removed, {} with other contents, {} of another kind, {} with other metadata",
+            count(added),
+            count(removed),
+            count(content),
+            count(kind),
+            count(metadata)
+        )
+    }
+
+    /// What a restore is going to do.
+    pub(crate) fn restore_plan(totals: &Totals) -> String {
+        let mut words =
+            vec![format!("{} to write ({})", counted(totals.files(), "file", "files"), size(totals.bytes))];
+        for (number, what) in [
+            (totals.replace, "of them over others"),
+            (totals.amend, "to get other metadata"),
+            (totals.skip, "to stay as they are"),
+            (totals.delete, "to delete"),
+            (totals.blocked, "impossible"),
+        ] {
+            if number > 0 {
+                words.push(format!("{} {what}", count(number)));
+            }
+        }
+        words.join(", ")
+    }
+
+    pub(crate) fn restore_begins(snapshot: &str, target: &str, totals: &Totals) -> String {
+        format!("{snapshot} -> {target}: {}", restore_plan(totals))
+    }
+
+    pub(crate) fn restore_rehearsed(totals: &Totals) -> String {
+        format!("Nothing was written. A restore would have {}.", restore_plan(totals))
+    }
+
+    /// What a restore has done.
+    pub(crate) fn restored(summary: &Restored, target: &str) -> String {
+        let files = counted(summary.files, "file", "files");
+        let mut line = format!("Restored {files} ({}) into {target}", size(summary.bytes));
+        for (number, what) in [
+            (summary.skipped, "left as they were".to_owned()),
+            (summary.amended, "given other metadata".to_owned()),
+            (summary.deleted, "deleted".to_owned()),
+        ] {
+            if number > 0 {
+                line.push_str(&format!(", {} {what}", count(number)));
+            }
+        }
+        if summary.problems > 0 {
+            line.push_str(&format!(", {} (see above)", problems(summary.problems)));
+        }
+        line
+    }
+
+    pub(crate) fn looked_at(snapshots: u64, folders: u64, packs: u64, read: Option<(u64, u64)>) -> String {
+        let mut line = format!(
+            "Looked at {}, {}, {}",
+            counted(snapshots, "snapshot", "snapshots"),
+            counted(folders, "folder", "folders"),
+            counted(packs, "pack", "packs")
+        );
+        if let Some((bytes, pieces)) = read {
+            line.push_str(&format!("; read {} with {}", size(bytes), counted(pieces, "piece", "pieces")));
+        }
+        line.push('.');
+        line
+    }
+
+    pub(crate) fn verdict(damaged: bool, lost: bool, number: u64) -> String {
+        match (damaged, lost) {
+            (_, true) => format!("DAMAGED: {}; {}", problems(number), super::DAMAGE_HINT),
+            (true, false) => format!("Damaged, but everything is still readable: {}.", problems(number)),
+            (false, false) => "No problems.".to_owned(),
+        }
+    }
+
+    /// What a backup has done, line by line. Text from the server is cleaned by `shown`.
+    pub(crate) fn pulled(summary: &Pulled, id: &str, shown: &dyn Fn(&str) -> String) -> Vec<String> {
+        let mut lines = vec![format!(
+            "Snapshot {id} (generation {}) of {}: {}, {}; {} new on the disk; took {}.",
+            summary.generation,
+            summary.source,
+            counted(summary.files, "file", "files"),
+            size(summary.bytes),
+            size(summary.added_bytes),
+            units::duration(summary.seconds)
+        )];
+        lines.push(match (summary.window_ms.map(milliseconds), summary.consistent) {
+            (Some(window), true) => format!("Mail was stopped for {window}; the copy is consistent."),
+            (Some(window), false) => {
+                format!("Mail was stopped for {window}, and yet the copy is NOT consistent.")
+            }
+            (None, true) => "The copy is consistent.".to_owned(),
+            (None, false) => "Mail was not stopped: the copy is not consistent.".to_owned(),
+        });
+        if let Some(check) = &summary.mail_check {
+            let verdict = if check.ok { "ok".to_owned() } else { problems(check.problems) };
+            let mailboxes = counted(check.mailboxes, "mailbox", "mailboxes");
+            let messages = counted(check.messages, "message", "messages");
+            lines.push(format!("Mail check: {verdict} ({mailboxes}, {messages})."));
+            lines.extend(check.problem_list.iter().map(|problem| format!("  {}", shown(problem))));
+        }
+        lines.extend(summary.remarks.iter().map(|remark| format!("Note: {}", shown(remark))));
+        if summary.problem_count > 0 {
+            let things = counted(summary.problem_count, "thing", "things");
+            lines.push(format!("{things} could not be backed up (see above)."));
+        }
+        lines
+    }
+
+    /// What a backup would do.
+    pub(crate) fn surveyed(survey: &Survey, shown: &dyn Fn(&str) -> String) -> Vec<String> {
+        let roots: Vec<String> = survey.roots.iter().map(|root| shown(root)).collect();
+        let stop = match &survey.quiesce {
+            Some(how) => format!("by {}", shown(how)),
+            None => "not at all".to_owned(),
+        };
+        let parent = match &survey.parent {
+            Some(parent) => format!("snapshot {}", parent.hex().chars().take(10).collect::<String>()),
+            None => "nothing: it would be the first one".to_owned(),
+        };
+        let to_read = counted(survey.files_to_read, "file", "files");
+        let all = counted(survey.files, "file", "files");
+        vec![
+            "Nothing was read, stored or stopped. A backup would".to_owned(),
+            format!("  walk        {} on {}", roots.join(", "), shown(&survey.host)),
+            format!("  stop mail   {stop}"),
+            format!(
+                "  read        {to_read} ({}) of {all} ({})",
+                size(survey.bytes_to_read),
+                size(survey.bytes)
+            ),
+            format!("  build on    {parent}"),
+        ]
+    }
+}

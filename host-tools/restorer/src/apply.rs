@@ -225,7 +225,7 @@ impl Engine<'_> {
         if count > 0 {
             let what =
                 format!("owner or group of {count} names could not be set; run as root to keep owners");
-            self.tally.problem(b"/", &what);
+            self.tally.problem(b"", &what);
         }
     }
 }

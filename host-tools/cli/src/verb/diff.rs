@@ -10,7 +10,7 @@ use crate::App;
 use crate::args::Diff;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
-use crate::{repo, signal, units};
+use crate::{repo, signal, text};
 
 #[derive(Serialize)]
 struct ChangeLine {
@@ -59,14 +59,12 @@ pub(crate) fn run(app: &App, args: &Diff) -> Result<u8, Failure> {
     if app.console.json {
         app.console.object(&sum)?;
     } else {
-        let count = units::count;
-        app.console.say(&format!(
-            "\n{} added, {} removed, {} with other contents, {} of another kind, {} with other metadata",
-            count(sum.added),
-            count(sum.removed),
-            count(sum.changed),
-            count(sum.kind_changed),
-            count(sum.metadata_changed)
+        app.console.say(&text::report::differences(
+            sum.added,
+            sum.removed,
+            sum.changed,
+            sum.kind_changed,
+            sum.metadata_changed,
         ))?;
     }
     Ok(exit::DONE)

@@ -17,7 +17,7 @@ use crate::args::Find;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::nodes::{self, Names, NodeLine};
-use crate::{repo, signal, units};
+use crate::{repo, signal, text, units};
 
 pub(crate) fn run(app: &App, args: &Find) -> Result<u8, Failure> {
     signal::end_at_once(&app.console)?;
@@ -43,7 +43,7 @@ pub(crate) fn run(app: &App, args: &Find) -> Result<u8, Failure> {
         search.snapshot(&entry, &base.sibling(entry.manifest.root.clone()))?;
     }
     if search.found == 0 {
-        app.console.say("Nothing found.")?;
+        app.console.say(text::report::NOTHING_FOUND)?;
     }
     Ok(match (app.console.damage(), app.console.problems()) {
         (0, 0) => exit::DONE,
@@ -131,7 +131,7 @@ impl Search<'_> {
         if !current.heading {
             current.heading = true;
             let time = units::local(manifest.started);
-            let heading = format!("{} of {time}, {}:", repo::short(current.entry), manifest.source.name);
+            let heading = text::report::found_in(&repo::short(current.entry), &time, &manifest.source.name);
             self.app.console.line(&heading)?;
         }
         self.app.console.line(&format!("  {}", super::ls::row(nodes::cells(at, node, &names))))

@@ -9,6 +9,7 @@ use clap_mangen::Man;
 use crate::App;
 use crate::args::Cli;
 use crate::exit::{self, Failure};
+use crate::text;
 
 /// The main page on stdout, or all pages into a folder.
 pub(crate) fn man(app: &App, out: Option<&Path>) -> Result<u8, Failure> {
@@ -17,7 +18,7 @@ pub(crate) fn man(app: &App, out: Option<&Path>) -> Result<u8, Failure> {
             std::fs::create_dir_all(folder)
                 .and_then(|()| clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), folder))
                 .map_err(|error| Failure::file(exit::FAILED, "write man pages to", folder, &error))?;
-            app.console.say(&format!("Man pages are in {}", folder.display()))?;
+            app.console.say(&text::report::pages_in(&folder.display().to_string()))?;
         }
         None => {
             let mut page = Vec::new();

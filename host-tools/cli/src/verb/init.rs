@@ -17,7 +17,8 @@ use serde::Serialize;
 use crate::App;
 use crate::args::Init;
 use crate::exit::{self, Failure};
-use crate::{repo, text};
+use crate::repo;
+use crate::text::{self, report};
 
 #[derive(Serialize)]
 struct Made {
@@ -70,16 +71,13 @@ pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
         return Ok(exit::DONE);
     }
     let id = made.repository.id();
-    app.console.say(&format!("Made the repository {id} (\"{label}\") in {}", path.display()))?;
+    app.console.say(&report::made(&id.hex(), &label, &path.display().to_string()))?;
     match key_file {
-        Some(file) if key_is_new => {
-            app.console.say(&format!("New box key:   {file}   (keep a copy of it)"))?
-        }
-        Some(file) => app.console.say(&format!("Box key:       {file}"))?,
-        None => app.console.say("It is not encrypted: whoever has the disk can read it.")?,
+        Some(file) => app.console.say(&report::box_key(&file, key_is_new))?,
+        None => app.console.say(report::READABLE_BY_ALL)?,
     }
     if let Some(file) = args.recovery_out {
-        app.console.say(&format!("Recovery key:  {}   (keep it apart from box and disk)", file.display()))?;
+        app.console.say(&report::recovery_kept(&file.display().to_string()))?;
     }
     if let Some(key) = shown {
         // The result of this verb, also with -q: it is never to be had again.
@@ -130,7 +128,7 @@ fn make_key(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format!("the key file {} was written but reads back differently", path.display());
-    Err(Failure::new(exit::FAILED, what).hint("check the disk it is on; nothing was made with this key"))
+    Err(Failure::new(exit::FAILED, what).hint(report::KEY_MISWRITTEN))
 }
 
 /// A new secret file that is ours alone, and goes away again if nothing comes into it.

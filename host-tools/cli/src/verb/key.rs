@@ -7,6 +7,7 @@ use crate::App;
 use crate::exit::{self, Failure};
 use crate::repo;
 use crate::table::{Align, Table};
+use crate::text::report;
 
 /// Folder of the key files in a repository, and the name of the one that is no secret.
 const FOLDER: &str = "keys";
@@ -22,18 +23,18 @@ struct KeyLine {
 pub(crate) fn run(app: &App) -> Result<u8, Failure> {
     let storage = repo::storage(app)?;
     let label = Repository::peek(&*storage)?;
-    let mut table = Table::new(&[("ID", Align::Left), ("ROLE", Align::Left)]);
+    let mut table = Table::new(report::KEY_COLUMNS, [Align::Left; 2]);
     for id in names(&*storage)? {
         let role = id.split('-').next().unwrap_or(&id).to_owned();
         if app.console.json {
             app.console.object(&KeyLine { message_type: "key", id, role })?;
         } else {
-            let role = if id == PLAIN { "not encrypted: everybody can read it".to_owned() } else { role };
+            let role = if id == PLAIN { report::PLAIN_KEY.to_owned() } else { role };
             table.row([id, role]);
         }
     }
     if !app.console.json {
-        app.console.say(&format!("Keys of the repository {} (\"{}\"):", label.repository, label.label))?;
+        app.console.say(&report::keys_of(&label.repository.hex(), &label.label))?;
         for line in table.lines() {
             app.console.line(&line)?;
         }

@@ -60,7 +60,7 @@ pub(crate) fn run(app: &App, args: &Ls) -> Result<u8, Failure> {
 /// Columns as `ls -l` has them.
 pub(crate) fn table() -> Table {
     use Align::{Left, Right};
-    Table::new(&[("", Left), ("", Left), ("", Left), ("", Right), ("", Left), ("", Left)])
+    Table::new([""; 6], [Left, Left, Left, Right, Left, Left])
 }
 
 /// One line of a listing whose widths are not known beforehand.

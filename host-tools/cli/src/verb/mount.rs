@@ -4,7 +4,6 @@
 //! threads; it says on its stdout when the files are there, and the first process ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use crate::App;
 use crate::args::Mount;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
+use crate::text::report;
 use crate::{repo, signal};
 
 /// What the process in the background says when the files are there.
@@ -23,6 +23,11 @@ const READY: &str = "ready";
 pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
     if !args.foreground && !args.in_background {
         return go_into_background(app, args);
+    }
+    if args.in_background {
+        // A session of its own: what becomes of the terminal is none of its business. It cannot lead one already,
+        // since it was started by us; and if it did, that would do as well.
+        let _ = rustix::process::setsid();
     }
     let ear = Ear::new(&app.console);
     let repository = repo::open(app)?;
@@ -48,17 +53,12 @@ pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
     if args.in_background {
         announce()?;
     } else {
-        app.console.say(&told(args, count))?;
-        app.console.say("Ctrl-C, or `umount` on it, takes them away again.")?;
+        app.console.say(&report::mounted(count, &args.point.display().to_string()))?;
+        app.console.say(report::MOUNT_ENDS)?;
         app.console.flush()?;
     }
     mounted.wait()?;
     Ok(exit::DONE)
-}
-
-fn told(args: &Mount, count: usize) -> String {
-    let snapshots = crate::units::counted(count as u64, "snapshot is", "snapshots are");
-    format!("{snapshots} in {}", args.point.display())
 }
 
 /// Tells the process in the foreground, then lets go of its terminal.
@@ -68,7 +68,7 @@ fn announce() -> Result<(), Failure> {
     let failed =
         |error: std::io::Error| Failure::new(exit::FAILED, format!("cannot let go of the terminal: {error}"));
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(failed)?;
-    // What went wrong from here on would be seen by nobody; whoever wants the log mounts in the foreground.
+    // From here on trouble is told to the system's log.
     rustix::stdio::dup2_stdout(&null)
         .and_then(|()| rustix::stdio::dup2_stderr(&null))
         .map_err(|error| failed(error.into()))?;
@@ -82,8 +82,7 @@ fn go_into_background(app: &App, args: &Mount) -> Result<u8, Failure> {
     let own = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(own);
     command.args(std::env::args_os().skip(1)).arg("--in-background");
-    // A process group of its own: Ctrl-C in this terminal is not for it.
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let Some(output) = child.stdout.take() else {
         return Err(Failure::new(exit::FAILED, "cannot start in the background: its output is missing"));
@@ -98,9 +97,7 @@ fn go_into_background(app: &App, args: &Mount) -> Result<u8, Failure> {
             });
             app.console.object(&mounted)?;
         } else {
-            let point = args.point.display();
-            app.console
-                .say(&format!("The snapshots are in {point}; `umount {point}` takes them away again."))?;
+            app.console.say(&report::mounted_behind(&args.point.display().to_string()))?;
         }
         return Ok(exit::DONE);
     }

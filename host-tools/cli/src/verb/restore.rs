@@ -64,8 +64,8 @@ pub(crate) fn run(app: &App, args: Restore) -> Result<u8, Failure> {
     if args.dry_run {
         return finish_dry(app, &args, &plan.totals);
     }
-    let shown = args.target.display();
-    app.console.note(&format!("{} -> {shown}: {}", repo::short(&entry), in_words(&plan.totals)));
+    let shown = args.target.display().to_string();
+    app.console.note(&text::report::restore_begins(&repo::short(&entry), &shown, &plan.totals));
     let total = plan.totals.files() + plan.totals.skip + plan.totals.amend;
     let ear = Ear::of_restore(&app.console, total, plan.totals.bytes);
     let summary = apply(&plan, &ear, &stop).map_err(|error| {
@@ -117,26 +117,6 @@ fn show(app: &App, at: &[u8], step: Step) -> Result<(), Failure> {
     app.console.say(&format!("{:8} {}{tail}", step.word(), path::show(at)))
 }
 
-fn in_words(totals: &Totals) -> String {
-    let mut words = vec![format!(
-        "{} to write ({})",
-        units::counted(totals.files(), "file", "files"),
-        units::size(totals.bytes)
-    )];
-    for (count, what) in [
-        (totals.replace, "of them over others"),
-        (totals.amend, "to get other metadata"),
-        (totals.skip, "to stay as they are"),
-        (totals.delete, "to delete"),
-        (totals.blocked, "impossible"),
-    ] {
-        if count > 0 {
-            words.push(format!("{} {what}", units::count(count)));
-        }
-    }
-    words.join(", ")
-}
-
 fn finish_dry(app: &App, args: &Restore, totals: &Totals) -> Result<u8, Failure> {
     app.console.settle();
     if app.console.json {
@@ -153,7 +133,7 @@ fn finish_dry(app: &App, args: &Restore, totals: &Totals) -> Result<u8, Failure>
             deleted: totals.delete,
         })?;
     } else {
-        app.console.line(&format!("Nothing was written. A restore would have {}.", in_words(totals)))?;
+        app.console.line(&text::report::restore_rehearsed(totals))?;
     }
     Ok(if totals.blocked > 0 { exit::PARTLY } else { exit::DONE })
 }
@@ -173,22 +153,7 @@ fn finish(app: &App, args: &Restore, summary: &Summary) -> Result<u8, Failure> {
             deleted: summary.deleted,
         })?;
     } else {
-        let mut line = format!(
-            "Restored {} ({}) into {}",
-            units::counted(summary.files, "file", "files"),
-            units::size(summary.bytes),
-            args.target.display()
-        );
-        for (count, what) in [
-            (summary.skipped, "left as they were"),
-            (summary.amended, "given other metadata"),
-            (summary.deleted, "deleted"),
-            (summary.problems, "problems, listed above"),
-        ] {
-            if count > 0 {
-                line.push_str(&format!(", {} {what}", units::count(count)));
-            }
-        }
+        let line = text::report::restored(summary, &args.target.display().to_string());
         app.console.say(&line)?;
     }
     Ok(if summary.problems > 0 { exit::PARTLY } else { exit::DONE })

@@ -9,6 +9,7 @@ use crate::args::Show;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::table::{Align, Table};
+use crate::text::report;
 use crate::{repo, signal, units};
 
 pub(crate) fn run(app: &App, args: &Show) -> Result<u8, Failure> {
@@ -34,11 +35,7 @@ pub(crate) fn run(app: &App, args: &Show) -> Result<u8, Failure> {
 fn describe(entry: &SnapshotEntry) -> Vec<String> {
     let manifest = &entry.manifest;
     let source = &manifest.source;
-    let consistent = if manifest.consistent {
-        "yes: nothing moved under the copy"
-    } else {
-        "no: taken while mail was running, or something moved under the copy"
-    };
+    let consistent = if manifest.consistent { report::CONSISTENT } else { report::NOT_CONSISTENT };
     let stats = &manifest.stats;
     let mut lines = vec![
         field("Snapshot", &entry.id.hex()),
@@ -75,8 +72,7 @@ fn mail_check(manifest: &Manifest, lines: &mut Vec<String>) {
     let Some(check) = &manifest.mail_check else {
         return lines.push(field("Mail check", "none"));
     };
-    let verdict =
-        if check.ok { "ok".to_owned() } else { units::counted(check.problem_count, "problem", "problems") };
+    let verdict = if check.ok { "ok".to_owned() } else { report::problems(check.problem_count) };
     let counts = [
         units::counted(check.mailboxes, "mailbox", "mailboxes"),
         units::counted(check.messages, "message", "messages"),
@@ -93,7 +89,7 @@ fn window(manifest: &Manifest, lines: &mut Vec<String>) {
     let Some(window) = &manifest.window else {
         return lines.push(field("Mail stopped", "no"));
     };
-    let seconds = |ms: u64| units::duration(ms as f64 / 1000.0);
+    let seconds = report::milliseconds;
     lines.push(field(
         "Mail stopped",
         &format!(
@@ -112,15 +108,7 @@ fn passes(manifest: &Manifest, lines: &mut Vec<String>) {
     if manifest.passes.is_empty() {
         return;
     }
-    let mut table = Table::new(&[
-        ("PASS", Left),
-        ("STARTED", Left),
-        ("FILES SEEN", Right),
-        ("CHANGED", Right),
-        ("READ", Right),
-        ("SENT", Right),
-        ("TOOK", Right),
-    ]);
+    let mut table = Table::new(report::PASS_COLUMNS, [Left, Left, Right, Right, Right, Right, Right]);
     for pass in &manifest.passes {
         let kind = match pass.kind {
             PassKind::Live => "live",
@@ -133,7 +121,7 @@ fn passes(manifest: &Manifest, lines: &mut Vec<String>) {
             units::count(pass.files_changed),
             units::size(pass.bytes_read),
             units::size(pass.bytes_sent),
-            units::duration(pass.millis as f64 / 1000.0),
+            report::milliseconds(pass.millis),
         ]);
     }
     lines.push(String::new());

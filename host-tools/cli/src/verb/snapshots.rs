@@ -8,7 +8,7 @@ use crate::args::Snapshots;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::table::{Align, Table};
-use crate::{repo, signal, units};
+use crate::{repo, signal, text, units};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -45,7 +45,7 @@ pub(crate) fn run(app: &App, args: &Snapshots) -> Result<u8, Failure> {
             app.console.object(&line(entry))?;
         }
     } else if entries.is_empty() {
-        app.console.say("No snapshots yet.")?;
+        app.console.say(text::report::NO_SNAPSHOTS)?;
     } else {
         table(app, &entries)?;
     }
@@ -76,38 +76,28 @@ fn line(entry: &SnapshotEntry) -> Line<'_> {
 
 fn table(app: &App, entries: &[SnapshotEntry]) -> Result<(), Failure> {
     use Align::{Left, Right};
-    let mut table = Table::new(&[
-        ("ID", Left),
-        ("GEN", Right),
-        ("TIME", Left),
-        ("SOURCE", Left),
-        ("CONSISTENT", Left),
-        ("MAIL CHECK", Left),
-        ("FILES", Right),
-        ("SIZE", Right),
-        ("ADDED", Right),
-        ("MAIL STOPPED", Right),
-    ]);
+    let align = [Left, Right, Left, Left, Left, Left, Right, Right, Right, Right];
+    let mut table = Table::new(text::report::SNAPSHOT_COLUMNS, align);
     for entry in entries {
         let manifest = &entry.manifest;
         let check = match &manifest.mail_check {
             None => "-".to_owned(),
             Some(check) if check.ok => "ok".to_owned(),
-            Some(check) => units::counted(check.problem_count, "problem", "problems"),
+            Some(check) => text::report::problems(check.problem_count),
         };
         table.row([
             repo::short(entry),
             manifest.generation.to_string(),
             units::local(manifest.started),
             manifest.source.name.clone(),
-            if manifest.consistent { "yes" } else { "no" }.to_owned(),
+            text::report::yes_no(manifest.consistent),
             check,
             units::count(manifest.stats.files),
             units::size(manifest.stats.bytes),
             units::size(manifest.stats.added_bytes),
             manifest
                 .window
-                .map_or_else(|| "-".to_owned(), |window| units::duration(window.total_ms as f64 / 1000.0)),
+                .map_or_else(|| "-".to_owned(), |window| text::report::milliseconds(window.total_ms)),
         ]);
     }
     table.lines().try_for_each(|line| app.console.line(&line))

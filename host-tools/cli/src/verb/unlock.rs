@@ -1,7 +1,10 @@
 //! `unlock`: removes what a box that is gone left behind.
 
+use mailkeep_restorer::path;
+
 use crate::App;
 use crate::exit::{self, Failure};
+use crate::text::report;
 use crate::{repo, units};
 
 pub(crate) fn run(app: &App) -> Result<u8, Failure> {
@@ -19,9 +22,9 @@ pub(crate) fn run(app: &App) -> Result<u8, Failure> {
     match removed {
         Some(lease) => {
             let renewed = units::local(lease.renewed.try_into().unwrap_or(i64::MAX));
-            app.console.say(&format!("Removed the lock of {lease}, last renewed {renewed}."))?;
+            app.console.say(&report::unlocked(&path::show(lease.to_string().as_bytes()), &renewed))?;
         }
-        None => app.console.say("There was no lock.")?,
+        None => app.console.say(report::NO_LOCK)?,
     }
     Ok(exit::DONE)
 }

@@ -7,7 +7,7 @@ use crate::App;
 use crate::args::Verify;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
-use crate::{repo, signal, text, units};
+use crate::{repo, signal, text};
 
 /// More parts than this are less than a pack each.
 const PARTS_MAX: u32 = 65_535;
@@ -55,28 +55,10 @@ pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
             lost: report.lost(),
         })?;
     } else {
-        let looked = [
-            units::counted(report.snapshots, "snapshot", "snapshots"),
-            units::counted(report.directories, "folder", "folders"),
-            units::counted(report.packs, "pack", "packs"),
-        ];
-        let mut line = format!("Looked at {}", looked.join(", "));
-        if read != ReadData::Structure {
-            let chunks = units::counted(report.chunks, "piece", "pieces");
-            line.push_str(&format!("; read {} with {chunks}", units::size(report.bytes)));
-        }
-        app.console.say(&format!("{line}."))?;
-        let verdict = if report.lost() {
-            format!("DAMAGED: {}; {}", units::counted(problems, "problem", "problems"), text::DAMAGE_HINT)
-        } else if damaged {
-            format!(
-                "Damaged, but everything is still readable: {}.",
-                units::counted(problems, "problem", "problems")
-            )
-        } else {
-            "No problems.".to_owned()
-        };
-        app.console.line(&verdict)?;
+        let read = (read != ReadData::Structure).then_some((report.bytes, report.chunks));
+        let looked = text::report::looked_at(report.snapshots, report.directories, report.packs, read);
+        app.console.say(&looked)?;
+        app.console.line(&text::report::verdict(damaged, report.lost(), problems))?;
     }
     Ok(if damaged { exit::DAMAGED } else { exit::DONE })
 }

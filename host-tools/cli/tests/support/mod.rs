@@ -153,8 +153,10 @@ fn meta_of(meta: &fs::Metadata) -> Meta {
 
 fn put_folder(writer: &mut Writer, folder: &Path, stats: &mut Stats) -> Vec<ChunkRef> {
     let mut nodes = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    // In one order on every file system, so that the same things share a block.
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
         let meta = fs::symlink_metadata(&path).unwrap();
         let kind = if meta.is_dir() {
             stats.directories += 1;
