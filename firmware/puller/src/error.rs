@@ -31,6 +31,14 @@ pub enum PullError {
         /// The last line that ssh said.
         why: String,
     },
+    /// The way to the server broke in the middle of a run.
+    #[error("lost the link to {host}: {why}; run it again, what came over is kept")]
+    Lost {
+        /// The server.
+        host: String,
+        /// The last line that ssh said, or how it ended.
+        why: String,
+    },
     /// The server is there, the agent is not.
     #[error(
         "mailkeep-agent was not found on {host} ({said}); run `mailkeep pair`, or set agent-path in the source file"
@@ -101,7 +109,7 @@ impl PullError {
     /// The exit code of INTERFACES.md that fits.
     pub fn exit_code(&self) -> u8 {
         match self {
-            PullError::Unreachable { .. } => 75,
+            PullError::Unreachable { .. } | PullError::Lost { .. } => 75,
             PullError::Link { source, .. } if source.is_lost() => 75,
             // A hostile server cannot claim success, an interrupt or anything else that did not happen here.
             PullError::Agent { exit_code: code @ (75 | 78), .. } => *code,

@@ -62,6 +62,9 @@ impl<'a> Session<'a> {
                 }
             }
         };
+        if let Some(process) = &mut process {
+            process.greeted();
+        }
         let (missing, remarks) = (Notices::default(), Notices::default());
         let mut session = Session { link, process, cancel, host: host.clone(), missing, remarks };
         session.say(ToAgent::Configure(Configure { source: source.text().to_owned() }))?;

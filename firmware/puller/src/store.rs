@@ -1,4 +1,4 @@
-//! The few things that a pass needs of a repository, as a seam: [`Assembly`](crate::assemble::Assembly) is written
+//! The few things that a pass needs of a repository, as a seam: the assembly of a pass is written
 //! against this trait alone, so that the protocol can be abused in tests without a disk.
 
 use mailkeep_format::{ChunkKind, ChunkRef, ContentHash, Node};

@@ -122,6 +122,7 @@ fn start(mut command: Command, program: &Path, host: &str, is_ssh: bool) -> Resu
         said: Arc::default(),
         listener: None,
         patience: REAP_WAIT,
+        greeted: false,
     };
     let (Some(input), Some(output), Some(errors)) = streams else {
         return Err(failed(std::io::Error::other("its pipes are missing")));
@@ -140,6 +141,7 @@ pub struct FarProcess {
     said: Arc<Mutex<VecDeque<String>>>,
     listener: Option<JoinHandle<()>>,
     patience: Duration,
+    greeted: bool,
 }
 
 impl FarProcess {
@@ -159,6 +161,11 @@ impl FarProcess {
     /// Sets how long the process may take to end once its input is closed.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// Notes that the agent has answered: what fails from now on is no failure to reach it.
+    pub fn greeted(&mut self) {
+        self.greeted = true;
     }
 
     /// The last line of the error output.
@@ -194,15 +201,19 @@ impl FarProcess {
         let host = self.host.clone();
         let said = self.last_line();
         let or_nothing = |said: Option<String>| said.unwrap_or_else(|| "it said nothing".to_owned());
-        match status.and_then(|status| status.code()) {
-            Some(255) if self.is_ssh => PullError::Unreachable { host, why: or_nothing(said) },
-            Some(126 | 127) if self.is_ssh => PullError::AgentMissing { host, said: or_nothing(said) },
-            _ => match status {
-                Some(status) => {
-                    PullError::AgentEnded { host, status: status.to_string(), said: or_nothing(said) }
+        let Some(status) = status else { return PullError::Link { host, said, source: failure } };
+        match status.code() {
+            // ssh's own failures, a signal among them: of the agent nothing is known.
+            Some(255) | None if self.is_ssh => {
+                let why = said.unwrap_or_else(|| format!("ssh ended ({status})"));
+                if self.greeted {
+                    PullError::Lost { host, why }
+                } else {
+                    PullError::Unreachable { host, why }
                 }
-                None => PullError::Link { host, said, source: failure },
-            },
+            }
+            Some(126 | 127) if self.is_ssh => PullError::AgentMissing { host, said: or_nothing(said) },
+            _ => PullError::AgentEnded { host, status: status.to_string(), said: or_nothing(said) },
         }
     }
 }
@@ -306,11 +317,20 @@ mod tests {
         assert_eq!(gone.exit_code(), 75);
         let missing = explained("echo 'not found' >&2; exit 127");
         assert!(matches!(missing, PullError::AgentMissing { .. }), "{missing}");
-        let crashed = explained("kill -9 $$");
+        let killed = explained("kill -9 $$");
         assert!(
-            matches!(&crashed, PullError::AgentEnded { said, .. } if said == "it said nothing"),
-            "{crashed}"
+            matches!(&killed, PullError::Unreachable { why, .. } if why.contains("signal: 9")),
+            "{killed}"
         );
+        let ended = explained("exit 3");
+        assert!(matches!(&ended, PullError::AgentEnded { said, .. } if said == "it said nothing"), "{ended}");
+        let Far { input, output, process } = script("exit 255");
+        drop((input, output));
+        let mut process = process.unwrap();
+        process.greeted();
+        let lost = process.explain(LinkError::Cut);
+        assert!(matches!(lost, PullError::Lost { .. }), "{lost}");
+        assert_eq!(lost.exit_code(), 75);
     }
 
     #[test]
