@@ -64,6 +64,14 @@ pub enum CommandError {
     },
 }
 
+/// The variable that carries a token.
+const MARK: &str = "MAILKEEP_STOP_TOKEN";
+
+/// How a command that carries `token` shows in its environment.
+pub fn mark(token: &str) -> String {
+    format!("{MARK}={token}")
+}
+
 /// A started command.
 #[derive(Debug)]
 pub struct Running {
@@ -78,6 +86,18 @@ impl Running {
     /// # Errors
     /// [`CommandError::Start`].
     pub fn start(argv: &Argv, output: Option<File>) -> Result<Running, CommandError> {
+        Running::start_with(argv, output, None)
+    }
+
+    /// Starts a command with a token in its environment, by which it and what it starts can be found: see [`mark`].
+    ///
+    /// # Errors
+    /// [`CommandError::Start`].
+    pub fn start_marked(argv: &Argv, token: &str) -> Result<Running, CommandError> {
+        Running::start_with(argv, None, Some(token))
+    }
+
+    fn start_with(argv: &Argv, output: Option<File>, token: Option<&str>) -> Result<Running, CommandError> {
         let what = argv.to_string();
         let failed = |source| CommandError::Start { command: argv.to_string(), source };
         let said = nameless_file().map_err(failed)?;
@@ -87,6 +107,7 @@ impl Running {
         };
         let child = Command::new(argv.program())
             .args(argv.arguments())
+            .envs(token.map(|token| (MARK, token)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(Stdio::from(said.try_clone().map_err(failed)?))
@@ -95,11 +116,6 @@ impl Running {
             .spawn()
             .map_err(failed)?;
         Ok(Running { child, said, what })
-    }
-
-    /// Its process, which leads a group of its own.
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Whether it has ended, and how.
@@ -168,7 +184,7 @@ impl Running {
 }
 
 /// Ends a group of processes, if it is there.
-pub fn kill_group(leader: u32) {
+fn kill_group(leader: u32) {
     if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }

@@ -154,6 +154,25 @@ fn an_agent_that_hangs_past_the_deadline_finds_its_window_spent() {
 }
 
 #[test]
+fn an_agent_that_hangs_while_the_stop_is_at_work() {
+    let mail = Mail::new();
+    mail.set("slow-stop");
+    let agent = Agent::start(&mail.state());
+    agent.configure(&mail.source(""));
+    agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 9 }));
+    wait_for("the stop", || mail.count("stop") == 1);
+    agent.signal(Signal::STOP);
+    wait_for("the end of the stop", || mail.count("stopped") == 1);
+    wait_for("the guard's end", || mail.settled());
+    assert!(mail.is_up());
+    agent.signal(Signal::CONT);
+    let ToBox::Failed(failed) = agent.receive().unwrap() else { panic!("a window without a guard was used") };
+    assert!(failed.what.contains("the stop failed"), "{}", failed.what);
+    assert!(mail.is_up());
+    assert_eq!(mail.count("stop"), 1);
+}
+
+#[test]
 fn agent_and_guard_both_killed_and_the_next_run_starts_mail() {
     let mail = Mail::new();
     let agent = stopped(&mail, 600);

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::recovery::Recovery;
 use super::start::Care;
 use super::state::{Lock, StateFolder};
+use super::stragglers;
 use crate::command;
 use crate::error::AgentError;
-use crate::facts;
 
 /// Name of the file.
 pub const INTENT: &str = "intent.json";
@@ -47,57 +47,15 @@ pub struct Intent {
 }
 
 /// How far the stop has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopNote {
     /// Nothing was stopped so far.
     Not,
     /// The stop command is at work, or ended badly.
-    Begun {
-        /// Its process, once that is known.
-        leader: Option<Leader>,
-    },
+    Begun,
     /// It has returned, and well.
     Done,
-}
-
-/// A process that can be recognised later: numbers alone are used again, after a reboot above all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Leader {
-    pid: u32,
-    boot_id: String,
-    start_ticks: u64,
-}
-
-impl Leader {
-    /// The process with this number; `None` if it is gone already.
-    pub fn of(pid: u32) -> Option<Leader> {
-        // The name may have brackets and spaces: field 22 is the 20th after the last bracket.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let start_ticks = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
-        Some(Leader { pid, boot_id: facts::kernel_line("/proc/sys/kernel/random/boot_id"), start_ticks })
-    }
-
-    /// Ends its process group, if it is still that process.
-    fn end(&self) {
-        if Leader::of(self.pid).as_ref() == Some(self) {
-            command::kill_group(self.pid);
-        }
-    }
-}
-
-impl StopNote {
-    /// Ends a stop that may still be at work, and says with how much care mail has to be started after that.
-    pub fn care(&self) -> Care {
-        match self {
-            StopNote::Not | StopNote::Done => Care::Usual,
-            StopNote::Begun { leader } => {
-                leader.iter().for_each(Leader::end);
-                Care::Much
-            }
-        }
-    }
 }
 
 impl Intent {
@@ -132,6 +90,19 @@ impl Intent {
             source: error.into(),
         })?;
         folder.write_durably(INTENT, &text)
+    }
+
+    /// Ends a stop that may still be at work, and says with how much care mail has to be started after that. The stop
+    /// command carries the token in its environment: a process number would be known only after it was started, and
+    /// is used again after a reboot.
+    pub fn care(&self) -> Care {
+        match self.stop {
+            StopNote::Not | StopNote::Done => Care::Usual,
+            StopNote::Begun => {
+                stragglers::with_mark(&command::mark(&self.token)).into_iter().for_each(stragglers::kill);
+                Care::Much
+            }
+        }
     }
 
     /// The intent that is there, if there is one.
@@ -200,7 +171,7 @@ impl Starter {
 
     /// Ends a stop that may still be at work, and says with how much care mail has to be started.
     pub fn care(&self) -> Care {
-        self.intent.stop.care()
+        self.intent.care()
     }
 
     /// Mail is back: the window is closed.

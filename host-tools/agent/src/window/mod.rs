@@ -31,7 +31,7 @@ use crate::command::{self, CommandError, Done, Running};
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
-use intent::{AGENT_LOCK, Intent, Leader, Starter, StopNote};
+use intent::{AGENT_LOCK, Intent, Starter, StopNote};
 use recovery::Recovery;
 use start::Care;
 use state::Lock;
@@ -204,12 +204,9 @@ impl Window {
             command: stop.to_string(),
             source: std::io::Error::other(one_line(&error)),
         };
-        self.intent.stop = StopNote::Begun { leader: None };
+        self.intent.stop = StopNote::Begun;
         self.intent.write(&self.folder).map_err(noted)?;
-        let running = Running::start(stop, None)?;
-        self.intent.stop = StopNote::Begun { leader: Leader::of(running.id()) };
-        // Should this note fail, the one before it still says that a stop is at work.
-        let _ = self.intent.write(&self.folder);
+        let running = Running::start_marked(stop, &self.token)?;
         let done = running.wait(bound, off)?;
         // The guard may have acted meanwhile; its note must not be written over.
         if done.ok && self.is_open() {
@@ -360,7 +357,7 @@ impl Window {
         let starter = Starter::take(&self.folder, &self.token, "agent", limits::RESUME_BOUND)?;
         let guard_acted = starter.as_ref().is_none_or(|starter| starter.taken_before_by.is_some());
         // A stop that did not end well may still be taking mail down: what runs now proves nothing then.
-        let care = self.intent.stop.care();
+        let care = self.intent.care();
         let runs = care == Care::Usual && start::runs(&self.recovery) == Some(true);
         let back = match &starter {
             // A second start could only do harm.

@@ -78,6 +78,16 @@ pub fn stuck_masters(imapd_conf: &Path) -> Vec<i32> {
     all.iter().copied().filter(stuck).collect()
 }
 
+/// Processes that carry a mark (`NAME=value`) in their environment.
+pub fn with_mark(mark: &str) -> Vec<i32> {
+    let carries = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    pids().into_iter().filter(|pid| *pid != own && carries(pid)).collect()
+}
+
 /// Kills a process at once.
 pub fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
