@@ -172,15 +172,16 @@ fn damage_is_found_by_verify_and_costs_a_restore_only_what_is_damaged() {
     let lab = Lab::new();
     let tree = lab.path("tree");
     sample(&tree);
-    // Bytes that do not compress (xorshift), so that most of the pack is this file.
+    // Bytes that do not compress (xorshift), and so many of them that the middle of the pack is this file, though
+    // several threads compress and blocks come in any order.
     let mut state = 1u64;
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state as u8
+        state.to_le_bytes()
     };
-    let large: Vec<u8> = (0..4_000_000).map(|_| next()).collect();
+    let large: Vec<u8> = (0..3_000_000).flat_map(|_| next()).collect();
     fs::write(tree.join("large"), &large).unwrap();
     let first = lab.store("tree", &tree, "/srv/data");
     assert_eq!(lab.run(&["verify"]).code, 0);
