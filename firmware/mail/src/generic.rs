@@ -8,7 +8,7 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::error::MailError;
-use crate::profile::{FileClass, Presence, Root, without_nested};
+use crate::scope::{FileClass, Presence, Root, without_nested};
 use crate::source::GenericOptions;
 
 /// Trees with patterns of what to leave out and what never changes.

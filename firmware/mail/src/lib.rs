@@ -28,8 +28,10 @@ pub mod generic;
 pub mod limits;
 pub mod profile;
 pub mod quiesce;
+pub mod scope;
 pub mod source;
 
 pub use error::MailError;
-pub use profile::{FileClass, Profile};
+pub use profile::Profile;
+pub use scope::FileClass;
 pub use source::Source;

@@ -7,7 +7,6 @@ use mailkeep_format::{Identity, Label, Master, RepositoryId, keys};
 use crate::error::RepositoryError;
 use crate::keyring::Opened;
 use crate::layout;
-use crate::repository::Repository;
 use crate::storage::{LockKind, PoisonStorage, Storage};
 use crate::{durable, lock};
 
@@ -32,18 +31,16 @@ pub enum Encryption {
     Plain,
 }
 
-/// A new repository.
-#[derive(Clone)]
-pub struct InitDone {
-    /// It, opened.
-    pub repository: Repository,
-    /// The recovery key, to be shown once and kept nowhere. `None` without encryption.
-    pub recovery: Option<Identity>,
+/// What init made: keys and label of the new repository, and its recovery key.
+pub(crate) struct Made {
+    pub(crate) opened: Opened,
+    pub(crate) label: Label,
+    pub(crate) recovery: Option<Identity>,
 }
 
 /// Makes a repository in an empty folder, or starts over in one where an earlier init was interrupted.
-pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<InitDone, RepositoryError> {
-    let poison = PoisonStorage::new(storage.clone());
+pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<Made, RepositoryError> {
+    let poison = PoisonStorage::new(storage);
     let disk: &dyn Storage = &poison;
     let leftovers = check_empty(disk)?;
     let _guard = disk.lock(layout::LOCK, LockKind::Exclusive)?.ok_or_else(|| RepositoryError::Locked {
@@ -82,7 +79,7 @@ pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<I
         durable::write_once(disk, path, &bytes)?;
     }
     disk.flush_device()?;
-    Ok(InitDone { repository: Repository::new(storage, opened, label), recovery })
+    Ok(Made { opened, label, recovery })
 }
 
 /// The name of a key file says whose it is: `box-1a2b3c4d.age`, from the hash of the recipient.

@@ -33,14 +33,14 @@ mod verify;
 mod writer;
 
 pub use error::RepositoryError;
-pub use init::{Encryption, InitDone, InitOptions};
+pub use init::{Encryption, InitOptions};
 pub use keyring::KeySource;
 pub use lock::Lease;
 pub use machine::{BoxId, Machine};
 pub use mailkeep_format as format;
 pub use monitor::{Collected, LogMonitor, Monitor, Phase, Problem, Severity};
 pub use reader::{Chunk, Reader};
-pub use repository::Repository;
+pub use repository::{InitDone, Repository};
 pub use snapshots::{SnapshotEntry, SnapshotSpec};
 pub use storage::{LocalStorage, MemoryStorage, Storage};
 pub use verify::{ReadData, VerifyOptions, VerifyReport, verify};

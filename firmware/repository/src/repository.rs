@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mailkeep_format::{Keys, Label, RepositoryId};
+use mailkeep_format::{Identity, Keys, Label, RepositoryId};
 
 use crate::error::{RepositoryError, is_newer};
-use crate::init::{InitDone, InitOptions};
+use crate::init::{InitOptions, Made};
 use crate::keyring::{self, KeySource, Opened};
 use crate::lock::{self, Lease};
 use crate::monitor::{Monitor, Problem, Severity};
@@ -14,6 +14,15 @@ use crate::reader::Reader;
 use crate::storage::{Storage, read_whole};
 use crate::writer::{Writer, WriterOptions};
 use crate::{init, layout};
+
+/// A new repository.
+#[derive(Clone)]
+pub struct InitDone {
+    /// It, opened.
+    pub repository: Repository,
+    /// The recovery key, to be shown once and kept nowhere. `None` without encryption.
+    pub recovery: Option<Identity>,
+}
 
 /// An open repository. Clones are the same one.
 #[derive(Clone)]
@@ -40,7 +49,8 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::NotEmpty`], and whatever keeps the disk from being written.
     pub fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<InitDone, RepositoryError> {
-        init::init(storage, options)
+        let Made { opened, label, recovery } = init::init(storage.clone(), options)?;
+        Ok(InitDone { repository: Repository::new(storage, opened, label), recovery })
     }
 
     /// Opens a repository. Takes no lock and writes nothing. A copy of label or keys that is damaged or missing while

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use mailkeep_mail::Profile;
-use mailkeep_mail::profile::Presence;
+use mailkeep_mail::scope::Presence;
 use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
 use rustix::io::Errno;
 

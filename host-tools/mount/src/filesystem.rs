@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::attributes;
 use crate::inodes::{Inode, Inodes, LATEST, SNAPSHOTS};
 use crate::pool::Pool;
-use crate::session::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// How long the kernel may keep names and attributes without asking again. Snapshots never change.
 const KEEP: Duration = Duration::from_secs(3600);

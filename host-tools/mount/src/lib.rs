@@ -17,6 +17,8 @@ mod filesystem;
 mod inodes;
 mod pool;
 mod session;
+mod snapshot;
 
 pub use error::MountError;
-pub use session::{MountOptions, Mounted, Snapshot, Unmounter, mount};
+pub use session::{MountOptions, Mounted, Unmounter, mount};
+pub use snapshot::Snapshot;

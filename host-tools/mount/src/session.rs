@@ -6,23 +6,13 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use fuser::MountOption;
-use mailkeep_restorer::View;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use crate::MountError;
 use crate::filesystem::SnapshotFs;
 use crate::pool::Pool;
-
-/// A snapshot to be shown.
-pub struct Snapshot {
-    /// Its whole id; the name of its folder.
-    pub id: String,
-    /// When it was sealed, seconds since 1970; the time of its folder.
-    pub time: i64,
-    /// What is in it.
-    pub view: View,
-}
+use crate::snapshot::Snapshot;
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, Default)]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::imapd_conf::ImapdConf;
 use super::rules::{Area, AreaKind, Rules};
 use crate::error::MailError;
-use crate::profile::{ExtraFile, FileClass, Presence, Root, without_nested};
+use crate::scope::{ExtraFile, FileClass, Presence, Root, without_nested};
 use crate::source::CyrusOptions;
 
 /// Databases with a path of their own that hold state which nothing else holds.

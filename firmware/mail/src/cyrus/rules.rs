@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::profile::FileClass;
+use crate::scope::FileClass;
 
 /// What kind of tree lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
