@@ -26,6 +26,7 @@ pub mod cyrus;
 pub mod error;
 pub mod generic;
 pub mod limits;
+mod patterns;
 pub mod profile;
 pub mod quiesce;
 pub mod scope;

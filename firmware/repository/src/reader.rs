@@ -102,6 +102,16 @@ impl Blocks {
     }
 }
 
+impl Repository {
+    /// Starts a reader of what is sealed and of complete packs. Takes no lock.
+    ///
+    /// # Errors
+    /// Whatever keeps index and packs from being listed.
+    pub fn reader(&self, monitor: &dyn Monitor) -> Result<Reader, RepositoryError> {
+        Reader::open(self, monitor)
+    }
+}
+
 impl Reader {
     /// A reader of what is on the disk now.
     pub(crate) fn open(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {

@@ -1,4 +1,5 @@
-//! An open repository: where it is, its keys, its label. Everything else starts here.
+//! An open repository: where it is, its keys, its label. What can be done with it stands with the doer: `writer`,
+//! `reader` and `snapshots` each add their methods to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +11,7 @@ use crate::init::{InitOptions, Made};
 use crate::keyring::{self, KeySource, Opened};
 use crate::lock::{self, Lease};
 use crate::monitor::{Monitor, Problem, Severity};
-use crate::reader::Reader;
 use crate::storage::{Storage, read_whole};
-use crate::writer::{Writer, WriterOptions};
 use crate::{init, layout};
 
 /// A new repository.
@@ -141,22 +140,6 @@ impl Repository {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.inner.keys
-    }
-
-    /// Starts a writer: takes lock and lease, tidies up after an interrupted run and knows again what it left behind.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Locked`] (11), and whatever keeps the disk from being read and written.
-    pub fn writer(&self, options: &WriterOptions, monitor: &dyn Monitor) -> Result<Writer, RepositoryError> {
-        Writer::open(self, options, monitor)
-    }
-
-    /// Starts a reader of what is sealed and of complete packs. Takes no lock.
-    ///
-    /// # Errors
-    /// Whatever keeps index and packs from being listed.
-    pub fn reader(&self, monitor: &dyn Monitor) -> Result<Reader, RepositoryError> {
-        Reader::open(self, monitor)
     }
 
     /// Removes the lease that another box left behind; gives what it said.

@@ -182,7 +182,7 @@ fn generic_options(raw: raw::RawGeneric, check: &Check<'_>) -> Result<GenericOpt
     for (key, patterns) in
         [("generic.exclude", &options.exclude), ("generic.write-once", &options.write_once)]
     {
-        crate::generic::Patterns::new(patterns).map_err(|problem| check.bad(key, problem))?;
+        crate::patterns::Patterns::new(patterns).map_err(|problem| check.bad(key, problem))?;
     }
     Ok(options)
 }

@@ -90,6 +90,16 @@ struct OpenBlock {
     chunks: Vec<(ChunkId, u32)>,
 }
 
+impl Repository {
+    /// Starts a writer: takes lock and lease, tidies up after an interrupted run and knows again what it left behind.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`] (11), and whatever keeps the disk from being read and written.
+    pub fn writer(&self, options: &WriterOptions, monitor: &dyn Monitor) -> Result<Writer, RepositoryError> {
+        Writer::open(self, options, monitor)
+    }
+}
+
 impl Writer {
     pub(crate) fn open(
         repository: &Repository,
