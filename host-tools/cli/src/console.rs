@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use mailkeep_restorer::path;
 use serde::Serialize;
 
 use crate::args::Global;
@@ -192,7 +193,9 @@ impl Console {
         }
     }
 
+    /// One line, whatever paths and names are in it.
     fn stderr(&self, line: &str) {
+        let line = path::show(line.as_bytes());
         self.gauge().around(|| {
             // There is nobody else to tell if stderr is gone.
             let _ = writeln!(io::stderr(), "{line}");

@@ -37,6 +37,12 @@ fn wrong_arguments_are_usage_errors() {
     ] {
         told(&lab.run(words), 64, text);
     }
+    let odd: Said = program(lab.folder.path())
+        .args(["-r", "/nowhere/a\nb\x1b[2J", "--key-file", "/x\ny", "stats"])
+        .output()
+        .unwrap()
+        .into();
+    told(&odd, 75, "/nowhere/a\\u{a}b\\u{1b}[2J");
     let latest = Lab::new();
     told(&latest.run(&["show", "not-hex"]), 64, "snapshot");
 }
