@@ -1,7 +1,8 @@
 //! The engine that the box really has: `puller` for the pull, `repository` for the disk.
 //!
-//! A disk is ours if the box key (or, for a repository without encryption, no key) opens it; any other repository
-//! is foreign, and a folder without one is unknown.
+//! A disk is ours if the box key opens it; any other repository is foreign, and a folder without one is unknown. A box
+//! with a key never takes a repository without encryption for its own: whoever swaps a disk could otherwise have the
+//! next backup written in the clear. Only a box without a key uses such disks.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +42,11 @@ impl PullEngine {
 
     fn open(&self, folder: &Path) -> Result<Repository, RepositoryError> {
         let storage = LocalStorage::open(folder)?;
-        Repository::open(Arc::new(storage), &self.key, &LogMonitor)
+        let repository = Repository::open(Arc::new(storage), &self.key, &LogMonitor)?;
+        if !repository.encrypted() && !matches!(self.key, KeySource::Plain) {
+            return Err(RepositoryError::WrongKey { path: repository.place() });
+        }
+        Ok(repository)
     }
 }
 

@@ -52,7 +52,8 @@ fn a_disk_is_ours_only_if_our_key_opens_it() {
     let before = contents(folder.path());
     let engine = PullEngine::new(path("box.key"));
     assert_eq!(engine.identify(&path("ours")).unwrap(), Identity::Ours);
-    assert_eq!(engine.identify(&path("plain")).unwrap(), Identity::Ours);
+    // A disk that carries its own key in the clear must not be slipped to a box that encrypts.
+    assert_eq!(engine.identify(&path("plain")).unwrap(), Identity::Foreign);
     assert_eq!(engine.identify(&path("theirs")).unwrap(), Identity::Foreign);
     assert_eq!(engine.identify(&path("empty")).unwrap(), Identity::Unknown);
     assert!(!matches!(engine.identify(&path("holiday")), Ok(Identity::Ours)));

@@ -123,6 +123,10 @@ pub(crate) fn key_file_open_to_others(path: &str, mode: u32) -> String {
     format!("the key file {path} can be read by other users (mode {mode:o}); run `chmod 600 {path}`")
 }
 
+pub(crate) fn not_encrypted(place: &str) -> String {
+    format!("the repository in {place} is not encrypted, although there is a box key; was this disk swapped?")
+}
+
 pub(crate) fn see_help(verb: Option<&str>) -> String {
     match verb {
         Some(verb) => format!("see `mailkeep {verb} --help`"),

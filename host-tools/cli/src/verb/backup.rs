@@ -11,7 +11,7 @@ use crate::App;
 use crate::args::Backup;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
-use crate::text::report;
+use crate::text::{self, report};
 use crate::{repo, signal};
 
 /// Program and version, for agent and manifest.
@@ -20,6 +20,9 @@ const PROGRAM: &str = concat!("mailkeep ", env!("CARGO_PKG_VERSION"));
 pub(crate) fn run(app: &App, args: &Backup) -> Result<u8, Failure> {
     let source = read_source(&args.source)?;
     let repository = repo::open(app)?;
+    if !repository.encrypted() && app.options.key_file.exists() {
+        app.console.warning(&text::not_encrypted(&repository.place()));
+    }
     let cancel = signal::cancel_first(&app.console)?;
     let ear = Ear::new(&app.console);
     let transport = ProcessTransport::default();
