@@ -49,3 +49,13 @@ pub const PROBE_BOUND: Duration = Duration::from_secs(5);
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long mail has to last after a stop that did not end well.
 pub const SETTLE: Duration = Duration::from_secs(3);
+/// How long a stop that lost its agent may go on by itself before it is ended. Cyrus stops within 2 s; a stop that is
+/// ended half-way leaves a service that is neither up nor down.
+pub const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// As [`GREETING_PATIENCE`], after a stop that did not end well: the start command may have seen the old service in its
+/// last moments and done nothing.
+pub const GREETING_PATIENCE_CAREFUL: Duration = Duration::from_secs(2);
+/// How long a new window waits for another agent to end.
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a new window waits for a guard that is bringing mail back for an earlier one.
+pub const GUARD_AT_WORK_PATIENCE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use super::state::{Lock, StateFolder};
 use super::stragglers;
 use crate::command;
 use crate::error::AgentError;
+use crate::limits;
 
 /// Name of the file.
 pub const INTENT: &str = "intent.json";
@@ -92,14 +93,20 @@ impl Intent {
         folder.write_durably(INTENT, &text)
     }
 
-    /// Ends a stop that may still be at work, and says with how much care mail has to be started after that. The stop
+    /// Waits for a stop that may still be at work, ends it if it goes on for too long, and says with how much care mail
+    /// has to be started after that. The stop
     /// command carries the token in its environment: a process number would be known only after it was started, and
     /// is used again after a reboot.
     pub fn care(&self) -> Care {
         match self.stop {
             StopNote::Not | StopNote::Done => Care::Usual,
             StopNote::Begun => {
-                stragglers::with_mark(&command::mark(&self.token)).into_iter().for_each(stragglers::kill);
+                let mark = command::mark(&self.token);
+                let end = Instant::now() + limits::ORPHAN_PATIENCE;
+                while !stragglers::with_mark(&mark).is_empty() && Instant::now() < end {
+                    std::thread::sleep(limits::POLL);
+                }
+                stragglers::with_mark(&mark).into_iter().for_each(stragglers::kill);
                 Care::Much
             }
         }
@@ -169,7 +176,7 @@ impl Starter {
         &self.intent.recovery
     }
 
-    /// Ends a stop that may still be at work, and says with how much care mail has to be started.
+    /// See [`Intent::care`].
     pub fn care(&self) -> Care {
         self.intent.care()
     }

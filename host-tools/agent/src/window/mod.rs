@@ -117,8 +117,7 @@ impl Window {
             Recovery::new(&settings.rung, settings.probe.as_ref()).ok_or(AgentError::NothingToStop)?;
         let start = recovery.start().ok_or(AgentError::NothingToStop)?;
         let folder = StateFolder::open(&start)?;
-        // A moment of patience: a run that begins looks into all folders for windows that were left behind.
-        let lock = folder.lock_within(AGENT_LOCK, Duration::from_secs(2))?.ok_or(AgentError::WindowBusy)?;
+        let lock = lock_when_free(&folder)?;
         if start::runs(&recovery) == Some(false) {
             // Somebody has stopped it on purpose, or the probe is wrong. Either way we could not tell afterwards that
             // mail is back.
@@ -391,6 +390,23 @@ impl Drop for Window {
         if !self.closed {
             let _ = self.close_now();
         }
+    }
+}
+
+/// Takes the agent's lock. A guard that is still bringing mail back for a run that died is waited for; another run is
+/// not (but for a moment: a run that begins looks into all folders).
+fn lock_when_free(folder: &StateFolder) -> Result<Lock, AgentError> {
+    let began = Instant::now();
+    loop {
+        if let Some(lock) = folder.try_lock(AGENT_LOCK)? {
+            return Ok(lock);
+        }
+        let at_work = Intent::load(folder)?.is_some_and(|intent| intent.taken_by.is_some());
+        let patience = if at_work { limits::GUARD_AT_WORK_PATIENCE } else { limits::BUSY_PATIENCE };
+        if began.elapsed() > patience {
+            return Err(AgentError::WindowBusy);
+        }
+        std::thread::sleep(limits::POLL);
     }
 }
 

@@ -71,6 +71,10 @@ fn attempt(recovery: &Recovery, care: Care) -> Result<(), String> {
     let start = recovery.start().ok_or("there is no start command")?;
     let mut running = Running::start(&start, None).map_err(|error| crate::error::one_line(&error))?;
     let probe = recovery.probe();
+    let patience = match care {
+        Care::Usual => limits::GREETING_PATIENCE,
+        Care::Much => limits::GREETING_PATIENCE_CAREFUL,
+    };
     let began = Instant::now();
     let mut ended: Option<(Done, Instant)> = None;
     loop {
@@ -89,7 +93,7 @@ fn attempt(recovery: &Recovery, care: Care) -> Result<(), String> {
                 };
             }
             Some((done, _)) if !done.ok => return Err(done.describe()),
-            Some((done, at)) if at.elapsed() > limits::GREETING_PATIENCE => {
+            Some((done, at)) if at.elapsed() > patience => {
                 return Err(format!("no greeting after this: {}", done.describe()));
             }
             Some(_) => {}
