@@ -11,7 +11,8 @@ use crate::PullError;
 /// Contract: an id that was returned by [`Store::known`] or [`Store::put`] can be referred to by a tree that is put
 /// later and by the snapshot sealed at the end. Nothing is promised to be durable before the seal.
 pub trait Store {
-    /// The reference to a chunk of file contents that is there already.
+    /// The reference to a chunk of file contents that is there already with exactly this length. The length comes from
+    /// the agent, and a wrong one must not get into a tree.
     ///
     /// # Errors
     /// The repository cannot be read.
@@ -66,8 +67,7 @@ impl RepositoryStore {
 
 impl Store for RepositoryStore {
     fn known(&mut self, hash: &ContentHash, length: u32) -> Result<Option<ChunkRef>, PullError> {
-        let known = self.writer.chunk_for(ChunkKind::Data, hash)?;
-        Ok(known.map(|id| ChunkRef { id, length }))
+        Ok(self.writer.chunk_for(ChunkKind::Data, hash, length)?)
     }
 
     fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError> {

@@ -76,8 +76,8 @@ fn backup(repository: &Repository, (files, median): (u64, f64), spent: &mut f64)
         for length in cut(CutStyle::Message, &bytes) {
             let (chunk, after) = rest.split_at(length);
             let hash = ContentHash::of(chunk);
-            match writer.chunk_for(ChunkKind::Data, &hash)? {
-                Some(id) => content.push(ChunkRef { id, length: length as u32 }),
+            match writer.chunk_for(ChunkKind::Data, &hash, length as u32)? {
+                Some(chunk) => content.push(chunk),
                 None => content.push(writer.put_hashed(ChunkKind::Data, &hash, chunk)?),
             }
             rest = after;

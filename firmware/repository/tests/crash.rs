@@ -192,7 +192,7 @@ fn what_an_interrupted_run_has_written_is_never_sent_twice() {
             for piece in bytes.chunks(700) {
                 let hash = mailkeep_repository::format::ContentHash::of(piece);
                 let kind = mailkeep_repository::format::ChunkKind::Data;
-                assert!(writer.chunk_for(kind, &hash).unwrap().is_some());
+                assert!(writer.chunk_for(kind, &hash, piece.len() as u32).unwrap().is_some());
             }
         }
         drop(writer);

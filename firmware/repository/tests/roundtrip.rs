@@ -66,12 +66,24 @@ fn a_chunk_is_known_as_soon_as_it_was_put_and_readable_after_a_flush() {
     let (small, large) = (noise(1, 100), noise(2, 900_000));
     for bytes in [&small, &large] {
         let hash = ContentHash::of(bytes);
-        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash).unwrap(), None);
+        let length = bytes.len() as u32;
+        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash, length).unwrap(), None);
         let chunk = writer.put(ChunkKind::Data, bytes).unwrap();
-        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash).unwrap(), Some(chunk.id));
-        assert_eq!(writer.chunk_for(ChunkKind::Tree, &hash).unwrap(), None, "a tree is no mail");
+        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash, length).unwrap(), Some(chunk));
+        assert_eq!(
+            writer.chunk_for(ChunkKind::Data, &hash, length - 1).unwrap(),
+            None,
+            "a claimed length is no fact"
+        );
+        assert_eq!(writer.chunk_for(ChunkKind::Tree, &hash, length).unwrap(), None, "a tree is no mail");
         assert!(reader.chunk(ChunkKind::Data, &chunk).is_err());
         writer.flush().unwrap();
+        assert_eq!(
+            writer.chunk_for(ChunkKind::Data, &hash, length).unwrap(),
+            Some(chunk),
+            "from the index too"
+        );
+        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash, length + 1).unwrap(), None);
         assert_eq!(&*reader.chunk(ChunkKind::Data, &chunk).unwrap(), bytes.as_slice());
         assert!(reader.chunk(ChunkKind::Tree, &chunk).is_err());
         let longer = mailkeep_repository::format::ChunkRef { length: chunk.length + 1, ..chunk };
@@ -186,11 +198,16 @@ fn many_runs_are_merged_and_nothing_in_them_gets_lost() {
     let writer = repository.writer(&options, &LogMonitor).unwrap();
     for bytes in source(11).values().flat_map(|files| files.values()) {
         for piece in bytes.chunks(700) {
-            assert!(writer.chunk_for(ChunkKind::Data, &ContentHash::of(piece)).unwrap().is_some());
+            assert!(
+                writer
+                    .chunk_for(ChunkKind::Data, &ContentHash::of(piece), piece.len() as u32)
+                    .unwrap()
+                    .is_some()
+            );
         }
     }
     for absent in 0..500 {
         let hash = ContentHash::of(&noise(absent + 1_000_000, 40));
-        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash).unwrap(), None);
+        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash, 40).unwrap(), None);
     }
 }

@@ -40,6 +40,20 @@ impl View {
         Ok(false)
     }
 
+    /// The plain length of the chunk, if it is known.
+    pub(crate) fn length_of(&self, id: &ChunkId) -> Result<Option<u32>, RepositoryError> {
+        for run in &self.runs {
+            if run.contains(id)? {
+                let places = run.find_all(id)?;
+                let trusted = places.iter().find(|place| !self.distrusted.contains(&place.pack));
+                if let Some(place) = trusted {
+                    return Ok(Some(place.length));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Every place of the chunk, the newest first.
     pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
         let mut places = Vec::new();

@@ -9,7 +9,7 @@ mod pipeline;
 mod resume;
 mod seal;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -68,7 +68,7 @@ pub struct Writer {
     view: Arc<Mutex<Arc<View>>>,
     known: Arc<View>,
     /// Chunks that were put since the last flush.
-    session: HashSet<ChunkId>,
+    session: HashMap<ChunkId, u32>,
     session_chunks: usize,
     data: OpenBlock,
     trees: OpenBlock,
@@ -119,7 +119,7 @@ impl Writer {
             lock,
             view: Arc::new(Mutex::new(known.clone())),
             known,
-            session: HashSet::new(),
+            session: HashMap::new(),
             session_chunks: options.session_chunks.max(1),
             data: OpenBlock::default(),
             trees: OpenBlock::default(),
@@ -129,13 +129,23 @@ impl Writer {
         })
     }
 
-    /// The stored id of a chunk that is there already (on the disk, or put in this session).
+    /// The reference to a chunk that is there already (on the disk, or put in this session). The length is the caller's
+    /// claim: a chunk that is there with another length is not the one that is meant, and the answer is `None`.
     ///
     /// # Errors
     /// The index cannot be read.
-    pub fn chunk_for(&self, kind: ChunkKind, hash: &ContentHash) -> Result<Option<ChunkId>, RepositoryError> {
+    pub fn chunk_for(
+        &self,
+        kind: ChunkKind,
+        hash: &ContentHash,
+        length: u32,
+    ) -> Result<Option<ChunkRef>, RepositoryError> {
         let id = self.repository.keys().id.chunk_id(kind, hash);
-        Ok(self.has(&id)?.then_some(id))
+        let stored = match self.session.get(&id) {
+            Some(&stored) => Some(stored),
+            None => self.known.length_of(&id)?,
+        };
+        Ok((stored == Some(length)).then_some(ChunkRef { id, length }))
     }
 
     /// Stores a chunk unless it is there; hashes it itself.
@@ -167,7 +177,7 @@ impl Writer {
         if self.session.len() >= self.session_chunks {
             self.flush()?;
         }
-        self.session.insert(id);
+        self.session.insert(id, chunk.length);
         if bytes.len() >= limits::LARGE_CHUNK {
             let mut raw = self.pipeline.buffer();
             raw.extend_from_slice(bytes);
@@ -263,7 +273,7 @@ impl Writer {
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
-        Ok(self.session.contains(id) || self.known.contains(id)?)
+        Ok(self.session.contains_key(id) || self.known.contains(id)?)
     }
 
     fn open_block(&mut self, kind: ChunkKind) -> &mut OpenBlock {
