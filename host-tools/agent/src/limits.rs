@@ -49,9 +49,10 @@ pub const PROBE_BOUND: Duration = Duration::from_secs(5);
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long mail has to last after a stop that did not end well.
 pub const SETTLE: Duration = Duration::from_secs(3);
-/// How long a stop that lost its agent may go on by itself before it is ended. Cyrus stops within 2 s; a stop that is
-/// ended half-way leaves a service that is neither up nor down.
-pub const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stop that lost its agent, or is called off, may go on by itself before it is ended. Cyrus stops within 2 s; a stop that is
+/// ended half-way leaves a service that is neither up nor down, and a good stop script needs some seconds to see that
+/// Cyrus hangs and to end it.
+pub const ORPHAN_PATIENCE: Duration = Duration::from_secs(8);
 /// As [`GREETING_PATIENCE`], after a stop that did not end well: the start command may have seen the old service in its
 /// last moments and done nothing.
 pub const GREETING_PATIENCE_CAREFUL: Duration = Duration::from_secs(2);
@@ -59,3 +60,7 @@ pub const GREETING_PATIENCE_CAREFUL: Duration = Duration::from_secs(2);
 pub const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a new window waits for a guard that is bringing mail back for an earlier one.
 pub const GUARD_AT_WORK_PATIENCE: Duration = Duration::from_secs(60);
+/// For how long a Cyrus master is looked at before it counts as hung.
+pub const STUCK_LOOK: Duration = Duration::from_secs(1);
+/// Processor time in clock ticks (1/100 s) that a hung one burns meanwhile, on a machine that is busy otherwise.
+pub const STUCK_TICKS: u64 = 15;

@@ -12,6 +12,7 @@ pub mod start;
 pub mod state;
 pub mod stragglers;
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -113,8 +114,8 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
 impl Window {
     /// Everything up to the point where mail may be stopped.
     fn arm(settings: Settings) -> Result<Window, AgentError> {
-        let recovery =
-            Recovery::new(&settings.rung, settings.probe.as_ref()).ok_or(AgentError::NothingToStop)?;
+        let recovery = Recovery::new(&settings.source, &settings.rung, settings.probe.as_ref())
+            .ok_or(AgentError::NothingToStop)?;
         let start = recovery.start().ok_or(AgentError::NothingToStop)?;
         let folder = StateFolder::open(&start)?;
         let lock = lock_when_free(&folder)?;
@@ -167,6 +168,7 @@ impl Window {
         let bound = limits::STOP_BOUND.min(self.settings.deadline / 3);
         if let Some(stop) = self.settings.rung.stop() {
             match self.run_stop(&stop, bound, off) {
+                Ok(_) if off() => return Err(AgentError::CalledOff),
                 Ok(done) if done.ok => {}
                 Ok(done) => return Err(failed("the stop", &done.describe())),
                 Err(CommandError::CalledOff { .. }) => return Err(AgentError::CalledOff),
@@ -206,7 +208,16 @@ impl Window {
         self.intent.stop = StopNote::Begun;
         self.intent.write(&self.folder).map_err(noted)?;
         let running = Running::start_marked(stop, &self.token)?;
-        let done = running.wait(bound, off)?;
+        // A stop that is called off is let through if it is quick: what comes half-way is neither up nor down.
+        let called_off_at = Cell::new(None);
+        let off_for_long = || {
+            off() && {
+                let since = called_off_at.get().unwrap_or_else(Instant::now);
+                called_off_at.set(Some(since));
+                since.elapsed() > limits::ORPHAN_PATIENCE
+            }
+        };
+        let done = running.wait(bound, &off_for_long)?;
         // The guard may have acted meanwhile; its note must not be written over.
         if done.ok && self.is_open() {
             self.intent.stop = StopNote::Done;
@@ -218,13 +229,10 @@ impl Window {
     /// The stop hangs. A Cyrus master that spins on its own zombies would also keep the start from working.
     fn hung(&self, error: &CommandError) -> AgentError {
         let mut why = one_line(error);
-        if let System::Cyrus(options) = &self.settings.source.system {
-            for pid in stragglers::stuck_masters(&options.imapd_conf) {
-                stragglers::kill(pid);
-                why.push_str(&format!(
-                    "; Cyrus' master (process {pid}) hung with only zombies below it and was killed"
-                ));
-            }
+        for pid in self.recovery.end_stuck_masters() {
+            why.push_str(&format!(
+                "; Cyrus' master (process {pid}) hung with no living process below it and was killed"
+            ));
         }
         failed("the stop", &why)
     }
@@ -397,13 +405,16 @@ impl Drop for Window {
 /// not (but for a moment: a run that begins looks into all folders).
 fn lock_when_free(folder: &StateFolder) -> Result<Lock, AgentError> {
     let began = Instant::now();
+    // The guard removes the intent a moment before it lets go.
+    let mut busy_since = began;
     loop {
         if let Some(lock) = folder.try_lock(AGENT_LOCK)? {
             return Ok(lock);
         }
-        let at_work = Intent::load(folder)?.is_some_and(|intent| intent.taken_by.is_some());
-        let patience = if at_work { limits::GUARD_AT_WORK_PATIENCE } else { limits::BUSY_PATIENCE };
-        if began.elapsed() > patience {
+        if Intent::load(folder)?.is_some_and(|intent| intent.taken_by.is_some()) {
+            busy_since = Instant::now();
+        }
+        if busy_since.elapsed() > limits::BUSY_PATIENCE || began.elapsed() > limits::GUARD_AT_WORK_PATIENCE {
             return Err(AgentError::WindowBusy);
         }
         std::thread::sleep(limits::POLL);

@@ -1,8 +1,13 @@
 //! How mail is brought back, as it stands in the intent.
 
+use std::path::PathBuf;
+
+use mailkeep_mail::Source;
 use mailkeep_mail::quiesce::Rung;
-use mailkeep_mail::source::{Argv, Probe, ProbeProtocol};
+use mailkeep_mail::source::{Argv, Probe, ProbeProtocol, System};
 use serde::{Deserialize, Serialize};
+
+use super::stragglers;
 
 /// How mail is brought back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +17,8 @@ pub struct Recovery {
     start: Vec<String>,
     running: Option<Vec<String>>,
     probe: Option<ProbeNote>,
+    /// Whose master may hang, where the mail system is Cyrus.
+    imapd_conf: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +31,7 @@ struct ProbeNote {
 
 impl Recovery {
     /// From the rung; `None` if there is nothing to start.
-    pub fn new(rung: &Rung, probe: Option<&Probe>) -> Option<Recovery> {
+    pub fn new(source: &Source, rung: &Rung, probe: Option<&Probe>) -> Option<Recovery> {
         let words = |argv: Argv| argv.words();
         Some(Recovery {
             before_start: rung.before_start().map(words),
@@ -35,6 +42,10 @@ impl Recovery {
                 host: probe.host.clone(),
                 port: probe.port,
             }),
+            imapd_conf: match &source.system {
+                System::Cyrus(options) => Some(options.imapd_conf.clone()),
+                System::Generic(_) => None,
+            },
         })
     }
 
@@ -51,6 +62,13 @@ impl Recovery {
     /// Exits 0 while mail runs.
     pub fn running(&self) -> Option<Argv> {
         self.running.clone().and_then(Argv::from_words)
+    }
+
+    /// Ends a Cyrus master that hangs and keeps its successor from starting; tells which.
+    pub fn end_stuck_masters(&self) -> Vec<i32> {
+        let stuck = self.imapd_conf.as_deref().map(stragglers::stuck_masters).unwrap_or_default();
+        stuck.iter().copied().for_each(stragglers::kill);
+        stuck
     }
 
     /// Whose greeting proves that mail is back.

@@ -47,6 +47,9 @@ pub fn bring_back(recovery: &Recovery, bound: Duration, care: Care) -> Result<()
         if Instant::now() + pause >= end {
             return Err(why);
         }
+        if !recovery.end_stuck_masters().is_empty() {
+            pause = Duration::from_millis(250);
+        }
         std::thread::sleep(pause);
         pause = (pause * 2).min(limits::RETRY_MAX);
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::limits;
+
 /// A process that holds something open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Straggler {
@@ -54,11 +56,12 @@ pub fn end(straggler: &Straggler, roots: &[PathBuf], signal: Signal) {
     }
 }
 
-/// A Cyrus master that will never end: told to stop, it spins with only zombies below it (cyrus-imapd 5309). It is
-/// recognised by its name, by the configuration it was started with, and by its children.
+/// Cyrus masters that will never end: told to stop, they spin for ever, with at most zombies below them
+/// (cyrus-imapd 5309). Recognised by their name, by the configuration they were started with, and by what they do: burn
+/// time without a living child. Takes [`limits::STUCK_LOOK`]. Killing one is safe.
 pub fn stuck_masters(imapd_conf: &Path) -> Vec<i32> {
-    let is_master = |pid: i32| matches!(name(pid).as_str(), "master" | "cyrmaster" | "cyrus-master");
-    let ours = |pid: i32| {
+    let is_master = |pid: &i32| matches!(name(*pid).as_str(), "master" | "cyrmaster" | "cyrus-master");
+    let ours = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let named = words.iter().position(|word| *word == b"-C").and_then(|at| words.get(at + 1));
@@ -67,15 +70,24 @@ pub fn stuck_masters(imapd_conf: &Path) -> Vec<i32> {
             None => imapd_conf == Path::new("/etc/imapd.conf"),
         }
     };
-    let all = pids();
-    let only_zombies_below = |master: i32| {
-        all.iter()
-            .filter_map(|pid| state_and_parent(*pid))
-            .all(|(state, parent)| parent != master || state == 'Z')
+    let spinning = |pid: i32| {
+        let all = pids();
+        let mut below = all.iter().filter_map(|pid| Status::of(*pid)).filter(|status| status.parent == pid);
+        let status = Status::of(pid).filter(|status| status.state == 'R')?;
+        below.all(|child| child.state == 'Z').then_some(status.ticks)
     };
-    let alive = |pid: i32| state_and_parent(pid).is_some_and(|(state, _)| state != 'Z');
-    let stuck = |pid: &i32| is_master(*pid) && ours(*pid) && alive(*pid) && only_zombies_below(*pid);
-    all.iter().copied().filter(stuck).collect()
+    let before: Vec<(i32, u64)> = pids()
+        .into_iter()
+        .filter(|pid| is_master(pid) && ours(pid))
+        .filter_map(|pid| Some((pid, spinning(pid)?)))
+        .collect();
+    if before.is_empty() {
+        return Vec::new();
+    }
+    std::thread::sleep(limits::STUCK_LOOK);
+    let stuck =
+        |(pid, ticks): &(i32, u64)| spinning(*pid).is_some_and(|now| now >= ticks + limits::STUCK_TICKS);
+    before.into_iter().filter(stuck).map(|(pid, _)| pid).collect()
 }
 
 /// Processes that carry a mark (`NAME=value`) in their environment.
@@ -121,12 +133,27 @@ fn is_writable(pid: i32, fd: &str) -> bool {
     flags.and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
 }
 
-/// The state letter and the parent of a process. A zombie answers `kill -0`, so the letter is what counts.
-fn state_and_parent(pid: i32) -> Option<(char, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may have brackets and spaces: what counts is after the last bracket.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+/// What the kernel says of a process.
+struct Status {
+    /// Its state letter. A zombie answers `kill -0`, so the letter is what counts.
+    state: char,
+    parent: i32,
+    /// Processor time used, in clock ticks.
+    ticks: u64,
+}
+
+impl Status {
+    fn of(pid: i32) -> Option<Status> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may have brackets and spaces: what counts is after the last bracket, field 3 and on.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let ticks = |field: usize| fields.get(field - 3).and_then(|ticks| ticks.parse::<u64>().ok());
+        Some(Status {
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            ticks: ticks(14)? + ticks(15)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +197,40 @@ mod tests {
     #[test]
     fn we_are_alive_and_no_master() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(state_and_parent(own).is_some_and(|(state, parent)| state != 'Z' && parent > 0));
+        assert!(Status::of(own).is_some_and(|status| status.state != 'Z' && status.parent > 0));
         assert!(stuck_masters(Path::new("/no/imapd.conf")).is_empty());
+    }
+
+    #[test]
+    fn a_master_that_spins_over_nothing_is_stuck_and_one_that_waits_is_not() {
+        // A shell under the name of the master, which the kernel takes from the file name.
+        let dir = tempfile::tempdir().unwrap();
+        let master = dir.path().join("master");
+        fs::copy("/bin/sh", &master).unwrap();
+        let start = |script: &str, conf: &str| {
+            Command::new(&master)
+                .args(["-c", script, "master", "-C", conf])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let mut all = [
+            start("while :; do :; done", "/ours/imapd.conf"),
+            start("read line", "/ours/imapd.conf"),
+            start("while :; do :; done", "/other/imapd.conf"),
+            start("sleep 600 & while :; do :; done", "/ours/imapd.conf"),
+        ];
+        let stuck = stuck_masters(Path::new("/ours/imapd.conf"));
+        let parent = i32::try_from(all[3].id()).unwrap();
+        for pid in
+            pids().into_iter().filter(|pid| Status::of(*pid).is_some_and(|status| status.parent == parent))
+        {
+            kill(pid);
+        }
+        for process in &mut all {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        assert_eq!(stuck, [i32::try_from(all[0].id()).unwrap()]);
     }
 }
