@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -69,11 +70,24 @@ impl Rig {
 
     /// One backup that must be consistent and, where there is mail, must pass its mail check.
     pub fn good_backup(&self, source: &Path) -> Result<Value> {
-        let summary = self.backup(source)?;
-        if summary["consistent"] != true || summary["mail_check"]["ok"] == false {
-            bail!("the backup is not good: {summary}");
+        good(self.backup(source)?)
+    }
+
+    /// As [`Rig::good_backup`], trying again while the answer is 75 ("try again later"): just after a crash the
+    /// agent of the broken run may still be seeing mail in. Past `limit` the refusal is an error. Also says how
+    /// long it was refused.
+    pub fn good_backup_within(&self, source: &Path, limit: Duration) -> Result<(Value, Duration)> {
+        let start = Instant::now();
+        loop {
+            let output = run(&mut self.backup_command(source))?;
+            let waited = start.elapsed();
+            if output.code == 75 && waited < limit {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+            let summary = json_line(&output.expect_code("mailkeep backup", 0)?.out(), "summary")?;
+            return good(summary).map(|summary| (summary, waited));
         }
-        Ok(summary)
     }
 
     /// Every byte must be sound.
@@ -100,6 +114,13 @@ impl Rig {
         });
         Ok(objects.filter_map(|o| o["id"].as_str().map(str::to_owned)).collect())
     }
+}
+
+fn good(summary: Value) -> Result<Value> {
+    if summary["consistent"] != true || summary["mail_check"]["ok"] == false {
+        bail!("the backup is not good: {summary}");
+    }
+    Ok(summary)
 }
 
 /// The id in a backup's summary.

@@ -25,7 +25,9 @@ fn filled(home: &Path, messages: usize, layout: Layout) -> Result<Cyrus> {
 /// What lies in the mail folders must be the same file by file: names, bytes, mtimes, owners, hard links.
 fn files_are_equal(truth: &Path, restored: &Path) -> Result<()> {
     for folder in ["spool", "meta", "archive", "sieve", "conf/user", "conf/quota"] {
-        let (left, right) = (tree::facts(&truth.join(folder))?, tree::facts(&restored.join(folder))?);
+        let (mut left, right) = (tree::facts(&truth.join(folder))?, tree::facts(&restored.join(folder))?);
+        // Half-delivered mail of a killed imapd: left out on purpose, while the empty folder stays.
+        left.retain(|name, _| !name.contains("/stage./"));
         if let Some(difference) = tree::difference(&left, &right) {
             bail!("{folder}: the window (left) and the restored files (right) differ: {difference}");
         }
@@ -163,8 +165,10 @@ fn a_message_file_that_is_missing_on_the_server_is_reported() -> Result<()> {
     let source = cyrus_source(&home.path().join("lab.toml"), &server, &Options::default())?;
     let spool = server.root().join("spool/default");
     let message = tree::facts(&spool)?
-        .into_keys()
-        .find(|name| name.rsplit('/').next().is_some_and(|n| n.ends_with('.') && n.len() > 1))
+        .into_iter()
+        .filter(|(_, row)| row["kind"] == "file")
+        .map(|(name, _)| name)
+        .find(|name| name.ends_with('.'))
         .context("no message file in the spool")?;
     std::fs::remove_file(spool.join(message))?;
     let output = process::run(&mut rig.backup_command(&source))?;

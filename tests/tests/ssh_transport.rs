@@ -82,7 +82,9 @@ fn a_link_cut_in_the_window_brings_mail_back() -> Result<()> {
             format!("cut {cut} of {sessions} sessions after {delay:?}, seed {seed}, exit {}", output.code);
         ensure!(!output.err().contains("panicked at"), "{context}: {}", output.err());
         lab.server.wait_for_greeting(DEADLINE).with_context(|| format!("{context}: mail stays stopped"))?;
-        lab.rig.good_backup(&source).with_context(|| format!("{context}: the next backup"))?;
+        lab.rig
+            .good_backup_within(&source, DEADLINE)
+            .with_context(|| format!("{context}: the next backup"))?;
         lab.server.wait_for_greeting(DEADLINE)?;
         eprintln!("{context}: fine");
     }

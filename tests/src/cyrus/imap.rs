@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::mime::base64;
 
+/// How long a greeting may take.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// One token of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
@@ -83,18 +86,20 @@ pub struct Imap {
 }
 
 impl Imap {
-    /// Connects and waits for the greeting.
+    /// Connects and waits for the greeting. A master that is going down takes connections that nobody will ever
+    /// answer, so the wait is short; after the greeting the server may take its time.
     pub fn connect(port: u16) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).context("connect")?;
+        let stream = TcpStream::connect_timeout(&address, GREETING).context("connect")?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        stream.set_read_timeout(Some(GREETING))?;
         stream.set_write_timeout(Some(Duration::from_secs(120)))?;
         let mut me = Self { input: BufReader::new(stream.try_clone()?), output: stream, tag: 0 };
         let greeting = me.read_answer()?;
         if !greeting.starts_with(b"* OK") {
             bail!("greeting was {:?}", String::from_utf8_lossy(&greeting));
         }
+        me.output.set_read_timeout(Some(Duration::from_secs(120)))?;
         Ok(me)
     }
 

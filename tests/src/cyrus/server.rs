@@ -164,8 +164,11 @@ impl Cyrus {
             match Imap::connect(self.ports.imap) {
                 Ok(_) => return Ok(()),
                 Err(e) if start.elapsed() > limit => {
-                    let log = fs::read_to_string(self.root.join("run/master.log")).unwrap_or_default();
-                    return Err(e.context(format!("no greeting from {} (log: {log})", self.root.display())));
+                    return Err(e.context(format!(
+                        "no greeting from {}: {}",
+                        self.root.display(),
+                        self.diagnosis()
+                    )));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -211,6 +214,42 @@ impl Cyrus {
     /// Path of `start`, `stop` or `running`.
     pub fn script(&self, name: &str) -> PathBuf {
         self.root.join("bin").join(name)
+    }
+
+    /// What can be known about a server that does not answer.
+    pub fn diagnosis(&self) -> String {
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        let mut text =
+            format!("events {:?}; master.log {:?}", self.events(), read(&self.root.join("run/master.log")));
+        for folder in fs::read_dir(self.agent_state()).into_iter().flatten().flatten() {
+            for file in ["guard.log", "intent.json"] {
+                text += &format!("\n{file}: {}", read(&folder.path().join(file)));
+            }
+        }
+        let root = self.root.display().to_string();
+        for p in process::processes() {
+            let line = fs::read(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains(&root) {
+                text += &format!("\n{} {} of {} in group {}: {line}", p.state, p.pid, p.parent, p.group);
+            }
+        }
+        text
+    }
+
+    /// Where the agent of this server keeps its state.
+    pub fn agent_state(&self) -> PathBuf {
+        self.root.join("run/agent")
+    }
+
+    /// Restart guards of this server that still run.
+    pub fn guards(&self) -> Vec<u32> {
+        let state = self.agent_state().display().to_string();
+        let ours = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&state)
+        };
+        process::processes().into_iter().filter(process::Process::runs).map(|p| p.pid).filter(ours).collect()
     }
 
     /// Delivers a message over LMTP, so that sieve filters run.
@@ -276,6 +315,10 @@ impl Drop for Cyrus {
     /// Nothing of the server outlives it, whatever the test did.
     fn drop(&mut self) {
         let _ = fs::remove_file(self.root.join("run/truth"));
+        // A guard would try for ever to start a server whose files are gone.
+        for guard in self.guards() {
+            signal(guard, Signal::KILL);
+        }
         let group = self.master_pid();
         let _ = run(&mut Command::new(self.script("stop")));
         if let Some(group) = group.filter(|_| self.is_running()) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -43,7 +44,11 @@ pub fn cyrus_source(path: &Path, server: &Cyrus, options: &Options<'_>) -> Resul
     let mut text = String::new();
     let root = server.root().display();
     writeln!(text, "name = \"lab\"\nsystem = \"cyrus\"\noutage-budget = \"{}\"\n", options.outage_budget)?;
-    text.push_str(&transport(&options.transport, options.agent.as_deref())?);
+    let agent = match &options.agent {
+        Some(path) => path.clone(),
+        None => own_agent(server)?,
+    };
+    text.push_str(&transport(&options.transport, &agent));
     writeln!(
         text,
         "\n[cyrus]\nimapd-conf = \"{root}/imapd.conf\"\ncyrus-user = \"cyrus\"\nalso = [\"{root}/cyrus.conf\"]\nbin-dir = \"{BIN_DIR}\"\n"
@@ -61,7 +66,7 @@ pub fn cyrus_source(path: &Path, server: &Cyrus, options: &Options<'_>) -> Resul
 
 /// Writes the source file of a tree that belongs to no mail system.
 pub fn generic_source(path: &Path, name: &str, tree: &Path, more: &str) -> Result<PathBuf> {
-    let agent = transport(&Transport::Local, None)?;
+    let agent = transport(&Transport::Local, &bin("mailkeep-agent")?);
     let text = format!(
         "name = \"{name}\"\nsystem = \"generic\"\n\n{agent}\n[generic]\npaths = [\"{}\"]\n{more}",
         tree.display()
@@ -70,13 +75,24 @@ pub fn generic_source(path: &Path, name: &str, tree: &Path, more: &str) -> Resul
     Ok(path.to_owned())
 }
 
-fn transport(transport: &Transport<'_>, agent: Option<&Path>) -> Result<String> {
-    let agent = match agent {
-        Some(path) => path.to_owned(),
-        None => bin("mailkeep-agent")?,
-    };
+/// The built agent behind a script that gives it a state folder of its own: servers of one machine that are called
+/// alike must not be taken for each other.
+fn own_agent(server: &Cyrus) -> Result<PathBuf> {
+    let script = server.script("agent");
+    let (state, agent) = (server.agent_state(), bin("mailkeep-agent")?);
+    let text = format!(
+        "#!/bin/sh\nexport MAILKEEP_AGENT_STATE='{}'\nexec '{}' \"$@\"\n",
+        state.display(),
+        agent.display()
+    );
+    fs::write(&script, text).with_context(|| format!("write {}", script.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+fn transport(transport: &Transport<'_>, agent: &Path) -> String {
     let agent = agent.display();
-    Ok(match transport {
+    match transport {
         Transport::Local => format!("[transport]\nkind = \"local\"\nagent-path = \"{agent}\"\n"),
         Transport::Ssh(sshd) => format!(
             "[transport]\nkind = \"ssh\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\nidentity-file = \"{}\"\n\
@@ -85,5 +101,5 @@ fn transport(transport: &Transport<'_>, agent: Option<&Path>) -> Result<String> 
             sshd.identity().display(),
             sshd.known_hosts().display()
         ),
-    })
+    }
 }
