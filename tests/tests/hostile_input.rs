@@ -113,7 +113,9 @@ fn command_lines() -> Result<()> {
             // `ls latest ""` may well mean the root.
             ensure!(output.code != 0 || arguments.len() == 3, "{what}: accepted");
             if output.code != 0 && output.code != 64 {
-                one_clear_line(&what, &output)?;
+                // What was typed may be repeated in full, however long it is.
+                let said = output.err().replace(&long, "LONG");
+                one_clear_line(&what, &Output { stderr: said.into_bytes(), ..output })?;
             }
         }
     }

@@ -231,7 +231,15 @@ impl Cyrus {
             let line = fs::read(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             if line.contains(&root) {
-                text += &format!("\n{} {} of {} in group {}: {line}", p.state, p.pid, p.parent, p.group);
+                let below: Vec<String> = process::processes()
+                    .into_iter()
+                    .filter(|c| c.parent == p.pid)
+                    .map(|c| format!("{} {} {}", c.state, c.pid, c.name))
+                    .collect();
+                text += &format!(
+                    "\n{} {} of {} in group {}: {line} below it: {below:?}",
+                    p.state, p.pid, p.parent, p.group
+                );
             }
         }
         text
