@@ -64,7 +64,8 @@ impl Repository {
         monitor: &dyn Monitor,
     ) -> Result<Self, RepositoryError> {
         let mut first_error = None;
-        for copy in label_copies(&*storage, monitor)? {
+        let (copies, missing) = label_copies(&*storage)?;
+        for copy in copies {
             match copy.and_then(|(path, bytes, label)| {
                 let opened = keyring::open(&*storage, source, &label.repository, monitor)?;
                 let label = Label::verify(&bytes, &opened.keys)
@@ -72,6 +73,11 @@ impl Repository {
                 Ok(Repository::new(storage.clone(), opened, label))
             }) {
                 Ok(repository) => {
+                    // Only now: what is said of a copy would hide why the whole does not open.
+                    for path in missing {
+                        let what = "this copy of the label is missing; the next backup brings it back";
+                        monitor.problem(&Problem::new(Severity::Note, path, what));
+                    }
                     if let Some(error) = first_error {
                         report_copy(monitor, &error);
                     }
@@ -91,7 +97,7 @@ impl Repository {
     /// [`RepositoryError::Absent`], [`RepositoryError::Unsupported`], [`RepositoryError::Damaged`].
     pub fn peek(storage: &dyn Storage) -> Result<Label, RepositoryError> {
         let mut error = RepositoryError::Absent { path: storage.describe() };
-        for copy in label_copies(storage, &crate::monitor::LogMonitor)? {
+        for copy in label_copies(storage)?.0 {
             match copy {
                 Ok((_, _, label)) => return Ok(label),
                 Err(found) => error = found,
@@ -153,8 +159,8 @@ impl Repository {
 
 type LabelCopy = Result<(&'static str, Vec<u8>, Label), RepositoryError>;
 
-/// The copies of the label that are there, decoded or not.
-fn label_copies(storage: &dyn Storage, monitor: &dyn Monitor) -> Result<Vec<LabelCopy>, RepositoryError> {
+/// The copies of the label that are there, decoded or not, and the paths of those that are not there.
+fn label_copies(storage: &dyn Storage) -> Result<(Vec<LabelCopy>, Vec<&'static str>), RepositoryError> {
     let mut copies = Vec::new();
     let mut missing = Vec::new();
     for path in layout::LABELS {
@@ -169,13 +175,7 @@ fn label_copies(storage: &dyn Storage, monitor: &dyn Monitor) -> Result<Vec<Labe
             Err(error) => return Err(error.into()),
         }
     }
-    if !copies.is_empty() {
-        for path in missing {
-            let what = "this copy of the label is missing; the next backup brings it back";
-            monitor.problem(&Problem::new(Severity::Note, path, what));
-        }
-    }
-    Ok(copies)
+    Ok((copies, missing))
 }
 
 fn report_copy(monitor: &dyn Monitor, error: &RepositoryError) {

@@ -32,14 +32,16 @@ pub(crate) fn storage(app: &App) -> Result<Arc<dyn Storage>, Failure> {
 pub(crate) fn open(app: &App) -> Result<Repository, Failure> {
     let storage = storage(app)?;
     let key = &app.options.key_file;
-    warn_if_open_to_others(app, key);
     // A default key that is not there is no mistake: the repository may have been made without encryption.
     let source = if app.options.key_file_named || key.exists() {
         KeySource::File(key.clone())
     } else {
         KeySource::Plain
     };
-    Ok(Repository::open(storage, &source, &Ear::new(&app.console))?)
+    let repository = Repository::open(storage, &source, &Ear::new(&app.console))?;
+    // Only of a key that works: beside a failure it would be noise.
+    warn_if_open_to_others(app, key);
+    Ok(repository)
 }
 
 /// A key that others can read is no longer a secret.

@@ -26,11 +26,11 @@ pub(crate) fn refuse(error: &Error) -> u8 {
         }
         _ => {
             let what = one_line(&rendered.to_string());
-            let verb = std::env::args().skip(1).find(|word| {
+            let verb = std::env::args_os().skip(1).find(|word| {
                 <crate::args::Cli as clap::CommandFactory>::command().find_subcommand(word).is_some()
             });
-            let hint = text::see_help(verb.as_deref());
-            if std::env::args().any(|word| word == "--json") {
+            let hint = text::see_help(verb.as_deref().and_then(std::ffi::OsStr::to_str));
+            if std::env::args_os().any(|word| word == "--json") {
                 let object = serde_json::json!({
                     "message_type": "error", "what": what, "path": null, "hint": hint,
                 });
