@@ -26,10 +26,15 @@ const LOG_FILTER: &str = "MAILKEEP_LOG";
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         Err(error) => {
-            let shown = error.print().is_ok();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked && shown { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+            // clap writes several lines; the first one says what is wrong.
+            let text = error.to_string();
+            let what = text.lines().next().unwrap_or_default();
+            eprintln!("mailkeepd: {}; see `mailkeepd --help`", what.trim_start_matches("error: "));
+            return ExitCode::from(USAGE);
         }
     };
     if cli.list_usb {

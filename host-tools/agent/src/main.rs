@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use mailkeep_agent::{AgentError, one_line, window};
+
+/// Exit code for a command line that is not understood (INTERFACES: usage).
+const USAGE: u8 = 64;
 
 /// The hands of a Mailkeep box on a mail server. The box starts it over SSH; a person never needs to.
 #[derive(Debug, Parser)]
@@ -41,7 +45,23 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().verb {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Err(error) => {
+            // clap writes several lines; the first one says what is wrong.
+            let text = match error.kind() {
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+                _ => error.to_string(),
+            };
+            let what = text.lines().next().unwrap_or_default();
+            say(&format!("{}; see `mailkeep-agent --help`", what.trim_start_matches("error: ")));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let done = match arguments.verb {
         Verb::Serve => serve(),
         Verb::Rescue => window::rescue_all().map(|_| ()),
         Verb::Guard { folder, token, seconds } => {
@@ -51,14 +71,15 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be left to read it.
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr(),
-                format!("mailkeep-agent: {}\n", one_line(&error)).as_bytes(),
-            );
+            say(&one_line(&error));
             ExitCode::from(error.failed().exit_code)
         }
     }
+}
+
+/// One line on stderr. Nobody may be left to read it.
+fn say(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("mailkeep-agent: {line}\n").as_bytes());
 }
 
 fn serve() -> Result<(), AgentError> {
