@@ -1,5 +1,7 @@
 //! What is typed: one clear line and exit code 64 for what is not understood.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise")]
+
 use std::process::{Command, Output, Stdio};
 
 fn agent(words: &[&str]) -> Output {
