@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
 
 /// Beyond this a program is called hung. It is a hang detector, never a speed limit.
@@ -200,6 +200,21 @@ pub fn descendants(root: u32) -> Vec<Process> {
         }
     }
     found
+}
+
+/// Writes a program text and makes it runnable. A child does the writing: a file that this process has open for writing
+/// is inherited by whatever another test forks at this moment, and cannot be run until that has gone ("text file busy").
+pub fn write_script(path: &Path, text: &str) -> Result<()> {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = writer.stdin.take() {
+        std::io::Write::write_all(&mut input, text.as_bytes())?;
+    }
+    ensure!(writer.wait()?.success(), "cannot write {}", path.display());
+    Ok(())
 }
 
 /// Whether this machine lets us do what only root may.

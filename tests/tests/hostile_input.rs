@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use mailkeep_tests::cyrus::source::generic_source;
-use mailkeep_tests::process::{self, Output, Running, env_number, run};
+use mailkeep_tests::process::{self, Output, Running, env_number, run, write_script};
 use mailkeep_tests::programs::{Mailkeep, bin};
 use mailkeep_tests::rig::{Rig, id, one_clear_line};
 use mailkeep_tests::rng::Rng;
@@ -349,15 +349,9 @@ fn frames_between_box_and_agent() -> Result<()> {
         // Half of them in the first frames, where the two sides get to know each other.
         let offset = if i % 3 == 0 { rng.below(200) } else { rng.below(40_000) };
         let script = lab.home.path().join("agent.sh");
-        fs::write(
-            &script,
-            format!(
-                "#!/bin/sh\nexec {} {way} {kind} {offset} {} \"$@\"\n",
-                mangle.display(),
-                agent.display()
-            ),
-        )?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        let (mangle, agent_shown) = (mangle.display(), agent.display());
+        let text = format!("#!/bin/sh\nexec {mangle} {way} {kind} {offset} {agent_shown} \"$@\"\n");
+        write_script(&script, &text)?;
         let spoilt = lab.home.path().join("spoilt.toml");
         let text = fs::read_to_string(&lab.source)?
             .replace(&agent.display().to_string(), &script.display().to_string());
@@ -399,8 +393,7 @@ fn an_agent_that_is_none() -> Result<()> {
     ];
     for body in impostors {
         let script = lab.home.path().join("agent.sh");
-        fs::write(&script, format!("#!/bin/sh\n{body}\n"))?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        write_script(&script, &format!("#!/bin/sh\n{body}\n"))?;
         let spoilt = lab.home.path().join("spoilt.toml");
         let text = fs::read_to_string(&lab.source)?
             .replace(&agent.display().to_string(), &script.display().to_string());

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use super::config;
 use super::imap::Imap;
 use super::sieve::Sieve;
-use crate::process::{self, run, signal};
+use crate::process::{self, run, signal, write_script};
 
 /// The administrator of every lab server.
 pub const ADMIN: &str = "cyrus";
@@ -299,8 +299,7 @@ impl Cyrus {
             ("running", config::running_script(root)),
         ];
         for (name, text) in scripts {
-            fs::write(self.script(name), text)?;
-            fs::set_permissions(self.script(name), fs::Permissions::from_mode(0o755))?;
+            write_script(&self.script(name), &text)?;
         }
         let (uid, gid) = cyrus_ids()?;
         for path in ["run", "run/tmp"] {

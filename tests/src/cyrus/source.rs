@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::server::{BIN_DIR, Cyrus};
+use crate::process::write_script;
 use crate::programs::bin;
 use crate::ssh::Sshd;
 
@@ -85,8 +85,7 @@ fn own_agent(server: &Cyrus) -> Result<PathBuf> {
         state.display(),
         agent.display()
     );
-    fs::write(&script, text).with_context(|| format!("write {}", script.display()))?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    write_script(&script, &text)?;
     Ok(script)
 }
 
