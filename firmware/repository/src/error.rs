@@ -95,7 +95,7 @@ pub enum RepositoryError {
         holder: String,
     },
     /// No room is left. What was sealed before is untouched, and the next run goes on where this one ended.
-    #[error("the disk is full ({free} bytes free) at {path}: prune, or make room, and run again")]
+    #[error("the disk is full ({free} bytes free) at {path}: make room there, or use another disk of the set, and run again")]
     DiskFull {
         /// What was being written.
         path: String,
@@ -181,7 +181,6 @@ impl RepositoryError {
         match self {
             RepositoryError::Locked { .. } => Some("mailkeep unlock"),
             RepositoryError::Absent { .. } => Some("mailkeep init"),
-            RepositoryError::DiskFull { .. } => Some("mailkeep prune"),
             error if error.exit_code() == 65 => Some("mailkeep verify"),
             RepositoryError::NoSnapshot { .. } | RepositoryError::Ambiguous { .. } => {
                 Some("mailkeep snapshots")
