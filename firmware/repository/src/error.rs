@@ -95,7 +95,9 @@ pub enum RepositoryError {
         holder: String,
     },
     /// No room is left. What was sealed before is untouched, and the next run goes on where this one ended.
-    #[error("the disk is full ({free} bytes free) at {path}: make room there, or use another disk of the set, and run again")]
+    #[error(
+        "the disk is full ({free} bytes free) at {path}: make room there, or use another disk of the set, and run again"
+    )]
     DiskFull {
         /// What was being written.
         path: String,
