@@ -219,7 +219,7 @@ impl Storage for LocalStorage {
             }
         };
         let file = locked().map_err(|errno| self.error(Operation::Lock, path, errno))?;
-        Ok(file.map(|file| Box::new(Flock { _file: file }) as Box<dyn LockGuard>))
+        Ok(file.map(|file| Box::new(Flock { file }) as Box<dyn LockGuard>))
     }
 
     fn free_space(&self) -> Result<u64, StorageError> {
@@ -237,7 +237,15 @@ impl Storage for LocalStorage {
 /// Holds the flock through its file description.
 #[derive(Debug)]
 struct Flock {
-    _file: OwnedFd,
+    file: OwnedFd,
+}
+
+impl Drop for Flock {
+    fn drop(&mut self) {
+        // Closing alone would leave it held by a child that some other thread has forked and that has not reached its
+        // exec yet: the next writer would be told "locked" by nobody.
+        let _ = fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl LockGuard for Flock {}

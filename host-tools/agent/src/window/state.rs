@@ -28,7 +28,14 @@ pub struct StateFolder {
 /// A held lock; given back when it is dropped, also by a kill.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it held by a child that has been forked and has not reached its exec yet.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Where all state lies: [`STATE_ENV`], else `/var/lib/mailkeep-agent` for root, else the user's state folder, else one
@@ -96,7 +103,7 @@ impl StateFolder {
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, AgentError> {
         let file = self.lock_file(name)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => Ok(Some(Lock { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => {
                 Err(AgentError::State { action: "lock", path: self.file(name), source: error.into() })
@@ -127,7 +134,7 @@ impl StateFolder {
         let file = self.lock_file(name)?;
         loop {
             match flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Lock { _file: file }),
+                Ok(()) => return Ok(Lock { file }),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     return Err(AgentError::State {
