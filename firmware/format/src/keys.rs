@@ -92,6 +92,7 @@ impl Master {
             index: SealKey::new(derive("mailkeep v1 2026-11-22 index run")),
             manifest: SealKey::new(derive("mailkeep v1 2026-11-22 manifest")),
             label: MacKey(derive("mailkeep v1 2026-11-22 label")),
+            verification: SealKey::new(derive("mailkeep v1 2026-11-22 verification record")),
         }
     }
 
@@ -110,6 +111,7 @@ pub struct Keys {
     pub(crate) index: SealKey,
     pub(crate) manifest: SealKey,
     pub(crate) label: MacKey,
+    pub(crate) verification: SealKey,
 }
 
 impl fmt::Debug for Keys {

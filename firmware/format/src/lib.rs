@@ -28,6 +28,7 @@ pub mod pack;
 pub mod random;
 pub mod run;
 mod seal;
+pub mod verification;
 pub mod version;
 
 pub use compress::DEFAULT_LEVEL;
@@ -37,6 +38,7 @@ pub use keys::{Identity, KeyError, Keys, Master, Recipient};
 pub use label::Label;
 pub use manifest::Manifest;
 pub use node::{ChunkRef, Meta, Node, NodeKind, Timestamp};
+pub use verification::Verification;
 
 /// The text of FORMAT.md, which every repository carries.
 pub const FORMAT_MD: &str = include_str!("../FORMAT.md");

@@ -41,6 +41,10 @@ pub const MANIFEST_RAW_MAX: usize = 64 << 20;
 pub const MANIFEST_FILE_MAX: usize = MANIFEST_RAW_MAX + (1 << 20);
 /// Most CBOR items of a manifest.
 pub const MANIFEST_ITEMS_MAX: usize = 1 << 22;
+/// Longest verification record: a quarter of a million damaged packs at 34 bytes each, and much of the rest.
+pub const VERIFICATION_FILE_MAX: usize = 16 << 20;
+/// Most CBOR items of a verification record.
+pub const VERIFICATION_ITEMS_MAX: usize = 1 << 20;
 /// Most packs of one index run.
 pub const RUN_PACKS_MAX: u32 = 1 << 24;
 /// Most entries of one index run: 10 million messages make about 25 million.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use mailkeep_format::keys::{self, Identity, Master};
 use mailkeep_format::run::encode_run;
-use mailkeep_format::{ChunkKind, ContentHash, Label, Manifest, PackId, Salt, node};
+use mailkeep_format::{ChunkKind, ContentHash, Label, Manifest, PackId, Salt, Verification, node};
 use support::*;
 
 fn golden(name: &str) -> Vec<u8> {
@@ -56,6 +56,13 @@ fn the_manifest_is_read_as_before() {
 #[test]
 fn the_manifest_body_is_written_as_before() {
     assert_eq!(mailkeep_format::cbor::to_vec(&sample_manifest()).unwrap(), golden("manifest.cbor"));
+}
+
+#[test]
+fn the_verification_record_is_written_as_before() {
+    let (bytes, _) = sample_verification().encode(&keys(), Salt([0x54; 16])).unwrap();
+    assert_eq!(bytes, golden("verification"));
+    assert_eq!(Verification::decode(&keys(), &REPOSITORY, &bytes), Ok(sample_verification()));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use mailkeep_format::manifest::ManifestHeader;
 use mailkeep_format::pack::{PackHeader, PackTrailer};
 use mailkeep_format::run::RunReader;
 use mailkeep_format::{
-    FormatError, KeyError, Label, Manifest, PackId, RepositoryId, Salt, SnapshotId, limits, node,
+    FormatError, KeyError, Label, Manifest, PackId, RepositoryId, Salt, SnapshotId, Verification, limits,
+    node,
 };
 use proptest::prelude::*;
 use support::*;
@@ -59,6 +60,22 @@ fn every_change_of_a_manifest_is_refused() {
     for (what, other) in mutations(&bytes) {
         assert!(Manifest::decode(&keys(), &REPOSITORY, &other).is_err(), "{what}");
     }
+}
+
+#[test]
+fn every_change_of_a_verification_record_is_refused() {
+    let (bytes, hash) = sample_verification().encode(&keys(), Salt([0x54; 16])).unwrap();
+    assert_eq!(Verification::decode(&keys(), &REPOSITORY, &bytes), Ok(sample_verification()));
+    assert_eq!(hash, *blake3::hash(&bytes).as_bytes());
+    for (what, other) in mutations(&bytes) {
+        assert!(Verification::decode(&keys(), &REPOSITORY, &other).is_err(), "{what}");
+    }
+    let other = RepositoryId([0x12; 16]);
+    let foreign = Err(FormatError::Foreign { what: "verification record", found: REPOSITORY });
+    assert_eq!(Verification::decode(&keys(), &other, &bytes), foreign);
+    let mut unordered = sample_verification();
+    unordered.damaged.reverse();
+    assert!(unordered.encode(&keys(), Salt([0; 16])).is_err());
 }
 
 #[test]

@@ -8,6 +8,8 @@ pub(crate) const PLAIN_KEY: &str = "plain";
 pub(crate) const MANIFESTS: [&str; 2] = ["manifests", "manifests.2"];
 pub(crate) const PACKS: &str = "packs";
 pub(crate) const INDEX: &str = "index";
+pub(crate) const VERIFIED: &str = "verified";
+pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const LEASE: &str = "lease";
@@ -37,15 +39,26 @@ pub(crate) fn run(id: &RunId) -> String {
 
 /// File name of a manifest: generation, and the start of its id.
 pub(crate) fn manifest_name(generation: u64, id: &SnapshotId) -> String {
-    format!("{generation:010}-{}", &id.hex()[..16])
+    numbered_name(generation, &id.0)
+}
+
+/// A number for the order, and the start of the hash of the file.
+pub(crate) fn numbered_name(number: u64, hash: &[u8; 32]) -> String {
+    let start: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{number:010}-{start}")
 }
 
 /// Generation and start of the id from a manifest's file name.
 pub(crate) fn parse_manifest_name(name: &str) -> Option<(u64, &str)> {
-    let (generation, id) = name.split_once('-')?;
-    let digits = generation.len() >= 10 && generation.bytes().all(|byte| byte.is_ascii_digit());
-    let hex = id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (digits && hex).then(|| Some((generation.parse().ok()?, id)))?
+    parse_numbered(name)
+}
+
+/// Number and start of the hash from the name of a file that has both in it.
+pub(crate) fn parse_numbered(name: &str) -> Option<(u64, &str)> {
+    let (number, hash) = name.split_once('-')?;
+    let digits = number.len() >= 10 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let hex = hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (digits && hex).then(|| Some((number.parse().ok()?, hash)))?
 }
 
 #[cfg(test)]

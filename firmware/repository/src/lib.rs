@@ -29,6 +29,7 @@ mod repository;
 mod snapshots;
 pub mod storage;
 mod sync;
+mod verified;
 mod verify;
 mod writer;
 

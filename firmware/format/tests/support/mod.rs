@@ -11,6 +11,7 @@ use mailkeep_format::manifest::{MailCheckRecord, Manifest, PassKind, PassRecord,
 use mailkeep_format::node::{Meta, Node, NodeKind};
 use mailkeep_format::pack::{PackBuilder, PackFooter};
 use mailkeep_format::run::{RunReader, encode_run};
+use mailkeep_format::verification::{Verification, VerifiedSlice};
 use mailkeep_format::{
     ChunkId, ChunkKind, ChunkRef, ContentHash, DEFAULT_LEVEL, FormatError, Keys, Label, Master, PackId,
     RepositoryId, RunId, Salt, SnapshotId, Timestamp,
@@ -163,6 +164,20 @@ pub(crate) fn sample_manifest() -> Manifest {
             problems: vec!["user.anna: 3. is missing".to_owned()],
             problem_count: 1,
         }),
+    }
+}
+
+pub(crate) fn sample_verification() -> Verification {
+    let slice =
+        |from, to, time: i64| VerifiedSlice { from, to, time: 1_790_000_000 + time, generation: time as u64 };
+    Verification {
+        generation: 7,
+        time: 1_790_000_200,
+        position: 3 << 61,
+        slices: vec![slice(1 << 62, 3 << 61, 200), slice(0, 1 << 62, 100)],
+        damaged: vec![PackId([0x11; 32]), PackId([0x77; 32])],
+        lost: vec![SnapshotId([0x55; 32])],
+        ..Verification::empty(REPOSITORY, 9)
     }
 }
 

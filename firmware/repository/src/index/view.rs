@@ -12,6 +12,7 @@ use crate::error::RepositoryError;
 use crate::monitor::{Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{Storage, StorageError};
+use crate::verified::Verified;
 use crate::{layout, limits, packfile};
 
 /// How often a listing is repeated when a writer beside this reader merges runs under it.
@@ -22,7 +23,8 @@ const LISTINGS: usize = 5;
 pub(crate) struct View {
     /// Newest first.
     pub(super) runs: Vec<Arc<Run>>,
-    /// Packs whose length is not what it was: read from, but never relied on for new snapshots.
+    /// Packs that are known to be damaged, or whose length is not what it was: read from, but never relied on for new
+    /// snapshots.
     pub(super) distrusted: HashSet<PackId>,
 }
 
@@ -142,6 +144,9 @@ impl Loaded {
         }
         let present = list_packs(storage, monitor).map_err(RunError::Read)?;
         let mut loaded = Loaded { view: View::default(), unindexed: Vec::new(), present, stale: Vec::new() };
+        let verified = Verified::load(repository, monitor).map_err(RunError::Read)?;
+        let known_damaged = verified.damaged_packs().iter().filter(|id| loaded.present.contains_key(*id));
+        loaded.view.distrusted = known_damaged.copied().collect();
         let mut named = BTreeSet::new();
         let mut sound = Vec::new();
         for (id, listed) in opened {
@@ -164,7 +169,8 @@ impl Loaded {
             }
             for pack in &packs {
                 let length = loaded.present.get(&pack.id).copied().unwrap_or(0);
-                if length != pack.length && loaded.view.distrusted.insert(pack.id) {
+                if length != pack.length {
+                    loaded.view.distrusted.insert(pack.id);
                     let what = format!("it is {length} bytes long instead of {}", pack.length);
                     monitor.problem(&Problem::new(Severity::Lost, layout::pack(&pack.id), what));
                 }

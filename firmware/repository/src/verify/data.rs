@@ -1,8 +1,8 @@
 //! The packs: their tables of contents, and on demand every byte.
 
-use std::collections::HashSet;
-use std::sync::Mutex;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use mailkeep_format::block::BlockOpener;
 use mailkeep_format::pack::{PackFooter, PackHeader};
@@ -35,26 +35,37 @@ struct Found {
     chunks: u64,
     bytes: u64,
     bad: HashSet<ChunkId>,
+    damaged: BTreeSet<PackId>,
 }
 
+/// Looks at the packs that `read` asks for; gives those that are damaged.
 pub(super) fn check(
     repository: &Repository,
     read: ReadData,
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
     missing: &mut HashSet<ChunkId>,
-) -> Result<(), RepositoryError> {
-    let packs: Vec<(PackId, u64)> = Loaded::load(repository, &LogMonitor)?
-        .present
-        .into_iter()
-        .filter(|(id, _)| is_chosen(read, id))
-        .collect();
+) -> Result<BTreeSet<PackId>, RepositoryError> {
+    let present = Loaded::load(repository, &LogMonitor)?.present;
+    let packs = present.into_iter().filter(|(id, _)| is_chosen(read, id)).collect();
+    check_packs(repository, packs, read != ReadData::Structure, monitor, report, missing)
+}
+
+/// Looks at these packs (with their lengths): at their tables of contents, or if `whole` at every byte.
+pub(super) fn check_packs(
+    repository: &Repository,
+    packs: Vec<(PackId, u64)>,
+    whole: bool,
+    monitor: &dyn Monitor,
+    report: &mut VerifyReport,
+    missing: &mut HashSet<ChunkId>,
+) -> Result<BTreeSet<PackId>, RepositoryError> {
     let workers =
         std::thread::available_parallelism().map_or(1, |cores| cores.get()).min(limits::WORKERS_MAX);
     let shared = Shared {
         repository,
         monitor,
-        whole: read != ReadData::Structure,
+        whole,
         total: packs.iter().map(|(_, length)| length).sum(),
         packs,
         next: AtomicUsize::new(0),
@@ -65,13 +76,13 @@ pub(super) fn check(
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| look_at_packs(&shared))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(RepositoryError::Worker)))
     })?;
-    report.packs = shared.packs.len() as u64;
-    let found = sync::lock(&shared.found);
-    report.blocks = found.blocks;
-    report.chunks = found.chunks;
-    report.bytes = found.bytes;
+    report.packs += shared.packs.len() as u64;
+    let found = shared.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.blocks += found.blocks;
+    report.chunks += found.chunks;
+    report.bytes += found.bytes;
     missing.extend(&found.bad);
-    Ok(())
+    Ok(found.damaged)
 }
 
 fn is_chosen(read: ReadData, id: &PackId) -> bool {
@@ -90,6 +101,7 @@ fn look_at_packs(shared: &Shared<'_>) -> Result<(), RepositoryError> {
     while let Some((id, length)) = shared.packs.get(shared.next.fetch_add(1, Ordering::Relaxed)) {
         let problem = |what: String| {
             shared.monitor.problem(&Problem::new(Severity::Lost, layout::pack(id), what));
+            sync::lock(&shared.found).damaged.insert(*id);
         };
         match packfile::open(shared.repository, id) {
             Ok(_) if !shared.whole => {}
@@ -163,6 +175,7 @@ fn read_pack(
         // All chunks can be sound when the damage is in the table of contents' surroundings.
         let severity = if bad.is_empty() { Severity::Covered } else { Severity::Lost };
         shared.monitor.problem(&Problem::new(severity, layout::pack(id), what));
+        sync::lock(&shared.found).damaged.insert(*id);
     }
     let mut found = sync::lock(&shared.found);
     found.blocks += footer.blocks.len() as u64;
