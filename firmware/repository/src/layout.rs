@@ -11,10 +11,15 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const VERIFIED: &str = "verified";
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TMP: &str = "tmp";
+/// Read-only snapshots of the repository, where the file system can make them.
+pub(crate) const GUARDS: &str = "guards";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const LEASE: &str = "lease";
 pub(crate) const README: &str = "README.txt";
 pub(crate) const FORMAT: &str = "FORMAT.md";
+
+/// Start of the name of a guard that prune or repair holds.
+const HOLD: &str = "hold-";
 
 /// The folders of a new repository.
 pub(crate) const FOLDERS: [&str; 7] = [TMP, KEYS[0], KEYS[1], PACKS, INDEX, MANIFESTS[0], MANIFESTS[1]];
@@ -61,9 +66,54 @@ pub(crate) fn parse_numbered(name: &str) -> Option<(u64, &str)> {
     (digits && hex).then(|| Some((number.parse().ok()?, hash)))?
 }
 
+/// Name of a guard that is held while something is taken away.
+pub(crate) fn hold_name(generation: u64, random: [u8; 4]) -> String {
+    format!("{HOLD}{generation:010}-{:08x}", u32::from_be_bytes(random))
+}
+
+/// Whether a guard was made for the time of a prune or repair.
+pub(crate) fn is_hold(name: &str) -> bool {
+    name.strip_prefix(HOLD)
+        .and_then(|rest| rest.split_once('-'))
+        .is_some_and(|(generation, random)| is_generation(generation) && random.len() == 8 && is_hex(random))
+}
+
+/// Whether a guard of ours can have this name.
+pub(crate) fn is_guard(name: &str) -> bool {
+    parse_manifest_name(name).is_some() || is_hold(name)
+}
+
+fn is_generation(text: &str) -> bool {
+    (10..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_guards_lead_nowhere_else() {
+        let id = SnapshotId([0xab; 32]);
+        for good in [manifest_name(7, &id), hold_name(7, [0, 1, 2, 255]), hold_name(u64::MAX, [0; 4])] {
+            assert!(is_guard(&good), "{good}");
+        }
+        assert!(is_hold(&hold_name(7, [1; 4])) && !is_hold(&manifest_name(7, &id)));
+        for bad in [
+            "",
+            ".",
+            "..",
+            "hold-",
+            "hold-7-00000000",
+            "hold-0000000007-0000000/",
+            "../0000000007-abababababababab",
+        ] {
+            assert!(!is_guard(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn manifest_names_survive_and_others_are_refused() {

@@ -25,3 +25,6 @@ pub const READ_BUFFER: usize = 1 << 20;
 pub const FILTER_AFTER: u64 = 100;
 /// Longest run that gets one, in entries; a filter takes 1.25 bytes of memory for each.
 pub const FILTER_ENTRIES_MAX: u64 = 40_000_000;
+/// Guards that a seal leaves behind (where the file system can make them): the present state and the one before, so
+/// that a seal of what was already going wrong does not take the last good one away.
+pub const GUARDS_KEPT: usize = 2;

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::{DirEntry, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile, parent};
+use super::{
+    DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile, parent,
+};
 use crate::sync::lock;
 
 /// Bytes that a disk writes at once.
@@ -27,6 +29,19 @@ struct Disk {
     nodes: Vec<Node>,
     capacity: Option<u64>,
     locks: HashMap<String, Held>,
+    guards: Vec<String>,
+    guard_calls: Vec<GuardCall>,
+}
+
+/// What was asked about guards, in order. Memory keeps their names only, not what they would hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardCall {
+    /// One was made.
+    Made(String),
+    /// One was dropped.
+    Dropped(String),
+    /// Their space was waited for.
+    Settled,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +65,13 @@ enum Held {
 
 impl Default for Disk {
     fn default() -> Self {
-        Disk { nodes: vec![empty_folder()], capacity: None, locks: HashMap::new() }
+        Disk {
+            nodes: vec![empty_folder()],
+            capacity: None,
+            locks: HashMap::new(),
+            guards: Vec::new(),
+            guard_calls: Vec::new(),
+        }
     }
 }
 
@@ -79,7 +100,13 @@ impl MemoryStorage {
         let disk = lock(&self.disk);
         let mut dice = Dice::new(seed);
         let nodes = disk.nodes.iter().map(|node| after_crash(node, &mut dice)).collect();
-        let mut after = Disk { nodes, capacity: disk.capacity, locks: HashMap::new() };
+        let mut after = Disk {
+            nodes,
+            capacity: disk.capacity,
+            locks: HashMap::new(),
+            guards: disk.guards.clone(),
+            guard_calls: Vec::new(),
+        };
         after.count_names();
         MemoryStorage { disk: Arc::new(Mutex::new(after)) }
     }
@@ -102,6 +129,11 @@ impl MemoryStorage {
             }
         }
         files
+    }
+
+    /// What was asked about guards so far, in order.
+    pub fn guard_calls(&self) -> Vec<GuardCall> {
+        lock(&self.disk).guard_calls.clone()
     }
 
     /// Changes a file in place, durably: bit rot, for tests of damage. Does nothing if it is not there.
@@ -353,6 +385,34 @@ impl Storage for MemoryStorage {
 
     fn drop_cache(&self, path: &str) -> Result<(), StorageError> {
         lock(&self.disk).find(path).map(|_| ()).map_err(|error| self.error(Operation::DropCache, path, error))
+    }
+
+    fn make_guard(&self, name: &str) -> Result<Guarding, StorageError> {
+        let mut disk = lock(&self.disk);
+        if disk.guards.iter().any(|guard| guard == name) {
+            return Err(self.error(Operation::MakeGuard, name, io::ErrorKind::AlreadyExists.into()));
+        }
+        disk.guards.push(name.to_owned());
+        disk.guard_calls.push(GuardCall::Made(name.to_owned()));
+        Ok(Guarding::Made)
+    }
+
+    fn guards(&self) -> Result<Vec<String>, StorageError> {
+        Ok(lock(&self.disk).guards.clone())
+    }
+
+    fn drop_guard(&self, name: &str) -> Result<(), StorageError> {
+        let mut disk = lock(&self.disk);
+        let there = disk.guards.iter().position(|guard| guard == name);
+        let place = there.ok_or_else(|| self.error(Operation::DropGuard, name, not_found()))?;
+        disk.guards.remove(place);
+        disk.guard_calls.push(GuardCall::Dropped(name.to_owned()));
+        Ok(())
+    }
+
+    fn settle_guards(&self) -> Result<bool, StorageError> {
+        lock(&self.disk).guard_calls.push(GuardCall::Settled);
+        Ok(true)
     }
 }
 

@@ -16,7 +16,7 @@ use std::io;
 use thiserror::Error;
 
 pub use local::LocalStorage;
-pub use memory::MemoryStorage;
+pub use memory::{GuardCall, MemoryStorage};
 pub use poison::PoisonStorage;
 
 /// Which operation failed.
@@ -51,6 +51,12 @@ pub enum Operation {
     FreeSpace,
     /// Dropping a file from the page cache.
     DropCache,
+    /// Making a guard.
+    MakeGuard,
+    /// Listing guards.
+    ListGuards,
+    /// Dropping a guard.
+    DropGuard,
 }
 
 impl fmt::Display for Operation {
@@ -70,6 +76,9 @@ impl fmt::Display for Operation {
             Operation::Lock => "lock",
             Operation::FreeSpace => "ask for the free space of",
             Operation::DropCache => "drop from the cache",
+            Operation::MakeGuard => "make the guard",
+            Operation::ListGuards => "list the guards",
+            Operation::DropGuard => "drop the guard",
         })
     }
 }
@@ -126,6 +135,17 @@ pub enum LockKind {
     Shared,
     /// Alone.
     Exclusive,
+}
+
+/// What came of asking for a guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarding {
+    /// It is there, and durable.
+    Made,
+    /// This kind of storage knows no guards; nobody needs to be told.
+    Unknown,
+    /// It could have them, but not here; why, for people.
+    Refused(String),
 }
 
 /// A held lock; dropping it lets go. It vanishes with the process.
@@ -230,6 +250,40 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Operation::DropCache`].
     fn drop_cache(&self, path: &str) -> Result<(), StorageError>;
+
+    /// Makes `guards/<name>`: the whole repository as it is now, read-only, durable when this returns. Follows COMMIT.md,
+    /// "Guards"; so do the next three. A storage that cannot do this leaves all four as they are.
+    ///
+    /// # Errors
+    /// [`Operation::MakeGuard`], `AlreadyExists` if there is one of that name.
+    fn make_guard(&self, name: &str) -> Result<Guarding, StorageError> {
+        let _ = name;
+        Ok(Guarding::Unknown)
+    }
+
+    /// The names of the guards, oldest first; what is not a guard of this repository is not among them.
+    ///
+    /// # Errors
+    /// [`Operation::ListGuards`]; never for guards that this storage does not know.
+    fn guards(&self) -> Result<Vec<String>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    /// Drops a guard. Its space comes back some time later.
+    ///
+    /// # Errors
+    /// [`Operation::DropGuard`], `NotFound` if there is none of that name.
+    fn drop_guard(&self, name: &str) -> Result<(), StorageError> {
+        Err(StorageError::new(Operation::DropGuard, name, io::ErrorKind::NotFound))
+    }
+
+    /// Waits (a bounded time) until the space of dropped guards has come back; whether it has.
+    ///
+    /// # Errors
+    /// [`Operation::DropGuard`].
+    fn settle_guards(&self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
 }
 
 /// Reads a whole small file.

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use super::{DirEntry, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile};
+use super::{DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile};
 
 /// A storage that refuses all writes after the first one that failed.
 #[derive(Clone, Debug)]
@@ -30,10 +30,15 @@ impl PoisonStorage {
         path: &str,
         run: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        if self.first.get().is_some() {
-            return Err(StorageError::new(operation, path, refused()));
-        }
+        self.unless_poisoned(operation, path)?;
         run().inspect_err(|error| self.note(error))
+    }
+
+    fn unless_poisoned(&self, operation: Operation, path: &str) -> Result<(), StorageError> {
+        match self.first.get() {
+            Some(_) => Err(StorageError::new(operation, path, refused())),
+            None => Ok(()),
+        }
     }
 
     fn note(&self, error: &StorageError) {
@@ -99,6 +104,26 @@ impl Storage for PoisonStorage {
 
     fn drop_cache(&self, path: &str) -> Result<(), StorageError> {
         self.inner.drop_cache(path)
+    }
+
+    // A guard that fails has written nothing that the repository relies on, so it poisons nothing; but none is made of
+    // a disk that has begun to fail.
+    fn make_guard(&self, name: &str) -> Result<Guarding, StorageError> {
+        self.unless_poisoned(Operation::MakeGuard, name)?;
+        self.inner.make_guard(name)
+    }
+
+    fn guards(&self) -> Result<Vec<String>, StorageError> {
+        self.inner.guards()
+    }
+
+    fn drop_guard(&self, name: &str) -> Result<(), StorageError> {
+        self.unless_poisoned(Operation::DropGuard, name)?;
+        self.inner.drop_guard(name)
+    }
+
+    fn settle_guards(&self) -> Result<bool, StorageError> {
+        self.inner.settle_guards()
     }
 }
 

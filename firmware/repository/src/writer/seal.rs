@@ -1,4 +1,4 @@
-//! Making a snapshot of what was put. Follows COMMIT.md, steps 6 to 8.
+//! Making a snapshot of what was put. Follows COMMIT.md, steps 6 to 9.
 
 use mailkeep_format::manifest::{MailCheckRecord, PassRecord, SourceInfo, Stats, Window};
 use mailkeep_format::version::FORMAT_VERSION;
@@ -7,7 +7,7 @@ use mailkeep_format::{ChunkRef, FormatError, Manifest, Salt, SnapshotId};
 use super::Writer;
 use crate::error::RepositoryError;
 use crate::monitor::Monitor;
-use crate::{durable, layout, lock};
+use crate::{durable, guard, layout, lock};
 
 /// A manifest without what only the repository can say. Fields mean what they mean in
 /// [`Manifest`].
@@ -65,6 +65,7 @@ impl Writer {
         }
         let sealed = self.write_manifest(draft).map_err(|error| self.pipeline.stop(error))?;
         tracing::info!(snapshot = %sealed.id, generation = sealed.manifest.generation, "sealed");
+        guard::after_seal(&*self.storage, sealed.manifest.generation, &sealed.id, monitor);
         Ok(sealed)
     }
 
