@@ -45,6 +45,15 @@ pub fn cut_tree(bytes: &[u8]) -> Vec<usize> {
     lengths
 }
 
+/// Length of the next chunk of an encoded tree, given what follows the last cut: `None` if more must be seen first. At
+/// most `limits::TREE_CUT.2` (64 KiB) are ever needed. `at_end` says that nothing follows `ahead`.
+pub fn next_tree_cut(ahead: &[u8], at_end: bool) -> Option<usize> {
+    if ahead.is_empty() || (ahead.len() < limits::TREE_CUT.2 && !at_end) {
+        return None;
+    }
+    Some(first_cut(ahead, limits::TREE_CUT))
+}
+
 /// Length of the next chunk of a plain stream, given what follows the last cut: `None` if more must be seen first.
 ///
 /// For callers with a buffer of their own; [`StreamCutter`] is the same with its own. At most

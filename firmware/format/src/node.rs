@@ -4,7 +4,11 @@
 //! exactly one encoding. Decoding takes untrusted bytes: names are checked to be plain names, so that no tree can lead
 //! outside of the folder it is restored into.
 
+mod stream;
+
 use serde::{Deserialize, Serialize};
+
+pub use stream::{TreeDecoder, TreeEncoder};
 
 use crate::codec::{Reader, put_bytes, put_signed, put_varint};
 use crate::limits;
@@ -297,9 +301,12 @@ fn put_content(out: &mut Vec<u8>, content: &[ChunkRef]) {
 fn take_content(reader: &mut Reader<'_>) -> Result<Vec<ChunkRef>, FormatError> {
     let what = "node contents";
     let count = reader.varint(what)?;
-    let possible = (reader.remaining() / (ChunkId::LEN + 1)) as u64;
-    if count > possible.min(limits::CHUNKS_PER_FILE_MAX) {
-        return Err(FormatError::TooLarge { what, declared: count, limit: possible });
+    if count > limits::CHUNKS_PER_FILE_MAX {
+        return Err(FormatError::TooLarge { what, declared: count, limit: limits::CHUNKS_PER_FILE_MAX });
+    }
+    // Checked before any memory is reserved. A stream may have more to come.
+    if count > (reader.remaining() / (ChunkId::LEN + 1)) as u64 {
+        return Err(FormatError::Truncated { what });
     }
     let mut content = Vec::with_capacity(count as usize);
     for _ in 0..count {

@@ -18,7 +18,7 @@ use mailkeep_link::message::{
 
 use crate::PullError;
 use crate::change::Clocks;
-use crate::directory::{CHUNK_WEIGHT, Finished, Listed, OpenDirectory, Slot, check_length};
+use crate::directory::{Finished, Held, Listed, OpenDirectory, Slot, check_length, put_empty};
 use crate::file::{OpenFile, Piece};
 use crate::limits;
 use crate::links::{Links, Name};
@@ -78,7 +78,7 @@ pub struct Assembly {
     files: HashMap<FileId, OpenFile>,
     in_flight: HashMap<ContentHash, InFlight>,
     empty_tree: Option<Vec<ChunkRef>>,
-    held: usize,
+    held: Held,
     root_seen: bool,
     root: Option<Vec<ChunkRef>>,
     tally: Tally,
@@ -100,7 +100,7 @@ impl Assembly {
             files: HashMap::new(),
             in_flight: HashMap::new(),
             empty_tree: None,
-            held: 0,
+            held: Held::default(),
             root_seen: false,
             root: None,
             tally: Tally::default(),
@@ -134,7 +134,7 @@ impl Assembly {
             ToBox::FileDone(done) => self.file_done(done, store)?,
             other => return Err(PullError::Protocol(format!("{} within a pass", text::name_of(&other)))),
         }
-        if self.held > limits::HELD_BYTES_MAX {
+        if self.held.bytes() > limits::HELD_BYTES_MAX {
             return Err(PullError::protocol(
                 "the server has more listings open at one time than the box can hold",
             ));
@@ -175,9 +175,8 @@ impl Assembly {
         if directory.parent != piece.parent {
             return Err(PullError::protocol("a directory changed its parent"));
         }
-        let Listed { wanted, wanted_bytes, files, bytes, moved, held } =
-            directory.list(piece, clocks, survey, &empty_tree)?;
-        self.held += held;
+        let Listed { wanted, wanted_bytes, files, bytes, moved } =
+            directory.list(piece, clocks, &empty_tree)?;
         let tally = &mut self.tally;
         tally.files_seen += files;
         tally.bytes_seen = tally.bytes_seen.saturating_add(bytes);
@@ -253,13 +252,13 @@ impl Assembly {
         }
         let base = match base {
             Some(content) => {
-                let nodes = store.tree(&content)?;
+                let nodes = store.tree_nodes(&content)?;
                 Some((content, nodes))
             }
             None => None,
         };
-        let directory = OpenDirectory::new(parent, depth, base);
-        self.held += directory.held;
+        let survey = self.mode == Mode::Survey;
+        let directory = OpenDirectory::new(parent, depth, base, survey, self.held.clone());
         self.directories.insert(id, directory);
         Ok(())
     }
@@ -275,7 +274,7 @@ impl Assembly {
             return Ok(Vec::new());
         }
         if self.empty_tree.is_none() {
-            self.empty_tree = Some(store.put_tree(&[])?);
+            self.empty_tree = Some(put_empty(store)?);
         }
         Ok(self.empty_tree.clone().unwrap_or_default())
     }
@@ -312,7 +311,7 @@ impl Assembly {
             if matches!(piece, Piece::Asked(..)) {
                 needed.push(number);
             }
-            self.held += size_of::<Piece>();
+            self.held.add(size_of::<Piece>());
             self.wanted(id)?.announce(piece);
         }
         Ok(Need { file: id, first, chunks: needed })
@@ -329,7 +328,7 @@ impl Assembly {
             // In the final pass nobody depends on another file's fate: that one may vanish and take the chunk along.
             if flying.file == file || self.mode == Mode::Live {
                 flying.waiting.push((file, number));
-                self.held += size_of::<(FileId, u32)>();
+                self.held.add(size_of::<(FileId, u32)>());
                 return Ok(Piece::Shared(length));
             }
             return Ok(Piece::Asked(hash, length));
@@ -376,7 +375,7 @@ impl Assembly {
             return None;
         }
         let flying = self.in_flight.remove(hash)?;
-        self.held = self.held.saturating_sub(flying.waiting.len() * size_of::<(FileId, u32)>());
+        self.held.sub(flying.waiting.len() * size_of::<(FileId, u32)>());
         Some(flying)
     }
 
@@ -412,7 +411,7 @@ impl Assembly {
         }
         let Some(mut file) = self.files.remove(&id) else { return Ok(()) };
         let Some((node, steady)) = file.done.take() else { return Ok(()) };
-        self.held = self.held.saturating_sub(file.announced() * size_of::<Piece>());
+        self.held.sub(file.announced() * size_of::<Piece>());
         if file.lost {
             return self.lose(id, store);
         }
@@ -431,16 +430,12 @@ impl Assembly {
 
     /// Puts a file that was read into its directory.
     fn take_over(&mut self, id: FileId, node: Node, steady: bool) -> Result<(), PullError> {
-        let (weight, length) = (node.content().len() * CHUNK_WEIGHT, node.size());
-        let directory = self.directory(id.directory)?;
-        directory.held += weight;
-        let read = directory.file_read(id.index, node);
-        self.held += weight;
+        let read = self.directory(id.directory)?.file_read(id.index, &node);
         self.tally.moved += u64::from(read.racy_and_changed);
-        self.tally.bytes_done = self.tally.bytes_done.saturating_add(length);
+        self.tally.bytes_done = self.tally.bytes_done.saturating_add(node.size());
         self.tally.files_done += 1;
         if !steady || read.moved_since_listed {
-            let path = self.path(id);
+            let path = self.path_of(id.directory, &node.name);
             self.unrest.add("changed while it was read", path);
         }
         Ok(())
@@ -475,7 +470,7 @@ impl Assembly {
 
     fn drop_file(&mut self, id: FileId, store: &mut dyn Store) -> Result<(), PullError> {
         if let Some(file) = self.files.remove(&id) {
-            self.held = self.held.saturating_sub(file.announced() * size_of::<Piece>());
+            self.held.sub(file.announced() * size_of::<Piece>());
             for (number, hash) in file.outstanding() {
                 let Some(flying) = self.landed(&hash, id, number) else { continue };
                 for (other, number) in flying.waiting {
@@ -515,46 +510,40 @@ impl Assembly {
         Ok(())
     }
 
-    /// Stores a directory of which nothing is missing, and then its parent if that was the last piece of it.
+    /// Stores what is certain of a directory; one of which nothing is missing is closed, and then its parent if that was
+    /// the last piece of it.
     fn close_finished(&mut self, mut id: DirectoryId, store: &mut dyn Store) -> Result<(), PullError> {
-        while self.directories.get(&id).is_some_and(OpenDirectory::is_finished) {
+        while let Some(directory) = self.directories.get_mut(&id) {
+            directory.advance(store)?;
+            if !directory.is_finished() {
+                break;
+            }
             let Some(directory) = self.directories.remove(&id) else { break };
-            self.held = self.held.saturating_sub(directory.held);
             let parent = directory.parent;
-            let content = match directory.finish() {
-                Finished::AsBase(content, nodes) => {
-                    self.count(&nodes);
-                    content
-                }
-                Finished::New(nodes) => {
-                    self.count(&nodes);
-                    if self.mode == Mode::Survey { Vec::new() } else { store.put_tree(&nodes)? }
-                }
-            };
+            let Finished { content, files, bytes } = directory.finish(store)?;
+            self.tally.directories += 1;
+            self.tally.files += files;
+            self.tally.bytes = self.tally.bytes.saturating_add(bytes);
             let Some(place) = parent else {
                 self.root = Some(content);
                 break;
             };
-            let weight = content.len() * CHUNK_WEIGHT;
             self.directory(place.directory)?.close_child(place.index, content);
-            self.held += weight;
             id = place.directory;
         }
         Ok(())
     }
 
-    fn count(&mut self, nodes: &[Node]) {
-        self.tally.directories += 1;
-        for node in nodes.iter().filter(|node| node.is_file()) {
-            self.tally.files += 1;
-            self.tally.bytes = self.tally.bytes.saturating_add(node.size());
-        }
+    /// Absolute path of an entry that misses something, as text for people.
+    fn path(&self, id: FileId) -> String {
+        let name = self.directories.get(&id.directory).and_then(|directory| directory.name(id.index));
+        self.path_of(id.directory, name.unwrap_or_default())
     }
 
-    /// Absolute path of an entry, as text for people.
-    fn path(&self, id: FileId) -> String {
-        let mut names: Vec<&[u8]> = Vec::new();
-        let mut place = Some(id);
+    /// Absolute path of a name in an open directory, as text for people.
+    fn path_of(&self, directory: DirectoryId, name: &[u8]) -> String {
+        let mut names: Vec<&[u8]> = vec![name];
+        let mut place = self.directories.get(&directory).and_then(|directory| directory.parent);
         while let Some(at) = place {
             let Some(directory) = self.directories.get(&at.directory) else { break };
             names.extend(directory.name(at.index));

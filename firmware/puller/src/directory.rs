@@ -1,11 +1,17 @@
-//! A directory of which not everything has arrived: its listing so far, and the merge-join with the base tree.
+//! A directory of which not everything has arrived: the merge-join of its listing with the base tree, and the encoded
+//! tree that comes out of it.
 //!
-//! Listing and base are both in ascending order of names, so one look at each entry is enough. What is taken over
-//! from the base is moved out of it, not copied.
+//! Listing and base are both in ascending order of names, so both are streams and one look at each entry is enough.
+//! Held are only the entries that still miss something, and, in short, what comes after the first of them: a folder
+//! with half a million messages costs what is on its way at the time, not what is in it. As long as nothing differs
+//! from the base nothing is written; with the first difference the base's nodes so far are gone through once more.
 
-use std::collections::HashMap;
+mod output;
+
+use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
-use std::vec::IntoIter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mailkeep_format::limits::CHUNK_MAX;
 use mailkeep_format::{ChunkRef, Node, NodeKind};
@@ -13,12 +19,36 @@ use mailkeep_link::message::{Entries, FileId, Hint};
 
 use crate::PullError;
 use crate::change::{Clocks, Verdict, compare};
+use crate::store::{Nodes, Store};
+use output::Output;
+pub(crate) use output::put_empty;
 
-/// What is known of one entry.
+/// Encoded nodes that are kept in one piece while they wait for an earlier entry, in bytes.
+const SEGMENT_BYTES: usize = 32 << 10;
+/// What a stream of a large directory's nodes holds: the longest chunk and half of one more.
+const STREAM_BYTES: usize = 96 << 10;
+
+/// Bytes of memory that are held by all unfinished directories together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is missing of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// Nothing is missing.
-    Done,
     /// A file that is to be read.
     Wanted,
     /// A file that is read under another of its names.
@@ -27,17 +57,40 @@ pub(crate) enum Slot {
     Named,
     /// A directory that is open itself.
     Opened,
-    /// Was not there to be read; no part of the result.
-    Dropped,
+}
+
+/// An entry that misses something.
+#[derive(Debug)]
+struct Pending {
+    slot: Slot,
+    node: Node,
+    was: Option<Was>,
+}
+
+/// The base's node of a pending entry: its place there, and what is to be compared later.
+#[derive(Debug)]
+enum Was {
+    File { place: u32, node: Node },
+    Directory { place: u32, same_meta: bool, content: Vec<ChunkRef> },
+}
+
+/// Entries of which nothing is missing and that wait for an earlier one.
+#[derive(Debug)]
+enum Segment {
+    /// As in the base, there from this place on.
+    Same { place: u32, count: u32 },
+    /// Encoded nodes.
+    Nodes { bytes: Vec<u8>, count: u32 },
+    /// No part of the result.
+    Dropped { count: u32 },
 }
 
 /// The same directory in the base tree.
-#[derive(Debug)]
 struct Base {
     content: Vec<ChunkRef>,
-    rest: Peekable<IntoIter<Node>>,
-    /// The base's node of every entry that is not done, by index of the listing.
-    was: HashMap<u32, Node>,
+    rest: Peekable<Nodes>,
+    /// Nodes that were taken off `rest`.
+    place: u32,
 }
 
 /// What one piece of a listing brought.
@@ -53,8 +106,6 @@ pub(crate) struct Listed {
     pub(crate) bytes: u64,
     /// Entries that are new, gone or changed against the base.
     pub(crate) moved: u64,
-    /// Memory that the piece takes, bytes.
-    pub(crate) held: usize,
 }
 
 /// What reading a file showed about it.
@@ -67,69 +118,93 @@ pub(crate) struct Read {
 }
 
 /// A directory that is not finished.
-#[derive(Debug)]
 pub(crate) struct OpenDirectory {
     /// Its parent and its index there.
     pub(crate) parent: Option<FileId>,
     /// Levels below the root.
     pub(crate) depth: usize,
-    /// Memory that it takes, bytes; estimated.
-    pub(crate) held: usize,
-    nodes: Vec<Node>,
-    slots: Vec<Slot>,
-    complete: bool,
-    outstanding: usize,
+    /// Nothing is stored, and no file is waited for.
+    survey: bool,
     base: Option<Base>,
-    differs: bool,
+    listed: u32,
+    last_name: Vec<u8>,
+    complete: bool,
+    /// By index in the listing.
+    pending: HashMap<u32, Pending>,
+    /// By index of the first entry of each.
+    settled: BTreeMap<u32, Segment>,
+    /// Index of the first entry that is not part of the output.
+    next: u32,
+    output: Output,
+    files: u64,
+    bytes: u64,
+    held: Held,
+    held_here: usize,
+    /// What of that is for streams and for nodes that wait for a cut.
+    held_streams: usize,
+}
+
+impl std::fmt::Debug for OpenDirectory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenDirectory({} listed, {} pending)", self.listed, self.pending.len())
+    }
 }
 
 /// A finished directory.
-pub(crate) enum Finished {
-    /// Equal to the base's in every byte: its contents can be referred to.
-    AsBase(Vec<ChunkRef>, Vec<Node>),
-    /// To be stored.
-    New(Vec<Node>),
+pub(crate) struct Finished {
+    /// Its chunks; empty after a survey.
+    pub(crate) content: Vec<ChunkRef>,
+    /// Regular files in it.
+    pub(crate) files: u64,
+    /// Sum of their sizes.
+    pub(crate) bytes: u64,
 }
 
 impl OpenDirectory {
-    /// A directory of which nothing was listed; `base` is its counterpart with the references to it.
+    /// A directory of which nothing was listed; `base` is its counterpart: the references to it and its nodes.
     pub(crate) fn new(
         parent: Option<FileId>,
         depth: usize,
-        base: Option<(Vec<ChunkRef>, Vec<Node>)>,
+        base: Option<(Vec<ChunkRef>, Nodes)>,
+        survey: bool,
+        held: Held,
     ) -> Self {
-        let held = base.as_ref().map_or(0, |(_, nodes)| nodes.iter().map(weight).sum());
-        let differs = base.is_none();
-        let base = base.map(|(content, nodes)| Base {
-            content,
-            rest: nodes.into_iter().peekable(),
-            was: HashMap::new(),
-        });
-        OpenDirectory {
+        let base = base.map(|(content, nodes)| Base { content, rest: nodes.peekable(), place: 0 });
+        let output = Output::new(base.is_some());
+        let mut directory = OpenDirectory {
             parent,
             depth,
-            held,
-            nodes: Vec::new(),
-            slots: Vec::new(),
-            complete: false,
-            outstanding: 0,
+            survey,
             base,
-            differs,
-        }
+            listed: 0,
+            last_name: Vec::new(),
+            complete: false,
+            pending: HashMap::new(),
+            settled: BTreeMap::new(),
+            next: 0,
+            output,
+            files: 0,
+            bytes: 0,
+            held,
+            held_here: 0,
+            held_streams: 0,
+        };
+        directory.hold(size_of::<OpenDirectory>());
+        directory.hold_streams();
+        directory
     }
 
-    /// Takes the next piece of the listing. With `survey` no file is waited for.
+    /// Takes the next piece of the listing.
     pub(crate) fn list(
         &mut self,
         piece: Entries,
         clocks: Option<Clocks>,
-        survey: bool,
         empty_tree: &[ChunkRef],
     ) -> Result<Listed, PullError> {
         if self.complete {
             return Err(PullError::protocol("a listing goes on after its end"));
         }
-        if piece.first as usize != self.nodes.len() {
+        if piece.first != self.listed {
             return Err(PullError::protocol("a piece of a listing is missing or comes twice"));
         }
         if piece.nodes.len() != piece.hints.len() || (piece.nodes.is_empty() && !piece.last) {
@@ -139,229 +214,376 @@ impl OpenDirectory {
         }
         let mut listed = Listed::default();
         for (mut node, hint) in piece.nodes.into_iter().zip(piece.hints) {
-            if self.nodes.last().is_some_and(|last| last.name >= node.name) {
+            if self.listed > 0 && self.last_name >= node.name {
                 return Err(PullError::protocol("a listing is not in ascending order of names"));
             }
             if !node.content().is_empty() {
                 return Err(PullError::protocol("a listed entry names chunks of its own"));
             }
-            let index = u32::try_from(self.nodes.len())
-                .map_err(|_| PullError::protocol("a directory has more entries than can be counted"))?;
-            let was = self.base_node(&node.name, &mut listed.moved);
-            let slot = match (&node.kind, hint) {
+            let index = self.listed;
+            self.listed = index
+                .checked_add(1)
+                .ok_or_else(|| PullError::protocol("a directory has more entries than can be counted"))?;
+            self.last_name.clear();
+            self.last_name.extend_from_slice(&node.name);
+            let was = self.base_node(&node.name, &mut listed.moved)?;
+            match (&node.kind, hint) {
                 (NodeKind::Directory { .. }, Hint::Descend) => {
-                    self.join_directory(index, &node, was, &mut listed.moved);
-                    Slot::Named
+                    self.join_directory(index, node, was, &mut listed.moved);
                 }
                 (NodeKind::Directory { .. }, Hint::Emptied) => {
                     node.kind = NodeKind::Directory { content: empty_tree.to_vec() };
-                    self.join_plain(&node, was, &mut listed.moved);
-                    Slot::Done
+                    self.join_plain(index, &node, was, &mut listed.moved);
                 }
                 (NodeKind::File { .. }, Hint::Plain | Hint::Message) => {
                     listed.files += 1;
                     listed.bytes = listed.bytes.saturating_add(node.size());
-                    let slot = self.join_file(index, &mut node, was, clocks, &mut listed.moved);
-                    if slot == Slot::Wanted {
-                        listed.wanted.push(index);
-                        listed.wanted_bytes = listed.wanted_bytes.saturating_add(node.size());
-                    }
-                    if survey { Slot::Done } else { slot }
+                    self.join_file(index, node, was, clocks, &mut listed);
                 }
                 (NodeKind::Directory { .. } | NodeKind::File { .. }, _)
                 | (_, Hint::Emptied | Hint::Descend) => {
                     return Err(PullError::protocol("an entry has a hint that does not fit its kind"));
                 }
                 (_, Hint::Plain | Hint::Message) => {
-                    self.join_plain(&node, was, &mut listed.moved);
-                    Slot::Done
+                    self.join_plain(index, &node, was, &mut listed.moved);
                 }
-            };
-            listed.held += weight(&node);
-            self.outstanding += usize::from(slot != Slot::Done);
-            self.nodes.push(node);
-            self.slots.push(slot);
+            }
         }
         if piece.last {
             self.complete = true;
             if let Some(base) = &mut self.base {
-                let gone = base.rest.by_ref().count() as u64;
-                listed.moved += gone;
-                self.differs |= gone > 0;
+                while base.take()?.is_some() {
+                    listed.moved += 1;
+                }
+                base.rest = no_nodes().peekable();
             }
         }
-        self.held += listed.held;
         Ok(listed)
     }
 
-    /// The base's node of this name; what lies before it in the base is gone.
-    fn base_node(&mut self, name: &[u8], moved: &mut u64) -> Option<Node> {
-        let base = self.base.as_mut()?;
-        while base.rest.next_if(|node| node.name.as_slice() < name).is_some() {
-            *moved += 1;
-            self.differs = true;
+    /// The base's node of this name with its place; what lies before it in the base is gone.
+    fn base_node(&mut self, name: &[u8], moved: &mut u64) -> Result<Option<(u32, Node)>, PullError> {
+        let Some(base) = &mut self.base else { return Ok(None) };
+        loop {
+            match base.rest.peek() {
+                Some(Ok(node)) if node.name.as_slice() < name => *moved += 1,
+                Some(Ok(node)) if node.name == name => {
+                    let place = base.place;
+                    return Ok(base.take()?.map(|node| (place, node)));
+                }
+                Some(Err(_)) => {}
+                _ => return Ok(None),
+            }
+            base.take()?;
         }
-        base.rest.next_if(|node| node.name == name)
     }
 
-    fn join_directory(&mut self, index: u32, node: &Node, was: Option<Node>, moved: &mut u64) {
-        let was = was.filter(Node::is_directory);
-        match (&was, &mut self.base) {
-            (Some(before), Some(base)) => {
-                // A directory's own times move with every temporary file in it; they are no sign of unrest.
-                let quiet = before.meta.mode == node.meta.mode
-                    && before.meta.uid == node.meta.uid
-                    && before.meta.gid == node.meta.gid
-                    && before.meta.xattrs == node.meta.xattrs;
+    fn join_directory(&mut self, index: u32, node: Node, was: Option<(u32, Node)>, moved: &mut u64) {
+        let was = was.and_then(|(place, before)| {
+            let NodeKind::Directory { content } = before.kind else { return None };
+            // A directory's own times move with every temporary file in it; they are no sign of unrest.
+            let quiet = before.meta.mode == node.meta.mode
+                && before.meta.uid == node.meta.uid
+                && before.meta.gid == node.meta.gid
+                && before.meta.xattrs == node.meta.xattrs;
+            *moved += u64::from(!quiet);
+            Some(Was::Directory { place, same_meta: before.meta == node.meta, content })
+        });
+        *moved += u64::from(was.is_none());
+        self.wait(index, Pending { slot: Slot::Named, node, was });
+    }
+
+    fn join_plain(&mut self, index: u32, node: &Node, was: Option<(u32, Node)>, moved: &mut u64) {
+        match was {
+            Some((place, before)) if before == *node => self.settle_same(index, place),
+            was => {
+                // An emptied directory is one whose times move all the time.
+                let quiet = node.is_directory() && was.is_some_and(|(_, before)| before.is_directory());
                 *moved += u64::from(!quiet);
-                self.differs |= before.meta != node.meta;
-                base.was.extend(was.map(|before| (index, before)));
-            }
-            _ => {
-                *moved += 1;
-                self.differs = true;
+                self.settle_node(index, node);
             }
         }
-    }
-
-    fn join_plain(&mut self, node: &Node, was: Option<Node>, moved: &mut u64) {
-        if was.as_ref() == Some(node) {
-            return;
-        }
-        self.differs = true;
-        // An emptied directory is one whose times move all the time.
-        let quiet = node.is_directory() && was.is_some_and(|before| before.is_directory());
-        *moved += u64::from(!quiet);
     }
 
     fn join_file(
         &mut self,
         index: u32,
-        node: &mut Node,
-        was: Option<Node>,
+        mut node: Node,
+        was: Option<(u32, Node)>,
         clocks: Option<Clocks>,
-        moved: &mut u64,
-    ) -> Slot {
+        listed: &mut Listed,
+    ) {
         let verdict = match (&was, clocks) {
-            (Some(before), Some(clocks)) => compare(before, node, clocks),
+            (Some((_, before)), Some(clocks)) => compare(before, &node, clocks),
             _ => Verdict::Changed,
         };
-        *moved += u64::from(verdict == Verdict::Changed);
+        listed.moved += u64::from(verdict == Verdict::Changed);
         match (verdict, was) {
-            (Verdict::Same, Some(before)) => {
-                self.differs |=
-                    before.meta.links != node.meta.links || before.meta.device != node.meta.device;
+            (Verdict::Same, Some((place, before))) => {
+                self.count(&before);
                 // What the listing does not carry; an equal ctime vouches for it.
+                if before.meta.links == node.meta.links && before.meta.device == node.meta.device {
+                    return self.settle_same(index, place);
+                }
                 node.meta.xattrs = before.meta.xattrs;
                 node.kind = before.kind;
-                Slot::Done
+                self.settle_node(index, &node);
             }
             (_, was) => {
-                match (was, &mut self.base) {
-                    (Some(before), Some(base)) => {
-                        base.was.insert(index, before);
-                    }
-                    _ => self.differs = true,
+                listed.wanted.push(index);
+                listed.wanted_bytes = listed.wanted_bytes.saturating_add(node.size());
+                if self.survey {
+                    return self.count(&node);
                 }
-                Slot::Wanted
+                let was = was.map(|(place, node)| Was::File { place, node });
+                self.wait(index, Pending { slot: Slot::Wanted, node, was });
             }
         }
     }
 
-    /// What is known of an entry; `None` for an index that was not listed.
-    pub(crate) fn slot(&self, index: u32) -> Option<Slot> {
-        self.slots.get(index as usize).copied()
+    fn count(&mut self, node: &Node) {
+        if node.is_file() {
+            self.files += 1;
+            self.bytes = self.bytes.saturating_add(node.size());
+        }
     }
 
-    /// An entry as it was listed, or as it was read.
+    fn wait(&mut self, index: u32, pending: Pending) {
+        self.hold(pending.weight());
+        self.pending.insert(index, pending);
+    }
+
+    /// Takes an entry off those that wait.
+    fn arrive(&mut self, index: u32) -> Option<Pending> {
+        let pending = self.pending.remove(&index)?;
+        self.release(pending.weight());
+        Some(pending)
+    }
+
+    /// What an entry misses; `None` for one that misses nothing or was not listed.
+    pub(crate) fn slot(&self, index: u32) -> Option<Slot> {
+        self.pending.get(&index).map(|pending| pending.slot)
+    }
+
+    /// An entry that misses something, as it was listed.
     pub(crate) fn node(&self, index: u32) -> Option<&Node> {
-        self.nodes.get(index as usize)
+        self.pending.get(&index).map(|pending| &pending.node)
     }
 
     /// A wanted file is not read under this name.
     pub(crate) fn wait_for_other_name(&mut self, index: u32) {
-        if let Some(slot @ Slot::Wanted) = self.slots.get_mut(index as usize) {
+        if let Some(Pending { slot: slot @ Slot::Wanted, .. }) = self.pending.get_mut(&index) {
             *slot = Slot::Linked;
         }
     }
 
-    /// Name of an entry.
+    /// Name of an entry that misses something.
     pub(crate) fn name(&self, index: u32) -> Option<&[u8]> {
-        self.nodes.get(index as usize).map(|node| node.name.as_slice())
+        self.node(index).map(|node| node.name.as_slice())
     }
 
     /// Opens a child directory that was named; returns the references to the child's base.
     pub(crate) fn open_child(&mut self, index: u32) -> Result<Option<Vec<ChunkRef>>, PullError> {
-        match self.slots.get_mut(index as usize) {
-            Some(slot @ Slot::Named) => *slot = Slot::Opened,
-            _ => {
-                return Err(PullError::protocol(
-                    "a directory is listed that its parent does not name, or twice",
-                ));
-            }
-        }
-        let was = self.base.as_ref().and_then(|base| base.was.get(&index));
-        Ok(was.map(|node| node.content().to_vec()))
+        let Some(Pending { slot: slot @ Slot::Named, was, .. }) = self.pending.get_mut(&index) else {
+            return Err(PullError::protocol("a directory is listed that its parent does not name, or twice"));
+        };
+        *slot = Slot::Opened;
+        Ok(match was {
+            Some(Was::Directory { content, .. }) => Some(content.clone()),
+            _ => None,
+        })
     }
 
     /// A child directory is finished.
     pub(crate) fn close_child(&mut self, index: u32, content: Vec<ChunkRef>) {
-        let was = self.base.as_mut().and_then(|base| base.was.remove(&index));
-        self.differs |= was.is_none_or(|before| before.content() != content);
-        if let Some(node) = self.nodes.get_mut(index as usize) {
-            self.held += content.len() * CHUNK_WEIGHT;
-            node.kind = NodeKind::Directory { content };
+        let Some(Pending { mut node, was, .. }) = self.arrive(index) else { return };
+        match was {
+            Some(Was::Directory { place, same_meta: true, content: before }) if before == content => {
+                self.settle_same(index, place);
+            }
+            _ => {
+                node.kind = NodeKind::Directory { content };
+                self.settle_node(index, &node);
+            }
         }
-        self.settle(index, Slot::Done);
     }
 
     /// A wanted file was read: its fresh node with contents.
-    pub(crate) fn file_read(&mut self, index: u32, node: Node) -> Read {
-        let was = self.base.as_mut().and_then(|base| base.was.remove(&index));
-        self.differs |= was.as_ref() != Some(&node);
-        let mut read = Read::default();
-        if let Some(place) = self.nodes.get_mut(index as usize) {
-            read.moved_since_listed = !same_stamp(place, &node);
-            read.racy_and_changed = was.is_some_and(|before| {
-                same_stamp(&before, place)
-                    && (!same_stamp(&before, &node) || before.content() != node.content())
-            });
-            *place = node;
+    pub(crate) fn file_read(&mut self, index: u32, node: &Node) -> Read {
+        let Some(Pending { node: listed, was, .. }) = self.arrive(index) else { return Read::default() };
+        self.count(node);
+        let mut read = Read { moved_since_listed: !same_stamp(&listed, node), racy_and_changed: false };
+        match was {
+            Some(Was::File { place, node: before }) if before == *node => self.settle_same(index, place),
+            was => {
+                if let Some(Was::File { node: before, .. }) = was {
+                    read.racy_and_changed = same_stamp(&before, &listed)
+                        && (!same_stamp(&before, node) || before.content() != node.content());
+                }
+                self.settle_node(index, node);
+            }
         }
-        self.settle(index, Slot::Done);
         read
     }
 
     /// A wanted file is not part of the result.
     pub(crate) fn file_dropped(&mut self, index: u32) {
-        if let Some(base) = &mut self.base {
-            base.was.remove(&index);
+        if self.arrive(index).is_some() {
+            self.settle(index, Segment::Dropped { count: 1 });
         }
-        self.differs = true;
-        self.settle(index, Slot::Dropped);
     }
 
-    fn settle(&mut self, index: u32, state: Slot) {
-        if let Some(slot) = self.slots.get_mut(index as usize) {
-            *slot = state;
-            self.outstanding = self.outstanding.saturating_sub(1);
+    fn settle_same(&mut self, index: u32, place: u32) {
+        self.settle(index, Segment::Same { place, count: 1 });
+    }
+
+    fn settle_node(&mut self, index: u32, node: &Node) {
+        if self.survey {
+            return;
         }
+        if let Some((start, Segment::Nodes { bytes, count })) = self.settled.range_mut(..index).next_back() {
+            if start + *count == index && bytes.len() < SEGMENT_BYTES {
+                let before = bytes.capacity();
+                node.encode(bytes);
+                *count += 1;
+                let grown = bytes.capacity() - before;
+                return self.hold(grown);
+            }
+        }
+        let mut bytes = Vec::new();
+        node.encode(&mut bytes);
+        self.settle(index, Segment::Nodes { bytes, count: 1 });
+    }
+
+    fn settle(&mut self, index: u32, segment: Segment) {
+        if self.survey {
+            return;
+        }
+        if let Some((start, before)) = self.settled.range_mut(..index).next_back() {
+            if start + before.count() == index && before.append(&segment) {
+                return;
+            }
+        }
+        self.hold(segment.weight());
+        self.settled.insert(index, segment);
+    }
+
+    /// Brings into the output what no earlier entry holds up, and stores what is certain of it.
+    pub(crate) fn advance(&mut self, store: &mut dyn Store) -> Result<(), PullError> {
+        while let Some(entry) = self.settled.first_entry() {
+            if *entry.key() != self.next {
+                break;
+            }
+            let segment = entry.remove();
+            self.release(segment.weight());
+            self.next += segment.count();
+            let known = self.base.as_ref().map(|base| base.content.as_slice());
+            match segment {
+                Segment::Dropped { .. } => {}
+                Segment::Same { place, count } => self.output.same(place, count, known, store)?,
+                Segment::Nodes { bytes, .. } => self.output.nodes(&bytes, known, store)?,
+            }
+        }
+        self.hold_streams();
+        Ok(())
     }
 
     /// Whether nothing is missing.
     pub(crate) fn is_finished(&self) -> bool {
-        self.complete && self.outstanding == 0
+        self.complete && self.pending.is_empty()
     }
 
-    /// The result; only meaningful once [`OpenDirectory::is_finished`].
-    pub(crate) fn finish(self) -> Finished {
-        match self.base {
-            Some(base) if !self.differs => Finished::AsBase(base.content, self.nodes),
-            _ => {
-                let kept = self.nodes.into_iter().zip(self.slots).filter(|(_, slot)| *slot != Slot::Dropped);
-                Finished::New(kept.map(|(node, _)| node).collect())
-            }
+    /// The result; only meaningful once [`OpenDirectory::is_finished`] and after [`OpenDirectory::advance`].
+    pub(crate) fn finish(mut self, store: &mut dyn Store) -> Result<Finished, PullError> {
+        self.held.sub(self.held_here);
+        let (files, bytes) = (self.files, self.bytes);
+        if self.survey {
+            return Ok(Finished { content: Vec::new(), files, bytes });
         }
+        let content = match (self.output, self.base.take()) {
+            (Output::AsBase(count), Some(base)) if count == base.place => base.content,
+            (mut output, base) => output.finish(base.as_ref().map(|base| base.content.as_slice()), store)?,
+        };
+        Ok(Finished { content, files, bytes })
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.held_here += bytes;
+        self.held.add(bytes);
+    }
+
+    /// Counts anew what streams hold.
+    fn hold_streams(&mut self) {
+        let decoded = |content: &[ChunkRef]| {
+            content.iter().map(|chunk| chunk.length as usize).sum::<usize>().min(STREAM_BYTES)
+        };
+        let base = self.base.as_ref().map_or(0, |base| decoded(&base.content));
+        let mut now = if self.complete { 0 } else { base };
+        let (waiting, replays) = self.output.held();
+        now += waiting + if replays { base } else { 0 };
+        self.release(self.held_streams);
+        self.hold(now);
+        self.held_streams = now;
+    }
+
+    fn release(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.held_here);
+        self.held_here -= bytes;
+        self.held.sub(bytes);
+    }
+}
+
+impl Base {
+    /// Takes the next node off the base.
+    fn take(&mut self) -> Result<Option<Node>, PullError> {
+        let node = self.rest.next().transpose()?;
+        self.place += u32::from(node.is_some());
+        Ok(node)
+    }
+}
+
+fn no_nodes() -> Nodes {
+    Box::new(std::iter::empty())
+}
+
+impl Segment {
+    fn count(&self) -> u32 {
+        match self {
+            Segment::Same { count, .. } | Segment::Nodes { count, .. } | Segment::Dropped { count } => *count,
+        }
+    }
+
+    /// Whether what follows could be added to it.
+    fn append(&mut self, next: &Segment) -> bool {
+        match (self, next) {
+            (Segment::Same { place, count }, Segment::Same { place: next, count: more })
+                if *place + *count == *next =>
+            {
+                *count += more;
+                true
+            }
+            (Segment::Dropped { count }, Segment::Dropped { count: more }) => {
+                *count += more;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let bytes = if let Segment::Nodes { bytes, .. } = self { bytes.capacity() } else { 0 };
+        size_of::<Segment>() + 16 + bytes
+    }
+}
+
+impl Pending {
+    fn weight(&self) -> usize {
+        let was = match &self.was {
+            Some(Was::File { node, .. }) => weight(node),
+            Some(Was::Directory { content, .. }) => content.len() * CHUNK_WEIGHT,
+            None => 0,
+        };
+        size_of::<Pending>() + weight(&self.node) + was
     }
 }
 
@@ -375,13 +597,7 @@ pub(crate) fn weight(node: &Node) -> usize {
         _ => 0,
     };
     let xattrs: usize = node.meta.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
-    size_of::<Node>()
-        + size_of::<Slot>()
-        + 16
-        + node.name.len()
-        + target
-        + xattrs
-        + node.content().len() * CHUNK_WEIGHT
+    size_of::<Node>() + 16 + node.name.len() + target + xattrs + node.content().len() * CHUNK_WEIGHT
 }
 
 /// Whether two nodes have the size, times and inode of one state of one file.
@@ -401,3 +617,6 @@ pub(crate) fn check_length(length: u32) -> Result<(), PullError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,9 +19,10 @@ pub const UNSTOPPED_PASSES_MAX: u32 = 3;
 /// clock, and file systems with one-second stamps exist.
 pub const RACY_SECONDS: i64 = 2;
 
-/// Bytes of listings (nodes of unfinished directories, chunk lists of unfinished files) that a server can make the
-/// box hold. About two million files in the directories that are open at one time.
-pub const HELD_BYTES_MAX: usize = 512 << 20;
+/// Bytes of listings (entries that miss something and what comes after them in their folder, chunk lists of unfinished
+/// files) that a server can make the box hold. An agent runs ahead by some 20,000 entries of 600 bytes; a message after
+/// a subfolder that is not finished takes about 90, so that this is room for two million of them.
+pub const HELD_BYTES_MAX: usize = 256 << 20;
 /// Directories open at one time: the way down from the root plus those whose files are still on their way.
 pub const OPEN_DIRECTORIES_MAX: usize = 65_536;
 /// Files on their way at one time. An agent runs ahead by far less.

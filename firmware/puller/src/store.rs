@@ -6,6 +6,9 @@ use mailkeep_repository::{Draft, Monitor, Reader, Sealed, Writer};
 
 use crate::PullError;
 
+/// The nodes of a directory, read as they are asked for.
+pub type Nodes = Box<dyn Iterator<Item = Result<Node, PullError>> + Send>;
+
 /// Where chunks go and where base trees come from.
 ///
 /// Contract: an id that was returned by [`Store::known`] or [`Store::put`] can be referred to by a tree that is put
@@ -24,17 +27,18 @@ pub trait Store {
     /// The repository cannot be written.
     fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError>;
 
-    /// Stores a directory: nodes in ascending order of their names.
+    /// Stores the next chunk of an encoded directory.
     ///
     /// # Errors
-    /// The repository cannot be written, or the nodes are not in order.
-    fn put_tree(&mut self, nodes: &[Node]) -> Result<Vec<ChunkRef>, PullError>;
+    /// The repository cannot be written.
+    fn put_tree_chunk(&mut self, bytes: &[u8]) -> Result<ChunkRef, PullError>;
 
-    /// Loads a directory of the base tree.
+    /// The nodes of a directory of the base tree, in ascending order of their names. What cannot be read, or is damaged,
+    /// is an error among them.
     ///
     /// # Errors
-    /// The repository cannot be read, or is damaged there.
-    fn tree(&mut self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError>;
+    /// The repository cannot be read.
+    fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError>;
 }
 
 /// A repository that is being written.
@@ -74,11 +78,11 @@ impl Store for RepositoryStore {
         Ok(self.writer.put_hashed(ChunkKind::Data, hash, &bytes)?)
     }
 
-    fn put_tree(&mut self, nodes: &[Node]) -> Result<Vec<ChunkRef>, PullError> {
-        Ok(self.writer.put_tree(nodes)?)
+    fn put_tree_chunk(&mut self, bytes: &[u8]) -> Result<ChunkRef, PullError> {
+        Ok(self.writer.put(ChunkKind::Tree, bytes)?)
     }
 
-    fn tree(&mut self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError> {
-        Ok(self.reader.tree(content)?)
+    fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
+        Ok(Box::new(self.reader.tree_nodes(content).map(|node| Ok(node?))))
     }
 }

@@ -1,6 +1,6 @@
 //! The dry run: one walk that reads no file, stores nothing and stops nothing, and tells what a backup would do.
 
-use mailkeep_format::{ChunkRef, ContentHash, Node, SnapshotId};
+use mailkeep_format::{ChunkRef, ContentHash, SnapshotId};
 use mailkeep_mail::Source;
 use mailkeep_repository::{Reader, Repository};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::assemble::Mode;
 use crate::monitor::Forward;
 use crate::pull::{Earlier, PullOptions, Run};
 use crate::session::Session;
-use crate::store::Store;
+use crate::store::{Nodes, Store};
 use crate::summary::ProblemSummary;
 use crate::{Progress, PullError};
 
@@ -103,11 +103,11 @@ impl Store for ReadOnly {
         Err(PullError::protocol(NOTHING_WANTED))
     }
 
-    fn put_tree(&mut self, _: &[Node]) -> Result<Vec<ChunkRef>, PullError> {
+    fn put_tree_chunk(&mut self, _: &[u8]) -> Result<ChunkRef, PullError> {
         Err(PullError::protocol(NOTHING_WANTED))
     }
 
-    fn tree(&mut self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError> {
-        Ok(self.0.tree(content)?)
+    fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
+        Ok(Box::new(self.0.tree_nodes(content).map(|node| Ok(node?))))
     }
 }

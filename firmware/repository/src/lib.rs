@@ -31,6 +31,7 @@ mod repository;
 mod snapshots;
 pub mod storage;
 mod sync;
+mod tree_nodes;
 mod verified;
 mod verify;
 mod writer;
@@ -46,8 +47,9 @@ pub use reader::{Chunk, Reader};
 pub use repository::{InitDone, Repository};
 pub use snapshots::{SnapshotEntry, SnapshotSpec};
 pub use storage::{LocalStorage, MemoryStorage, Storage};
+pub use tree_nodes::TreeNodes;
 pub use verify::{ReadData, VerifyOptions, VerifyReport, verify};
-pub use writer::{Draft, Sealed, Writer, WriterOptions};
+pub use writer::{Draft, Sealed, TreeWriter, Writer, WriterOptions};
 
 /// What lies as FORMAT.md on every disk.
 const FORMAT_TEXT: &str = include_str!("../../format/FORMAT.md");

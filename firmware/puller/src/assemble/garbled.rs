@@ -138,7 +138,7 @@ proptest! {
                 return Ok(());
             }
         }
-        let left = (assembly.held, assembly.in_flight.len());
+        let left = (assembly.held.bytes(), assembly.in_flight.len());
         match assembly.end(&ended()) {
             Ok(done) => {
                 prop_assert_eq!(left, (0, 0));

@@ -8,14 +8,14 @@ mod packer;
 mod pipeline;
 mod resume;
 mod seal;
+mod tree;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use mailkeep_format::{
-    ChunkId, ChunkKind, ChunkRef, ContentHash, FormatError, Node, PackId, SnapshotId, cut,
-    limits as format_limits, node,
+    ChunkId, ChunkKind, ChunkRef, ContentHash, FormatError, PackId, SnapshotId, limits as format_limits,
 };
 
 use crate::error::RepositoryError;
@@ -31,6 +31,7 @@ use crate::{layout, limits, packfile, sync};
 use packer::Packer;
 use pipeline::{Job, Pipeline};
 pub use seal::{Draft, Sealed};
+pub use tree::TreeWriter;
 
 /// How a writer works.
 #[derive(Clone, Debug)]
@@ -194,23 +195,6 @@ impl Writer {
         open.raw.extend_from_slice(bytes);
         open.chunks.push((id, chunk.length));
         Ok(chunk)
-    }
-
-    /// Stores a directory. The nodes are in ascending order of their names.
-    ///
-    /// # Errors
-    /// As [`Writer::put`], and for nodes that make no tree.
-    pub fn put_tree(&mut self, nodes: &[Node]) -> Result<Vec<ChunkRef>, RepositoryError> {
-        let encoded = node::encode_tree(nodes)
-            .map_err(|source| RepositoryError::Encode { what: "a directory", source })?;
-        let mut rest = encoded.as_slice();
-        let mut content = Vec::new();
-        for length in cut::cut_tree(&encoded) {
-            let (chunk, after) = rest.split_at(length);
-            content.push(self.put(ChunkKind::Tree, chunk)?);
-            rest = after;
-        }
-        Ok(content)
     }
 
     /// Returns when all that was put is on the medium, has been read back, stands in the index, and can be read through

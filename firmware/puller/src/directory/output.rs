@@ -1,0 +1,143 @@
+//! The tree that comes out of a directory: the base's as long as nothing differs from it, else another, encoded and
+//! stored as it grows.
+
+use mailkeep_format::ChunkRef;
+use mailkeep_format::node::TreeEncoder;
+
+use super::CHUNK_WEIGHT;
+use crate::PullError;
+use crate::store::{Nodes, Store};
+
+/// The tree that comes out.
+pub(super) enum Output {
+    /// So far equal to the base's first nodes, this many.
+    AsBase(u32),
+    /// Another: what is certain of it has been stored.
+    New { encoder: TreeEncoder, content: Vec<ChunkRef>, base: Option<Replay> },
+}
+
+/// The base's nodes once more, for those that are taken over.
+pub(super) struct Replay {
+    nodes: Nodes,
+    place: u32,
+}
+
+impl Output {
+    pub(super) fn new(has_base: bool) -> Self {
+        if has_base { Output::AsBase(0) } else { Output::other() }
+    }
+
+    fn other() -> Self {
+        Output::New { encoder: TreeEncoder::new(), content: Vec::new(), base: None }
+    }
+
+    /// Bytes of memory that wait for a cut or are references to chunks; and whether the base is being gone through.
+    pub(super) fn held(&self) -> (usize, bool) {
+        match self {
+            Output::AsBase(_) => (0, false),
+            Output::New { encoder, content, base } => {
+                (encoder.held() + content.len() * CHUNK_WEIGHT, base.is_some())
+            }
+        }
+    }
+
+    /// Adds nodes of the base.
+    pub(super) fn same(
+        &mut self,
+        place: u32,
+        count: u32,
+        base: Option<&[ChunkRef]>,
+        store: &mut dyn Store,
+    ) -> Result<(), PullError> {
+        if let Output::AsBase(so_far) = self {
+            if *so_far == place {
+                *so_far += count;
+                return Ok(());
+            }
+        }
+        self.diverge(base, store)?;
+        self.copy(place, count, base, store)
+    }
+
+    /// Adds encoded nodes.
+    pub(super) fn nodes(
+        &mut self,
+        nodes: &[u8],
+        base: Option<&[ChunkRef]>,
+        store: &mut dyn Store,
+    ) -> Result<(), PullError> {
+        self.diverge(base, store)?;
+        if let Output::New { encoder, content, .. } = self {
+            encoder.push_encoded(nodes).map_err(|_| PullError::protocol("a directory cannot be encoded"))?;
+            put_chunks(encoder, content, store)?;
+        }
+        Ok(())
+    }
+
+    /// All nodes were added: the chunks of the tree.
+    pub(super) fn finish(
+        &mut self,
+        base: Option<&[ChunkRef]>,
+        store: &mut dyn Store,
+    ) -> Result<Vec<ChunkRef>, PullError> {
+        self.diverge(base, store)?;
+        let Output::New { encoder, content, .. } = self else { return Ok(Vec::new()) };
+        encoder.finish();
+        put_chunks(encoder, content, store)?;
+        Ok(std::mem::take(content))
+    }
+
+    /// From here on it is another tree than the base's.
+    fn diverge(&mut self, base: Option<&[ChunkRef]>, store: &mut dyn Store) -> Result<(), PullError> {
+        let Output::AsBase(count) = *self else { return Ok(()) };
+        *self = Output::other();
+        self.copy(0, count, base, store)
+    }
+
+    /// Copies nodes from the base, whose places only ever ascend.
+    fn copy(
+        &mut self,
+        place: u32,
+        count: u32,
+        known: Option<&[ChunkRef]>,
+        store: &mut dyn Store,
+    ) -> Result<(), PullError> {
+        let (Output::New { encoder, content, base }, Some(known)) = (self, known) else { return Ok(()) };
+        if count == 0 {
+            return Ok(());
+        }
+        let replay = match base {
+            Some(replay) => replay,
+            None => base.insert(Replay { nodes: store.tree_nodes(known)?, place: 0 }),
+        };
+        let end = place + count;
+        while replay.place < end {
+            let node =
+                replay.nodes.next().transpose()?.ok_or_else(|| {
+                    PullError::protocol("the earlier snapshot's directory ends before its end")
+                })?;
+            if replay.place >= place {
+                encoder.push(&node).map_err(|_| PullError::protocol("a directory cannot be encoded"))?;
+                put_chunks(encoder, content, store)?;
+            }
+            replay.place += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Stores a directory with nothing in it.
+pub(crate) fn put_empty(store: &mut dyn Store) -> Result<Vec<ChunkRef>, PullError> {
+    Output::other().finish(None, store)
+}
+
+fn put_chunks(
+    encoder: &mut TreeEncoder,
+    content: &mut Vec<ChunkRef>,
+    store: &mut dyn Store,
+) -> Result<(), PullError> {
+    while let Some(chunk) = encoder.chunk() {
+        content.push(store.put_tree_chunk(chunk)?);
+    }
+    Ok(())
+}
