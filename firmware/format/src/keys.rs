@@ -93,6 +93,7 @@ impl Master {
             manifest: SealKey::new(derive("mailkeep v1 2026-11-22 manifest")),
             label: MacKey(derive("mailkeep v1 2026-11-22 label")),
             verification: SealKey::new(derive("mailkeep v1 2026-11-22 verification record")),
+            sweep: SealKey::new(derive("mailkeep v1 2026-11-22 sweep record")),
         }
     }
 
@@ -112,6 +113,7 @@ pub struct Keys {
     pub(crate) manifest: SealKey,
     pub(crate) label: MacKey,
     pub(crate) verification: SealKey,
+    pub(crate) sweep: SealKey,
 }
 
 impl fmt::Debug for Keys {

@@ -28,6 +28,7 @@ pub mod pack;
 pub mod random;
 pub mod run;
 mod seal;
+pub mod sweep;
 pub mod verification;
 pub mod version;
 
@@ -38,6 +39,7 @@ pub use keys::{Identity, KeyError, Keys, Master, Recipient};
 pub use label::Label;
 pub use manifest::Manifest;
 pub use node::{ChunkRef, Meta, Node, NodeKind, Timestamp};
+pub use sweep::SweepRecord;
 pub use verification::Verification;
 
 /// The text of FORMAT.md, which every repository carries.

@@ -45,6 +45,12 @@ pub const MANIFEST_ITEMS_MAX: usize = 1 << 22;
 pub const VERIFICATION_FILE_MAX: usize = 16 << 20;
 /// Most CBOR items of a verification record.
 pub const VERIFICATION_ITEMS_MAX: usize = 1 << 20;
+/// Longest sweep record before compression: a million removed snapshots or deleted packs.
+pub const SWEEP_RAW_MAX: usize = 64 << 20;
+/// Longest sweep record file: compression adds at most a little to what it cannot shrink.
+pub const SWEEP_FILE_MAX: usize = SWEEP_RAW_MAX + (1 << 20);
+/// Most CBOR items of a sweep record.
+pub const SWEEP_ITEMS_MAX: usize = 1 << 23;
 /// Most packs of one index run.
 pub const RUN_PACKS_MAX: u32 = 1 << 24;
 /// Most entries of one index run: 10 million messages make about 25 million.

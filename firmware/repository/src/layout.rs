@@ -6,6 +6,8 @@ pub(crate) const LABELS: [&str; 2] = ["label", "label.2"];
 pub(crate) const KEYS: [&str; 2] = ["keys", "keys.2"];
 pub(crate) const PLAIN_KEY: &str = "plain";
 pub(crate) const MANIFESTS: [&str; 2] = ["manifests", "manifests.2"];
+/// Sweep records; named like manifests, by sequence and hash.
+pub(crate) const SWEPT: [&str; 2] = ["swept", "swept.2"];
 pub(crate) const PACKS: &str = "packs";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const VERIFIED: &str = "verified";

@@ -11,6 +11,7 @@ use crate::layout;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::read_whole;
+use crate::swept::{self, Swept};
 
 /// A sealed snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,17 +66,20 @@ pub(crate) struct Manifests {
     pub(crate) highest: u64,
     /// Whether a manifest needs a newer program or is damaged in all copies: what it refers to is not known.
     pub(crate) incomplete: bool,
+    /// What prune has removed.
+    pub(crate) swept: Swept,
+    /// Manifests of removed snapshots that an interrupted prune has left: the index of the folder, and the name.
+    pub(crate) leftover: Vec<(usize, String)>,
 }
 
 impl Manifests {
     pub(crate) fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
         let mut names: BTreeMap<(u64, String), BTreeSet<usize>> = BTreeMap::new();
+        let mut listed = Vec::new();
         for (copy, folder) in layout::MANIFESTS.iter().enumerate() {
             for entry in list(repository, copy, monitor)? {
                 match layout::parse_manifest_name(&entry) {
-                    Some((generation, _)) => {
-                        names.entry((generation, entry)).or_default().insert(copy);
-                    }
+                    Some((generation, _)) => listed.push((copy, generation, entry)),
                     None => report(
                         monitor,
                         &format!("{folder}/{entry}"),
@@ -85,9 +89,28 @@ impl Manifests {
                 }
             }
         }
+        // After the manifests: one that a prune takes away beside this reader is then known to be removed.
+        let swept = swept::load(repository, monitor)?;
+        let mut leftover = Vec::new();
+        for (copy, generation, name) in listed {
+            if swept.has_removed(&name) {
+                let what = "of a snapshot that was removed; the next backup or prune takes it away";
+                report(monitor, &format!("{}/{name}", layout::MANIFESTS[copy]), what, Severity::Note);
+                leftover.push((copy, name));
+            } else {
+                names.entry((generation, name)).or_default().insert(copy);
+            }
+        }
         let highest = names.keys().map(|(generation, _)| *generation).max().unwrap_or(0);
-        let mut manifests =
-            Manifests { entries: Vec::new(), missing: Vec::new(), highest, incomplete: false };
+        let highest = highest.max(swept.generation);
+        let mut manifests = Manifests {
+            entries: Vec::new(),
+            missing: Vec::new(),
+            highest,
+            incomplete: false,
+            swept,
+            leftover,
+        };
         for ((_, name), copies) in names {
             manifests.add(repository, &name, &copies, monitor)?;
         }

@@ -39,7 +39,7 @@ pub(crate) fn merge(
     let kept = runs.split_off(count);
     let sound: Vec<Arc<Run>> = runs.iter().map(Run::sound).collect::<Result<_, _>>()?;
     let merged = merge_runs(repository, storage, &sound)?;
-    let mut left = View { runs: kept, distrusted: view.distrusted.clone() };
+    let mut left = View { runs: kept, ..view.clone() };
     left.runs.push(Arc::new(merged));
     left.runs.sort_by_key(|run| Reverse(run.reader.entry_count()));
     for id in runs.iter().filter_map(|run| run.id) {

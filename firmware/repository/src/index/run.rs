@@ -1,5 +1,6 @@
 //! One index run: asked page by page, and stood in for by its packs' footers when a page of it is damaged.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -140,6 +141,29 @@ impl Run {
         self.ask(|run| {
             let visit = |entry: RunEntry| {
                 each(&entry.id);
+                Ok(())
+            };
+            run.reader.entries(|offset, buffer| run.bytes.read_at(offset, buffer), visit)
+        })
+    }
+
+    /// As [`Run::each`], without what lies in these packs.
+    pub(crate) fn each_outside(
+        &self,
+        packs: &HashSet<PackId>,
+        mut each: impl FnMut(&ChunkId),
+    ) -> Result<(), RepositoryError> {
+        if packs.is_empty() {
+            return self.each(each);
+        }
+        self.ask(|run| {
+            let named = run.packs()?;
+            let outside: Vec<bool> =
+                named.iter().flat_map(|pack| pack.blocks.iter().map(|_| !packs.contains(&pack.id))).collect();
+            let visit = |entry: RunEntry| {
+                if outside.get(entry.block as usize).is_some_and(|outside| *outside) {
+                    each(&entry.id);
+                }
                 Ok(())
             };
             run.reader.entries(|offset, buffer| run.bytes.read_at(offset, buffer), visit)

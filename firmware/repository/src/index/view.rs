@@ -7,13 +7,13 @@ use std::sync::Arc;
 use mailkeep_format::run::{Location, RunError};
 use mailkeep_format::{ChunkId, PackId, RunId};
 
-use super::run::{Run, run_error};
+use super::run::Run;
 use crate::error::RepositoryError;
-use crate::monitor::{Monitor, Phase, Problem, Severity};
+use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{Storage, StorageError};
 use crate::verified::Verified;
-use crate::{layout, limits, packfile};
+use crate::{layout, limits, packfile, swept};
 
 /// How often a listing is repeated when a writer beside this reader merges runs under it.
 const LISTINGS: usize = 5;
@@ -23,19 +23,22 @@ const LISTINGS: usize = 5;
 pub(crate) struct View {
     /// Newest first.
     pub(super) runs: Vec<Arc<Run>>,
-    /// Packs that are known to be damaged, or whose length is not what it was: read from, but never relied on for new
-    /// snapshots.
+    /// Packs that are known to be damaged or whose length is not what it was, and those that prune may delete: read from,
+    /// but never relied on for new snapshots.
     pub(super) distrusted: HashSet<PackId>,
+    /// Packs that prune has deleted while runs still name them.
+    pub(super) deleted: HashSet<PackId>,
 }
 
 impl View {
     /// Whether a sound pack has the chunk.
     pub(crate) fn contains(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
-        if !self.distrusted.is_empty() {
-            return Ok(self.places(id)?.iter().any(|place| !self.distrusted.contains(&place.pack)));
-        }
         for run in &self.runs {
-            if run.contains(id)? {
+            // The places are only looked up for what is there: that costs more.
+            let sound = run.contains(id)?
+                && (self.distrusted.is_empty()
+                    || run.find_all(id)?.iter().any(|place| !self.distrusted.contains(&place.pack)));
+            if sound {
                 return Ok(true);
             }
         }
@@ -62,6 +65,7 @@ impl View {
         for run in &self.runs {
             places.append(&mut run.find_all(id)?);
         }
+        places.retain(|place| !self.deleted.contains(&place.pack));
         Ok(places)
     }
 
@@ -75,6 +79,11 @@ impl View {
     /// The runs, for a check of all of them.
     pub(crate) fn runs(&self) -> &[Arc<Run>] {
         &self.runs
+    }
+
+    /// Packs that runs name but that prune has deleted: what a run says of them means nothing.
+    pub(crate) fn deleted(&self) -> &HashSet<PackId> {
+        &self.deleted
     }
 
     /// For reading: runs, and an index in memory for packs that no run names.
@@ -120,18 +129,19 @@ impl Loaded {
         loop {
             match Loaded::try_load(repository, monitor) {
                 // A run was merged away between listing and opening.
-                Err(RunError::Read(error)) if error.is_not_found() && attempt < LISTINGS => attempt += 1,
-                Err(error) => return Err(run_error(layout::INDEX.to_owned(), error)),
-                Ok(loaded) => return Ok(loaded),
+                Err(RepositoryError::Storage(error)) if error.is_not_found() && attempt < LISTINGS => {
+                    attempt += 1;
+                }
+                other => return other,
             }
         }
     }
 
-    fn try_load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RunError<StorageError>> {
+    fn try_load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
         let storage = &**repository.storage();
         // Runs first: a writer adds packs before the run that names them, so no run of this list is ahead of the packs.
         let mut runs = Vec::new();
-        for entry in list_or_empty(storage, layout::INDEX, monitor).map_err(RunError::Read)? {
+        for entry in list_or_empty(storage, layout::INDEX, monitor)? {
             match entry.parse::<RunId>() {
                 Ok(id) => runs.push(id),
                 Err(_) => not_ours(monitor, &format!("{}/{entry}", layout::INDEX)),
@@ -142,9 +152,12 @@ impl Loaded {
             let listed = Run::open(repository, id).and_then(|run| Ok((run.packs()?, run)));
             opened.push((id, listed));
         }
-        let present = list_packs(storage, monitor).map_err(RunError::Read)?;
+        let present = list_packs(storage, monitor)?;
+        // After the packs: of one that prune deletes beside this reader it is then known that it is not needed. What is
+        // wrong with the record was told by whoever listed the manifests.
+        let tombstoned = swept::load(repository, &LogMonitor)?.tombstoned;
         let mut loaded = Loaded { view: View::default(), unindexed: Vec::new(), present, stale: Vec::new() };
-        let verified = Verified::load(repository, monitor).map_err(RunError::Read)?;
+        let verified = Verified::load(repository, monitor)?;
         let known_damaged = verified.damaged_packs().iter().filter(|id| loaded.present.contains_key(*id));
         loaded.view.distrusted = known_damaged.copied().collect();
         let mut named = BTreeSet::new();
@@ -152,7 +165,7 @@ impl Loaded {
         for (id, listed) in opened {
             let (packs, run) = match listed {
                 Ok(listed) => listed,
-                Err(RunError::Read(error)) if error.is_not_found() => return Err(RunError::Read(error)),
+                Err(RunError::Read(error)) if error.is_not_found() => return Err(error.into()),
                 Err(error) => {
                     let what = format!("this index run is unusable, packs are read instead: {error}");
                     monitor.problem(&Problem::new(Severity::Covered, layout::run(&id), what));
@@ -160,14 +173,20 @@ impl Loaded {
                     continue;
                 }
             };
-            let gone = packs.iter().filter(|pack| !loaded.present.contains_key(&pack.id)).count();
-            if gone > 0 {
+            let (swept, gone): (Vec<_>, Vec<_>) = packs
+                .iter()
+                .map(|pack| pack.id)
+                .filter(|id| !loaded.present.contains_key(id))
+                .partition(|id| tombstoned.contains_key(id));
+            if !gone.is_empty() {
+                let gone = gone.len();
                 let what = format!("{gone} of the packs it names are gone; it is made again");
                 monitor.problem(&Problem::new(Severity::Lost, layout::run(&id), what));
                 loaded.stale.push(id);
                 continue;
             }
-            for pack in &packs {
+            loaded.view.deleted.extend(swept);
+            for pack in packs.iter().filter(|pack| loaded.present.contains_key(&pack.id)) {
                 let length = loaded.present.get(&pack.id).copied().unwrap_or(0);
                 if length != pack.length {
                     loaded.view.distrusted.insert(pack.id);
@@ -181,7 +200,9 @@ impl Loaded {
         // The largest run has most of what is asked for.
         sound.sort_by_key(|run| Reverse(run.reader.entry_count()));
         loaded.view.runs = sound.into_iter().map(Arc::new).collect();
-        loaded.unindexed = loaded.present.keys().filter(|id| !named.contains(id)).copied().collect();
+        let unknown = |id: &&PackId| !named.contains(*id) && !tombstoned.contains_key(*id);
+        loaded.unindexed = loaded.present.keys().filter(unknown).copied().collect();
+        loaded.view.distrusted.extend(tombstoned.into_keys());
         Ok(loaded)
     }
 }

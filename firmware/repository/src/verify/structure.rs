@@ -13,6 +13,7 @@ use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::snapshots::{Manifests, SnapshotEntry};
 use crate::storage::read_whole;
+use crate::swept::Swept;
 
 /// Ids that are gathered before they are looked for in the index: 24 MB.
 const BATCH: usize = 1_000_000;
@@ -26,9 +27,9 @@ pub(super) fn check(
     missing: &mut HashSet<ChunkId>,
 ) -> Result<Vec<SnapshotEntry>, RepositoryError> {
     check_copies(repository, monitor)?;
-    let snapshots = Manifests::load(repository, monitor)?.entries;
+    let Manifests { entries: snapshots, swept, .. } = Manifests::load(repository, monitor)?;
     report.snapshots = snapshots.len() as u64;
-    check_chain(&snapshots, monitor);
+    check_chain(&snapshots, &swept, monitor);
     let loaded = Loaded::load(repository, monitor)?;
     for run in loaded.view.runs() {
         if let Err(error) = run.check() {
@@ -81,11 +82,12 @@ fn check_copies(repository: &Repository, monitor: &dyn Monitor) -> Result<(), Re
     Ok(())
 }
 
-/// Every manifest names the one before it.
-fn check_chain(snapshots: &[SnapshotEntry], monitor: &dyn Monitor) {
+/// Every manifest names the one before it, or one that was removed since.
+fn check_chain(snapshots: &[SnapshotEntry], swept: &Swept, monitor: &dyn Monitor) {
     let mut before = None;
     for entry in snapshots {
-        if entry.manifest.previous != before {
+        let pruned = entry.manifest.previous.is_some_and(|previous| swept.is_pruned(&previous));
+        if entry.manifest.previous != before && !pruned {
             let name = layout::manifest_name(entry.manifest.generation, &entry.id);
             let what = match entry.manifest.previous {
                 Some(previous) => format!("the snapshot before it ({previous}) is gone"),
@@ -147,7 +149,7 @@ impl Walk<'_> {
         let mut found = vec![false; self.wanted.len()];
         for run in self.view.runs() {
             let mut at = 0;
-            run.each(|id| {
+            run.each_outside(self.view.deleted(), |id| {
                 while self.wanted.get(at).is_some_and(|wanted| wanted < id) {
                     at += 1;
                 }

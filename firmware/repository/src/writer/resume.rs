@@ -11,7 +11,7 @@ use crate::monitor::{Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::snapshots::Manifests;
 use crate::storage::{Storage, read_whole};
-use crate::{durable, layout, limits, packfile};
+use crate::{durable, layout, limits, packfile, swept};
 
 /// Where a writer goes on.
 pub(super) struct Start {
@@ -31,8 +31,14 @@ pub(super) fn resume(
     empty_tmp(storage)?;
     let manifests = Manifests::load(repository, monitor)?;
     restore_copies(repository, storage, &manifests)?;
-    let sealed: BTreeSet<PackId> =
-        manifests.entries.iter().flat_map(|entry| entry.manifest.new_packs.iter().copied()).collect();
+    finish_removal(storage, &manifests.leftover)?;
+    let sealed: BTreeSet<PackId> = manifests
+        .entries
+        .iter()
+        .flat_map(|entry| entry.manifest.new_packs.iter().copied())
+        .chain(manifests.swept.packs.iter().copied())
+        .chain(manifests.swept.tombstoned.keys().copied())
+        .collect();
     let loaded = Loaded::load(repository, monitor)?;
     let mut unsealed: BTreeSet<PackId> =
         loaded.present.keys().filter(|id| !sealed.contains(id)).copied().collect();
@@ -46,6 +52,17 @@ pub(super) fn resume(
     let view = index::merge(repository, storage, &view)?;
     let previous = manifests.entries.last().map(|entry| entry.id);
     Ok(Start { view, unsealed, previous, generation: manifests.highest })
+}
+
+/// Takes away the manifests of removed snapshots that an interrupted prune has left.
+fn finish_removal(storage: &dyn Storage, leftover: &[(usize, String)]) -> Result<(), RepositoryError> {
+    for (copy, name) in leftover {
+        durable::remove(storage, &format!("{}/{name}", layout::MANIFESTS[*copy]))?;
+    }
+    if !leftover.is_empty() {
+        layout::MANIFESTS.iter().try_for_each(|folder| storage.sync_dir(folder))?;
+    }
+    Ok(())
 }
 
 /// Removes what unfinished writes left. Whoever writes holds the lock, so nothing here is in use.
@@ -85,6 +102,7 @@ fn restore_copies(
             .map_err(|source| RepositoryError::decoding(&there, source))?;
         durable::write_once(storage, &missing, &bytes)?;
     }
+    swept::restore_copies(repository, storage, &manifests.swept)?;
     for (there, missing) in [(0, 1), (1, 0)] {
         let path = layout::LABELS[missing];
         match storage.open(path) {
