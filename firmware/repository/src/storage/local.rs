@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{DirEntry, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile};
-
-/// `f_type` of btrfs (`linux/magic.h`).
-const BTRFS_MAGIC: i64 = 0x9123_683e;
+use super::{
+    DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile, btrfs,
+};
+use crate::layout;
 
 /// A folder on a mounted file system.
 #[derive(Debug)]
@@ -36,26 +36,46 @@ impl LocalStorage {
     }
 
     /// Opens a folder for a new repository and makes it if it is not there: on btrfs as a subvolume, so that a
-    /// read-only snapshot can guard it, else as a plain folder. Its parent must be there.
+    /// read-only snapshot can guard it (also in the place of an empty folder), else as a plain folder. Its parent must be
+    /// there.
     ///
     /// # Errors
     /// [`Operation::MakeDir`], [`Operation::SyncDir`] or [`Operation::Open`].
     pub fn prepare(path: &Path) -> Result<Self, StorageError> {
         let failed =
             |operation, source: io::Error| StorageError::new(operation, path.display().to_string(), source);
-        if !path.try_exists().map_err(|error| failed(Operation::MakeDir, error))? {
-            let parent = match path.parent() {
-                Some(parent) if parent != Path::new("") => parent,
-                _ => Path::new("."),
-            };
-            if !(on_btrfs(parent) && make_subvolume(path)) {
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let made = if path.try_exists().map_err(|error| failed(Operation::MakeDir, error))? {
+            btrfs::replace_empty_folder(path).map_err(|error| failed(Operation::MakeDir, error))?
+        } else {
+            if !(btrfs::path_is_btrfs(parent) && btrfs::make_subvolume(path)) {
                 std::fs::create_dir(path).map_err(|error| failed(Operation::MakeDir, error))?;
             }
+            true
+        };
+        if made {
             std::fs::File::open(parent)
                 .and_then(|folder| folder.sync_all())
                 .map_err(|error| failed(Operation::SyncDir, error))?;
         }
         LocalStorage::open(path)
+    }
+
+    /// Goes back to a guard: a writable copy of it takes the place of the repository at `path`, which is kept beside it
+    /// under the name that is returned. Nothing is deleted. Nobody may be writing.
+    ///
+    /// # Errors
+    /// [`Operation::Rename`]; `NotFound` if there is no such guard, `WouldBlock` if somebody writes.
+    pub fn roll_back(path: &Path, guard: &str) -> Result<PathBuf, StorageError> {
+        let failed =
+            |source: io::Error| StorageError::new(Operation::Rename, path.display().to_string(), source);
+        let storage = LocalStorage::open(path)?;
+        let lock = storage.lock(layout::LOCK, LockKind::Exclusive)?;
+        let _lock = lock.ok_or_else(|| failed(io::ErrorKind::WouldBlock.into()))?;
+        btrfs::roll_back(path, guard).map_err(failed)
     }
 
     /// The folder.
@@ -232,6 +252,27 @@ impl Storage for LocalStorage {
             .and_then(|file| fs::fadvise(&file, 0, None, Advice::DontNeed))
             .map_err(|errno| self.error(Operation::DropCache, path, errno))
     }
+
+    fn make_guard(&self, name: &str) -> Result<Guarding, StorageError> {
+        btrfs::make(&self.root, name).map_err(|error| self.error(Operation::MakeGuard, &guard(name), error))
+    }
+
+    fn guards(&self) -> Result<Vec<String>, StorageError> {
+        btrfs::list(&self.root).map_err(|error| self.error(Operation::ListGuards, layout::GUARDS, error))
+    }
+
+    fn drop_guard(&self, name: &str) -> Result<(), StorageError> {
+        btrfs::drop_guard(&self.root, name)
+            .map_err(|error| self.error(Operation::DropGuard, &guard(name), error))
+    }
+
+    fn settle_guards(&self) -> Result<bool, StorageError> {
+        btrfs::settle(&self.root).map_err(|error| self.error(Operation::DropGuard, layout::GUARDS, error))
+    }
+}
+
+fn guard(name: &str) -> String {
+    format!("{}/{name}", layout::GUARDS)
 }
 
 /// Holds the flock through its file description.
@@ -300,20 +341,5 @@ impl ReadFile for LocalReadFile {
             }
         }
         Ok(())
-    }
-}
-
-fn on_btrfs(path: &Path) -> bool {
-    fs::statfs(path).is_ok_and(|stat| stat.f_type == BTRFS_MAGIC as _)
-}
-
-/// Tries to make a subvolume; a plain folder does as well where that is not allowed.
-fn make_subvolume(path: &Path) -> bool {
-    match btrfsutil::subvolume::Subvolume::create(path, None) {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::info!(path = %path.display(), %error, "no subvolume, a plain folder is used");
-            false
-        }
     }
 }

@@ -6,6 +6,7 @@
 //! [`LocalStorage`] is a folder, [`MemoryStorage`] can show any state that a power cut may leave, [`PoisonStorage`]
 //! ends all writing after the first failed write. Every implementation passes `tests/conformance.rs`.
 
+mod btrfs;
 mod local;
 mod memory;
 mod poison;

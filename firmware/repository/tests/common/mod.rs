@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub(crate) mod faulty;
+pub(crate) mod loops;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
