@@ -11,7 +11,7 @@ test lint: export PROPTEST_RNG_SEED ?= 20261123
 help:
 	@echo "make run        the box on the bench board: a real Cyrus on loopback, two disks, lamps in the terminal"
 	@echo "make test       installs what it needs; format, lints, docs, every test"
-	@echo "make bench      first, no change, day, restore, verify and size beside restic, borg and rsync (BENCH=--rounds 3 …)"
+	@echo "make bench      time, memory and size beside the peers that are installed (BENCH=\"--set M --rounds 3\"; BENCH=levels)"
 	@echo "make soak       the long figures of the suites that have a short run in make test"
 	@echo "make clean-run  removes what make run left in .run/"
 

@@ -1,46 +1,123 @@
-//! Runs a command and reads from the kernel what it and its children cost.
+//! Runs a command and reads from the kernel what it and all its descendants cost.
 //!
-//! The command is started by a small copy of this program (`--measure`), so that `RUSAGE_CHILDREN` of that copy counts
-//! just this command, and its largest process.
+//! The command is started by a small copy of this program (`--measure`) that adopts whatever the command leaves behind
+//! (`PR_SET_CHILD_SUBREAPER`), so that its `RUSAGE_CHILDREN` counts just this command, helpers and agents included. Peak
+//! memory is the sum over its processes of each one's own peak (`VmHWM`, mapped files included), looked at twenty times a
+//! second: an upper bound of what they held at once, and never less than the largest process as the kernel counts it.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{UsageWho, getrusage};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 
+/// How often memory is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a process that was left behind may go on.
+const LINGER: Duration = Duration::from_secs(20);
+
 /// What one run cost.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Cost {
     /// User plus system seconds of all its processes.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// Seconds on the clock.
-    pub wall: f64,
-    /// Peak resident memory of its largest process, MiB.
-    pub peak_mib: f64,
+    pub(crate) wall: f64,
+    /// Peak resident memory of its processes summed up, MiB.
+    pub(crate) peak_mib: f64,
+}
+
+impl Cost {
+    /// This and then `next`.
+    pub(crate) fn then(self, next: Cost) -> Cost {
+        Cost {
+            cpu: self.cpu + next.cpu,
+            wall: self.wall + next.wall,
+            peak_mib: self.peak_mib.max(next.peak_mib),
+        }
+    }
 }
 
 /// The far end of [`run`]: runs `command`, prints its [`Cost`] as JSON on the last line of stderr.
 pub(crate) fn measure_self(command: &[String]) -> Result<()> {
     let (program, args) = command.split_first().context("--measure wants a command")?;
+    set_child_subreaper(Some(getpid())).context("adopt orphans")?;
     let start = Instant::now();
-    let status = Command::new(program).args(args).status().with_context(|| format!("start {program}"))?;
-    let wall = start.elapsed().as_secs_f64();
+    let mut child = Command::new(program).args(args).spawn().with_context(|| format!("start {program}"))?;
+    let done = AtomicBool::new(false);
+    let (status, wall, sampled) = thread::scope(|scope| -> Result<_> {
+        let looker = scope.spawn(|| watch_memory(&done));
+        let status = child.wait();
+        let wall = start.elapsed().as_secs_f64();
+        reap();
+        done.store(true, Ordering::Relaxed);
+        Ok((status?, wall, looker.join().unwrap_or_default()))
+    })?;
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
     let cost = Cost {
         cpu: seconds(usage.user_time()) + seconds(usage.system_time()),
         wall,
-        peak_mib: usage.max_rss() as f64 / 1024.0,
+        peak_mib: sampled.max(usage.max_rss() as f64 / 1024.0),
     };
-    eprintln!("{}", serde_json::to_string(&cost)?);
+    eprintln!("\n{}", serde_json::to_string(&cost)?);
     std::process::exit(status.code().unwrap_or(1));
 }
 
-/// Runs a command with this environment and working folder and returns its cost and what it printed.
-pub(crate) fn run(command: &[String], env: &[(String, String)], folder: &Path) -> Result<(Cost, String)> {
+/// Waits for what the command left behind, so that it is counted.
+fn reap() {
+    let start = Instant::now();
+    while start.elapsed() < LINGER {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => thread::sleep(Duration::from_millis(5)),
+            Err(_) => return,
+        }
+    }
+}
+
+/// The sum of the peaks of all processes below this one, MiB, when `done` has been set.
+fn watch_memory(done: &AtomicBool) -> f64 {
+    let mut peaks: BTreeMap<u32, u64> = BTreeMap::new();
+    let me = std::process::id();
+    while !done.load(Ordering::Relaxed) {
+        let mut parents = vec![me];
+        while let Some(parent) = parents.pop() {
+            for pid in children(parent) {
+                let peak = peaks.entry(pid).or_default();
+                *peak = (*peak).max(peak_kib(pid).unwrap_or(0));
+                parents.push(pid);
+            }
+        }
+        thread::sleep(LOOK);
+    }
+    peaks.values().sum::<u64>() as f64 / 1024.0
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn peak_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// Runs a command with this environment and working folder and returns its cost. What it prints is not kept, but for an
+/// error's text.
+pub(crate) fn run(command: &[String], env: &[(&str, String)], folder: &Path) -> Result<Cost> {
     let me = std::env::current_exe().context("where is this program")?;
     let output = Command::new(me)
         .arg("--measure")
@@ -48,24 +125,15 @@ pub(crate) fn run(command: &[String], env: &[(String, String)], folder: &Path) -
         .envs(env.iter().map(|(k, v)| (k, v)))
         .current_dir(folder)
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .output()
         .context("start the measuring copy")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        bail!("{} ended with {}: {}", command.join(" "), output.status, errors.trim());
+        let said: Vec<&str> = errors.lines().filter(|line| !line.starts_with("{\"cpu\"")).collect();
+        bail!("`{}` ended with {}: {}", command.join(" "), output.status, said.join("\n").trim());
     }
     let last = errors.lines().last().context("the measuring copy printed nothing")?;
-    let cost = serde_json::from_str(last).with_context(|| format!("a cost, not `{last}`"))?;
-    Ok((cost, String::from_utf8_lossy(&output.stdout).into_owned()))
-}
-
-/// Bytes of all files below a folder, names with several links counted once each.
-pub(crate) fn folder_bytes(folder: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        sum += if meta.is_dir() { folder_bytes(&entry.path())? } else { meta.len() };
-    }
-    Ok(sum)
+    serde_json::from_str(last).with_context(|| format!("a cost, not `{last}`"))
 }

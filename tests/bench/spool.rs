@@ -1,49 +1,44 @@
-//! Generates mail spools that look like the ones the peers were measured on: sizes, attachments, repeats, newsletters,
-//! index files that grow, and a day's change. The same seed gives the same spool.
+//! Generates mail spools like the ones that the peers were measured on: sizes, attachments, repeats, newsletters, index
+//! files that grow, and a day's change. The same seed gives the same spool.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use mailkeep_tests::mime::Letter;
 use mailkeep_tests::rng::Rng;
-use mailkeep_tests::words::Words;
+
+use crate::shape::{Mail, Shape};
+use crate::text::{Attachment, Author, log_normal};
 
 /// Share of mails with an attachment.
 const WITH_ATTACHMENT: f64 = 0.12;
-/// Median size of an attachment before base64, bytes, and the sigma of its log-normal distribution.
-const ATTACHMENT: (f64, f64) = (57_000.0, 1.35);
 /// Share of attachments that repeat an earlier one.
 const REPEATED: f64 = 0.33;
 /// Share of mails that are newsletters: one body for everybody, headers of their own.
 const NEWSLETTER: f64 = 0.05;
 /// Median bytes of text in a mail, and the sigma of its log-normal distribution.
-const TEXT: (f64, f64) = (5_200.0, 1.1);
+const TEXT: (f64, f64) = (5_200.0, 1.05);
+/// Shortest and longest message file of the sets with small mail, and what headers take of it.
+const SMALL: (usize, usize, usize) = (2_048, 8_192, 1_150);
+/// Length of the attachment that everybody gets, bytes before base64.
+const BLAST: usize = 1_000_000;
 /// Bytes of a cyrus.index record and roughly of a cyrus.cache record of Cyrus 3.6.
 const INDEX_RECORD: usize = 112;
 const CACHE_RECORD: usize = 640;
-
-/// How large a spool is to be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// Number of message files.
-    pub messages: usize,
-    /// Number of users; each has three folders.
-    pub users: usize,
-    /// Median text bytes; the S and M spools use 5,200, L uses about 3,500 and no attachments.
-    pub small_only: bool,
-}
+/// Names of a user's folders; mail is spread evenly.
+const FOLDERS: [&str; 3] = ["INBOX", "Sent", "Archive"];
 
 /// A spool on disk that can live through days.
 pub(crate) struct Spool {
     root: PathBuf,
-    folders: Vec<Folder>,
-    words: Words,
-    rng: Rng,
-    attachments: Vec<Vec<u8>>,
-    newsletters: Vec<Vec<u8>>,
     shape: Shape,
+    folders: Vec<Folder>,
+    author: Author,
+    rng: Rng,
+    attachments: Vec<Attachment>,
+    days: u32,
 }
 
 struct Folder {
@@ -51,46 +46,47 @@ struct Folder {
     owner: usize,
     uids: Vec<u32>,
     last_uid: u32,
+    /// What was said last in it.
+    before: Vec<u8>,
 }
 
 /// What a day did.
 #[derive(Debug, Default)]
 pub(crate) struct Day {
     /// Messages added.
-    pub added: usize,
+    pub(crate) added: usize,
     /// Messages removed.
-    pub expunged: usize,
+    pub(crate) expunged: usize,
     /// Bytes of the added messages.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Regular files below a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// How many.
+    pub(crate) files: u64,
+    /// Their lengths summed up.
+    pub(crate) bytes: u64,
 }
 
 impl Spool {
     /// Writes a spool of this shape below `root`, which must be empty or absent.
     pub(crate) fn create(root: &Path, shape: Shape, seed: u64) -> Result<Self> {
-        let words = Words::new(seed, 20_000);
-        let mut rng = Rng::new(seed + 1);
-        let newsletters = (0..40)
-            .map(|_| {
-                let mut body = Vec::new();
-                words.text(&mut rng, 12_000, &mut body);
-                body
-            })
-            .collect();
         let mut folders = Vec::new();
         for owner in 0..shape.users {
-            for name in ["INBOX", "Sent", "Archive"] {
+            for name in FOLDERS {
                 let path = root.join(format!("user{owner:04}")).join(name);
                 fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
                 fs::write(path.join("cyrus.header"), format!("Cyrus mailbox header\nuser{owner}.{name}\n"))?;
-                folders.push(Folder { path, owner, uids: Vec::new(), last_uid: 0 });
+                folders.push(Folder { path, owner, uids: Vec::new(), last_uid: 0, before: Vec::new() });
             }
         }
+        let author = Author::new(seed, shape.users * 4);
+        let rng = Rng::new(seed + 1);
         let mut spool =
-            Spool { root: root.to_owned(), folders, words, rng, attachments: Vec::new(), newsletters, shape };
-        for number in 0..shape.messages {
-            let folder = number % spool.folders.len();
-            spool.deliver(folder)?;
-        }
+            Spool { root: root.to_owned(), shape, folders, author, rng, attachments: Vec::new(), days: 0 };
+        spool.fill()?;
         for folder in 0..spool.folders.len() {
             spool.write_index(folder)?;
         }
@@ -102,13 +98,21 @@ impl Spool {
         &self.root
     }
 
+    /// The folder whose restore is measured, from the root of the spool: the inbox of somebody in the middle.
+    pub(crate) fn one_folder(&self) -> PathBuf {
+        PathBuf::from(format!("user{:04}", self.shape.users / 2)).join(FOLDERS[0])
+    }
+
     /// One day: 1 % more mail, 0.3 % expunged, index and cache of the touched folders rewritten.
     pub(crate) fn day(&mut self) -> Result<Day> {
+        self.days += 1;
         let mut day = Day { added: self.shape.messages.div_ceil(100), ..Day::default() };
-        let mut touched = std::collections::BTreeSet::new();
+        let mut touched = BTreeSet::new();
+        let letter = self.newsletter();
         for _ in 0..day.added {
             let folder = self.rng.index(self.folders.len());
-            day.bytes += self.deliver(folder)?;
+            let body = if self.rng.chance(NEWSLETTER) { Some(&letter[..]) } else { None };
+            day.bytes += self.deliver(folder, body)?;
             touched.insert(folder);
         }
         for _ in 0..self.shape.messages * 3 / 1000 {
@@ -117,7 +121,7 @@ impl Spool {
             if folder.uids.is_empty() {
                 continue;
             }
-            let uid = folder.uids.swap_remove(self.rng.index(folder.uids.len()));
+            let uid = folder.uids.remove(self.rng.index(folder.uids.len()));
             fs::remove_file(folder.path.join(format!("{uid}.")))?;
             day.expunged += 1;
             touched.insert(index);
@@ -128,30 +132,59 @@ impl Spool {
         Ok(day)
     }
 
-    fn deliver(&mut self, folder: usize) -> Result<u64> {
+    fn fill(&mut self) -> Result<()> {
+        let inboxes = FOLDERS.len();
+        if self.shape.mail == Mail::Blast {
+            let attachment = Attachment::of_len(self.rng.next_u64(), BLAST);
+            let body = self.author.body(&mut self.rng, 2_000, &mut Vec::new(), Some(attachment));
+            for number in 0..self.shape.messages {
+                self.deliver(number * inboxes % self.folders.len(), Some(&body))?;
+            }
+            return Ok(());
+        }
+        let newsletters = (self.shape.messages as f64 * NEWSLETTER) as usize / self.shape.users;
+        let others = self.shape.messages - newsletters * self.shape.users;
+        let mut sent = 0;
+        for number in 0..others {
+            self.deliver(number % self.folders.len(), None)?;
+            // Newsletters come in between, each to all inboxes at once.
+            if sent < newsletters && number * newsletters >= sent * others {
+                let body = self.newsletter();
+                for user in 0..self.shape.users {
+                    self.deliver(user * inboxes, Some(&body))?;
+                }
+                sent += 1;
+            }
+        }
+        for _ in sent * self.shape.users..newsletters * self.shape.users {
+            self.deliver(0, None)?;
+        }
+        Ok(())
+    }
+
+    fn newsletter(&mut self) -> Vec<u8> {
+        let len = if self.shape.mail == Mail::Small { 5_000 } else { 12_000 };
+        self.author.body(&mut self.rng, len, &mut Vec::new(), None)
+    }
+
+    /// One more message in a folder: with this body, or one of its own.
+    fn deliver(&mut self, folder: usize, body: Option<&[u8]>) -> Result<u64> {
         let rng = &mut self.rng;
-        let owner = self.folders[folder].owner;
-        let median = if self.shape.small_only { 3_500.0 } else { TEXT.0 };
-        let sigma = if self.shape.small_only { 0.45 } else { TEXT.1 };
-        let attachments = if !self.shape.small_only && rng.chance(WITH_ATTACHMENT) {
-            vec![attachment(rng, &self.words, &mut self.attachments)]
-        } else {
-            Vec::new()
-        };
-        let letter = Letter {
-            from: format!("{}.{}", self.words.word(rng), self.words.word(rng)),
-            to: format!("user{owner}"),
-            date: 1_600_000_000 + rng.below(100_000_000) as i64,
-            text: (log_normal(rng, median, sigma) as usize).clamp(200, 400_000),
-            attachments,
-        };
-        let message = if rng.chance(NEWSLETTER) {
-            let number = rng.index(self.newsletters.len());
-            letter.write_with_body(&self.words, rng, &self.newsletters[number])
-        } else {
-            letter.write(&self.words, rng)
-        };
         let folder = &mut self.folders[folder];
+        let message = match body {
+            Some(body) => self.author.message(rng, folder.owner, body),
+            None => {
+                let (len, attachment) = match self.shape.mail {
+                    Mail::Small => (SMALL.0 + rng.index(SMALL.1 - SMALL.0) - SMALL.2, None),
+                    Mail::Mixed | Mail::Blast => {
+                        let len = (log_normal(rng, TEXT) as usize).clamp(200, 400_000);
+                        (len, rng.chance(WITH_ATTACHMENT).then(|| attachment(rng, &mut self.attachments)))
+                    }
+                };
+                let body = self.author.body(rng, len, &mut folder.before, attachment);
+                self.author.message(rng, folder.owner, &body)
+            }
+        };
         folder.last_uid += 1;
         folder.uids.push(folder.last_uid);
         fs::write(folder.path.join(format!("{}.", folder.last_uid)), &message)?;
@@ -162,44 +195,66 @@ impl Spool {
     fn write_index(&self, folder: usize) -> Result<()> {
         let folder = &self.folders[folder];
         for (name, record) in [("cyrus.index", INDEX_RECORD), ("cyrus.cache", CACHE_RECORD)] {
-            let file = fs::File::create(folder.path.join(name))?;
-            let mut out = std::io::BufWriter::new(file);
-            out.write_all(&[0x43; 160])?;
-            let mut uids = folder.uids.clone();
-            uids.sort_unstable();
-            for uid in uids {
+            let mut out = vec![0x43; 160];
+            // Generation, last UID and count change with every rewrite.
+            out[..4].copy_from_slice(&self.days.to_be_bytes());
+            out[4..8].copy_from_slice(&folder.last_uid.to_be_bytes());
+            out[8..12].copy_from_slice(&(folder.uids.len() as u32).to_be_bytes());
+            for &uid in &folder.uids {
                 let mut rng = Rng::new(u64::from(uid) << 20 | folder.owner as u64);
-                let mut bytes = vec![0u8; record];
-                let filled = record / 3;
-                rng.fill(&mut bytes[..filled]);
-                bytes[..4].copy_from_slice(&uid.to_be_bytes());
-                out.write_all(&bytes)?;
+                let at = out.len();
+                out.resize(at + record, 0);
+                rng.fill(&mut out[at..at + record / 3]);
+                out[at..at + 4].copy_from_slice(&uid.to_be_bytes());
             }
-            out.flush()?;
+            fs::File::create(folder.path.join(name))?.write_all(&out)?;
         }
         Ok(())
     }
 }
 
-fn attachment(rng: &mut Rng, words: &Words, earlier: &mut Vec<Vec<u8>>) -> Vec<u8> {
+fn attachment(rng: &mut Rng, earlier: &mut Vec<Attachment>) -> Attachment {
     if !earlier.is_empty() && rng.chance(REPEATED) {
-        return rng.pick(earlier).clone();
+        return *rng.pick(earlier);
     }
-    let size = (log_normal(rng, ATTACHMENT.0, ATTACHMENT.1) as usize).clamp(2_000, 8_000_000);
-    let mut bytes = vec![0u8; size];
-    // Documents are compressed already; one in four is plain enough to shrink.
-    if rng.chance(0.25) {
-        bytes.clear();
-        words.text(rng, size, &mut bytes);
-    } else {
-        rng.fill(&mut bytes);
-    }
-    if earlier.len() < 400 {
-        earlier.push(bytes.clone());
-    }
-    bytes
+    let new = Attachment::new(rng);
+    earlier.push(new);
+    new
 }
 
-fn log_normal(rng: &mut Rng, median: f64, sigma: f64) -> f64 {
-    median * (rng.normal() * sigma).exp()
+/// Counts the regular files below a folder.
+pub(crate) fn content(folder: &Path) -> Result<Content> {
+    let mut sum = Content::default();
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            let below = content(&entry.path())?;
+            sum.files += below.files;
+            sum.bytes += below.bytes;
+        } else if meta.is_file() {
+            sum.files += 1;
+            sum.bytes += meta.len();
+        }
+    }
+    Ok(sum)
+}
+
+/// Reads every file below a folder, so that it is in memory for all who come after.
+pub(crate) fn warm(folder: &Path) -> Result<()> {
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let mut file = fs::File::open(entry.path())?;
+                while std::io::Read::read(&mut file, &mut buffer)? > 0 {}
+            }
+        }
+    }
+    Ok(())
 }

@@ -116,7 +116,8 @@ impl Letter {
         out
     }
 
-    fn headers(&self, words: &Words, rng: &mut Rng, out: &mut Vec<u8>) {
+    /// The header up to the lines that describe the body (`Content-Type` and what follows are the caller's).
+    pub fn headers(&self, words: &Words, rng: &mut Rng, out: &mut Vec<u8>) {
         let relay = ["mx1.example.net", "mx2.example.net", "relay.example.org", "out.provider.example"];
         let date = header_date(self.date);
         let (from, to) = (&self.from, &self.to);

@@ -1,0 +1,113 @@
+//! The measuring itself: in every round a fresh spool and fresh repositories, and in every row one tool after the other.
+//!
+//! The tools take turns in who begins. Before each run the disk has written out what the one before left behind
+//! (`sync`), and spool and repository lie in the page cache, for everyone alike. What a tool has restored is compared
+//! with the spool by count and bytes; a run that fails is told on stderr and has no figure.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::measure::{self, Cost};
+use crate::options::Options;
+use crate::results::{Results, Run};
+use crate::rows::Row;
+use crate::spool::{self, Spool};
+use crate::tools::{OURS, Tool};
+
+/// Does all rounds.
+pub(crate) fn run(options: &Options) -> Result<Results> {
+    let scratch = match &options.folder {
+        Some(folder) => tempfile::tempdir_in(folder),
+        None => tempfile::tempdir(),
+    }
+    .context("make a work folder")?;
+    let mut results = Results::default();
+    for round in 0..options.rounds {
+        let work = scratch.path().join(format!("round{round}"));
+        run_round(options, round, &work, &mut results)?;
+        fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    }
+    Ok(results)
+}
+
+fn run_round(options: &Options, round: usize, work: &Path, results: &mut Results) -> Result<()> {
+    let mut spool = Spool::create(&work.join("spool"), options.shape, options.seed + round as u64)?;
+    let content = spool::content(spool.root())?;
+    let (messages, megabytes) = (options.shape.messages, content.bytes as f64 / 1e6);
+    eprintln!("round {round}, set {}: {messages} messages, {megabytes:.0} MB", options.shape.name);
+    let (tools, missing) = Tool::all(&options.tools, work, spool.root(), &spool.one_folder())?;
+    results.tools = tools.iter().map(Tool::name).collect();
+    results.missing = missing;
+    for tool in &tools {
+        fs::create_dir_all(tool.place.target())?;
+        for line in tool.init()? {
+            measure::run(&line, &tool.env(), &tool.place.target())?;
+        }
+    }
+    let mut broken: Vec<&str> = Vec::new();
+    for (number, &row) in options.rows.iter().enumerate() {
+        if row == Row::Day {
+            let day = spool.day()?;
+            let (added, expunged, megabytes) = (day.added, day.expunged, day.bytes as f64 / 1e6);
+            eprintln!("a day: {added} new, {expunged} expunged, {megabytes:.1} MB of new mail");
+        }
+        spool::warm(spool.root())?;
+        for turn in 0..tools.len() {
+            let tool = &tools[(turn + round + number) % tools.len()];
+            let lines = tool.steps(row);
+            if lines.is_empty() || broken.contains(&tool.name()) {
+                continue;
+            }
+            match measure_row(tool, row, &lines, &spool) {
+                Ok((cost, before, after)) => {
+                    let Cost { cpu, wall, peak_mib } = cost;
+                    eprintln!(
+                        "  {:<10} {:<9} {cpu:8.3} s CPU {wall:8.2} s {peak_mib:6.0} MiB {:9.1} MB in all",
+                        row.name(),
+                        tool.name(),
+                        after as f64 / 1e6
+                    );
+                    let (set, tool) = (options.shape.name, tool.name());
+                    results.runs.push(Run { set, round, row, tool, cost, before, after });
+                }
+                Err(error) => {
+                    eprintln!("  {:<10} {:<9} failed: {error:#}", row.name(), tool.name());
+                    ensure!(tool.name() != OURS || row != Row::First, "nothing to compare with");
+                    // Without its backup there is nothing to restore.
+                    if row.is_backup() {
+                        broken.push(tool.name());
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One tool's run of one row, and the bytes of its repository before and after.
+fn measure_row(tool: &Tool, row: Row, lines: &[Vec<String>], spool: &Spool) -> Result<(Cost, u64, u64)> {
+    let (target, repository) = (tool.place.target(), tool.place.repository());
+    let before = if repository.exists() { spool::content(&repository)?.bytes } else { 0 };
+    if !row.is_backup() {
+        spool::warm(&repository)?;
+    }
+    rustix::fs::sync();
+    let mut cost = Cost::default();
+    for line in lines {
+        cost = cost.then(measure::run(line, &tool.env(), &target)?);
+    }
+    let after = spool::content(&repository)?.bytes;
+    if row.is_restore() {
+        let wanted = match row {
+            Row::Folder => spool::content(&spool.root().join(spool.one_folder()))?,
+            _ => spool::content(spool.root())?,
+        };
+        let got = spool::content(&target)?;
+        ensure!(got == wanted, "restored {got:?} instead of {wanted:?}");
+        fs::remove_dir_all(&target).with_context(|| format!("remove {}", target.display()))?;
+        fs::create_dir_all(&target)?;
+    }
+    Ok((cost, before, after))
+}

@@ -1,0 +1,51 @@
+//! Ours: the spool as a generic source whose message files are written once, pulled by an agent on the same machine.
+
+use std::fs;
+
+use anyhow::Result;
+
+use super::{Commands, Line, OURS, Place};
+use crate::rows::Row;
+
+pub(super) struct Mailkeep;
+
+impl Commands for Mailkeep {
+    fn name(&self) -> &'static str {
+        OURS
+    }
+
+    fn env(&self, at: &Place) -> Vec<(&'static str, String)> {
+        vec![
+            ("MAILKEEP_REPO", at.own("repo")),
+            ("MAILKEEP_KEY_FILE", at.own("box.key")),
+            ("MAILKEEP_AGENT_STATE", at.own("agent")),
+            ("XDG_CONFIG_HOME", at.own("config")),
+        ]
+    }
+
+    fn init(&self, at: &Place) -> Result<Vec<Line>> {
+        let source = format!(
+            "name = \"bench\"\nsystem = \"generic\"\n[transport]\nkind = \"local\"\n\
+             [generic]\npaths = [{:?}]\nwrite-once = [\"*.\"]\n",
+            at.spool()
+        );
+        fs::write(at.own("source.toml"), source)?;
+        Ok(vec![at.line(&["init", "--recovery-out", &at.own("recovery.txt")])])
+    }
+
+    fn steps(&self, row: Row, at: &Place) -> Vec<Line> {
+        let target = at.target().display().to_string();
+        let args: &[&str] = match row {
+            Row::First | Row::NoChange | Row::Day => &["backup", "-q", "--source", &at.own("source.toml")],
+            Row::Restore => &["restore", "latest", "-q", "--target", &target],
+            Row::Folder => &["restore", "latest", "-q", "--target", &target, "--path", &at.folder_in_spool()],
+            Row::Verify => &["verify", "-q", "--read-data"],
+            Row::Prune => &["prune", "-q", "--keep-last", "1"],
+        };
+        vec![at.line(args)]
+    }
+
+    fn install(&self) -> &'static str {
+        "cargo build --release"
+    }
+}
