@@ -7,12 +7,14 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::{
-    DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile, btrfs,
+    DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile, advice,
+    btrfs, device,
 };
 use crate::layout;
 
@@ -21,6 +23,7 @@ use crate::layout;
 pub struct LocalStorage {
     root: OwnedFd,
     path: PathBuf,
+    devices: OnceLock<Vec<device::BlockDevice>>,
 }
 
 impl LocalStorage {
@@ -32,7 +35,7 @@ impl LocalStorage {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(path, flags, Mode::empty())
             .map_err(|errno| StorageError::new(Operation::Open, path.display().to_string(), errno))?;
-        Ok(LocalStorage { root, path: path.to_owned() })
+        Ok(LocalStorage { root, path: path.to_owned(), devices: OnceLock::new() })
     }
 
     /// Opens a folder for a new repository and makes it if it is not there: on btrfs as a subvolume, so that a
@@ -78,9 +81,27 @@ impl LocalStorage {
         btrfs::roll_back(path, guard).map_err(failed)
     }
 
+    /// What a person should know about the disk below: whatever endangers sealed snapshots, one line each.
+    pub fn advice(&self) -> Vec<String> {
+        advice::advice(&self.root)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The block devices below, looked up once: what is mounted here cannot change while the folder is open.
+    fn devices(&self) -> &[device::BlockDevice] {
+        self.devices.get_or_init(|| {
+            device::Mount::of(&self.root).map_or_else(
+                |error| {
+                    tracing::debug!(path = %self.path.display(), %error, "the device below is not to be found");
+                    Vec::new()
+                },
+                |mount| mount.devices(),
+            )
+        })
     }
 
     fn full(&self, path: &str) -> String {
@@ -168,9 +189,11 @@ impl Storage for LocalStorage {
     }
 
     fn flush_device(&self) -> Result<(), StorageError> {
-        // syncfs writes what is left and makes ext4, btrfs, XFS and exFAT send a cache flush to the device.
+        // syncfs writes what is left and makes ext4, btrfs, XFS and exFAT send a cache flush to the device, but only if
+        // something was left. The last word is the device's own.
         fs::syncfs(&self.root)
             .and_then(|()| fs::fsync(&self.root))
+            .and_then(|()| self.devices().iter().try_for_each(device::BlockDevice::flush))
             .map_err(|errno| self.error(Operation::FlushDevice, "", errno))
     }
 

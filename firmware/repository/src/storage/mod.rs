@@ -6,7 +6,9 @@
 //! [`LocalStorage`] is a folder, [`MemoryStorage`] can show any state that a power cut may leave, [`PoisonStorage`]
 //! ends all writing after the first failed write. Every implementation passes `tests/conformance.rs`.
 
+mod advice;
 mod btrfs;
+mod device;
 mod local;
 mod memory;
 mod poison;

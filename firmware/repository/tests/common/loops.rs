@@ -57,9 +57,15 @@ impl Loop {
         self.folder.path().join("disk.img")
     }
 
-    /// Where it is mounted.
+    /// Where it is mounted. People put blanks into names.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("mounted")
+        self.folder.path().join("the disk")
+    }
+
+    /// The loop device, as in `/dev/NAME`.
+    pub(crate) fn device(&self) -> String {
+        let found = run("losetup", &[&"--associated", &self.image(), &"--output", &"NAME", &"--noheadings"]);
+        found.unwrap().trim().trim_start_matches("/dev/").to_owned()
     }
 
     pub(crate) fn mount(&self, options: &str) -> Result<String, String> {
@@ -84,5 +90,7 @@ impl Drop for Loop {
 
 fn mounted(path: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(1).map(Path::new) == Some(path))
+    mounts.lines().any(|line| {
+        line.split(' ').nth(1).map(|point| point.replace("\\040", " ").into()) == Some(path.to_owned())
+    })
 }

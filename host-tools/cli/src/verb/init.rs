@@ -48,10 +48,15 @@ pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
     };
     let claimed = args.recovery_out.as_deref().map(Claimed::new).transpose()?;
     let storage = LocalStorage::prepare(&path)?;
+    let advice = storage.advice();
     let made = Repository::init(Arc::new(storage), &InitOptions { label: label.clone(), encryption })?;
     let recovery = made.recovery.as_ref().map(|identity| identity.to_text());
     if let (Some(claimed), Some(recovery)) = (claimed, recovery.as_ref()) {
         claimed.fill(&text::recovery_file(&label, &made.repository.id().hex(), recovery))?;
+    }
+    // Now, while nothing is on the disk yet, it costs least to follow it.
+    for line in advice {
+        app.console.warning(&line);
     }
     let shown = recovery.filter(|_| args.recovery_out.is_none());
     let key_file = (!args.no_encryption).then(|| key.display().to_string());
