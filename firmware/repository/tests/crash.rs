@@ -1,7 +1,9 @@
 //! Hazards 1, 2, 6, 8: power fails at every call that changes the disk, and the disk then shows any of the states that
 //! are allowed. Whatever was sealed is there, the repository opens, the next backup succeeds.
 //!
-//! `MAILKEEP_CRASH_SEEDS` sets how many states are looked at for each moment (default 12).
+//! `MAILKEEP_CRASH_STATES` sets how many states are gone through at each moment of each operation (default 2560), which
+//! together with the second power cut makes more than 200,000 different ones; `MAILKEEP_CRASH_SEEDS` how many are drawn
+//! for each run that is really cut off (default 12).
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -9,14 +11,19 @@ mod common;
 use std::sync::Arc;
 
 use common::faulty::Faulty;
+use common::harness::{Operation, Tally};
 use common::*;
 use mailkeep_repository::{
     Collected, LogMonitor, MemoryStorage, ReadData, RepositoryError, Severity, SnapshotEntry, Storage,
-    VerifyOptions, verify,
+    VerifyOptions, WriterOptions, verify,
 };
 
 fn seeds() -> u64 {
     std::env::var("MAILKEEP_CRASH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+fn states() -> usize {
+    std::env::var("MAILKEEP_CRASH_STATES").ok().and_then(|text| text.parse().ok()).unwrap_or(2560)
 }
 
 fn sharing(disk: &MemoryStorage) -> Arc<dyn Storage> {
@@ -227,4 +234,107 @@ fn a_pack_torn_by_a_lying_disk_is_not_adopted() {
     let sealed = backup(&repository, &source(0)).unwrap();
     assert!(sealed.manifest.stats.added_bytes > 0);
     sealed_is_there_as(&storage, 0);
+}
+
+/// A disk with this many snapshots of [`little`] on it.
+fn with_snapshots(count: u64) -> MemoryStorage {
+    let disk = MemoryStorage::new();
+    let repository = init_plain(&sharing(&disk)).unwrap();
+    for day in 0..count {
+        backup(&repository, &little(day)).unwrap();
+    }
+    disk
+}
+
+/// Every moment of the next backup on this disk.
+fn every_crash_of_a_backup(name: &str, start: MemoryStorage, sealed: u64) -> Tally {
+    let run = |storage: &Arc<dyn Storage>| backup(&open(storage, &LogMonitor)?, &little(sealed)).map(drop);
+    let operation = Operation {
+        name,
+        start,
+        run: &run,
+        always: (1..=sealed).collect(),
+        after: (1..=sealed + 1).collect(),
+        contents: &|generation| little(generation - 1),
+    };
+    operation.every_crash_twice(states(), states() / 2)
+}
+
+/// Hazard figures: at least 200,000 different states.
+#[test]
+fn every_moment_of_every_operation() {
+    let init = || {
+        let run = |storage: &Arc<dyn Storage>| init_plain(storage).map(drop);
+        let operation = Operation {
+            name: "init",
+            start: MemoryStorage::new(),
+            run: &run,
+            always: Vec::new(),
+            after: Vec::new(),
+            contents: &|generation| little(generation - 1),
+        };
+        operation.every_crash_twice(states(), states() / 2)
+    };
+    let cut_off_before = || {
+        let start = with_snapshots(2);
+        let repository = open(&sharing(&start), &LogMonitor).unwrap();
+        let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+        put_source(&mut writer, &little(2)).unwrap();
+        drop(writer);
+        every_crash_of_a_backup("backup after one that was cut off", start, 2)
+    };
+    let copies = || {
+        let start = without(2, |path| {
+            path == "label.2" || path.starts_with("keys/") || path.starts_with("manifests/")
+        });
+        every_crash_of_a_backup("backup that brings copies back", start, 2)
+    };
+    let no_index = || {
+        let start = without(2, |path| path.starts_with("index/"));
+        every_crash_of_a_backup("backup that finds no index", start, 2)
+    };
+    // Several packs and index runs in one backup.
+    let flushing = || {
+        let options = WriterOptions { session_chunks: 3, ..options() };
+        let run = |storage: &Arc<dyn Storage>| {
+            let mut writer = open(storage, &LogMonitor)?.writer(&options, &LogMonitor)?;
+            let draft = put_source(&mut writer, &little(0))?;
+            writer.seal(draft, &LogMonitor).map(drop)
+        };
+        let operation = Operation {
+            name: "backup in many small sessions",
+            start: with_snapshots(0),
+            run: &run,
+            always: Vec::new(),
+            after: vec![1],
+            contents: &|generation| little(generation - 1),
+        };
+        operation.every_crash_twice(states(), states() / 2)
+    };
+    let first = || every_crash_of_a_backup("first backup", with_snapshots(0), 0);
+    let second = || every_crash_of_a_backup("second backup", with_snapshots(1), 1);
+    let merging = || every_crash_of_a_backup("backup that merges the index", with_snapshots(7), 7);
+
+    let operations: [&(dyn Fn() -> Tally + Sync); 8] =
+        [&merging, &init, &first, &second, &cut_off_before, &copies, &no_index, &flushing];
+    let mut tally = Tally::default();
+    std::thread::scope(|scope| {
+        let running: Vec<_> = operations.iter().map(|operation| scope.spawn(operation)).collect();
+        for operation in running {
+            tally += operation.join().unwrap();
+        }
+    });
+    eprintln!("together {tally:?}");
+    if std::env::var_os("MAILKEEP_CRASH_STATES").is_none() {
+        assert!(tally.states >= 200_000, "{tally:?}");
+    }
+}
+
+/// Two snapshots, and some files lost.
+fn without(count: u64, lost: impl Fn(&str) -> bool) -> MemoryStorage {
+    let disk = with_snapshots(count);
+    for path in disk.files().into_keys().filter(|path| lost(path)) {
+        disk.remove(&path).unwrap();
+    }
+    disk
 }

@@ -7,23 +7,21 @@ mod common;
 use std::sync::Arc;
 
 use common::faulty::Faulty;
+use common::harness::Operation;
 use common::*;
 use mailkeep_repository::format::ChunkKind;
-use mailkeep_repository::storage::Operation;
+use mailkeep_repository::storage::Operation as Call;
 use mailkeep_repository::{
     Encryption, InitOptions, LogMonitor, MemoryStorage, ReadData, Repository, RepositoryError, Storage,
     VerifyOptions, verify,
 };
 
 const EIO: i32 = 5;
-const ENODEV: i32 = 19;
 const ENOSPC: i32 = 28;
-const EROFS: i32 = 30;
 const ENOENT: i32 = 2;
 
 /// What may fail without that anything was to be written.
-const READS: [Operation; 5] =
-    [Operation::List, Operation::Open, Operation::Read, Operation::FreeSpace, Operation::DropCache];
+const READS: [Call; 5] = [Call::List, Call::Open, Call::Read, Call::FreeSpace, Call::DropCache];
 
 fn sound(disk: &MemoryStorage, sealed: u64, context: &str) {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
@@ -44,27 +42,17 @@ fn a_backup_in_which_any_call_fails_leaves_a_sound_repository() {
     let start = MemoryStorage::new();
     let repository = init(&(Arc::new(start.clone()) as Arc<dyn Storage>)).unwrap();
     backup(&repository, &source(0)).unwrap();
-    for errno in [EIO, ENODEV, ENOSPC, EROFS, ENOENT] {
-        for for_ever in [false, true] {
-            let mut at = 1;
-            loop {
-                let disk = start.crash(1);
-                let faulty = Faulty::new(&disk, at, for_ever, errno);
-                let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
-                let done = open(&storage, &LogMonitor).and_then(|repository| backup(&repository, &source(1)));
-                let context = format!("call {at}, errno {errno}, for ever: {for_ever}: {done:?}");
-                // In turn what is there when the disk is only remounted, when it was pulled out, and something between.
-                let seed = [1, 0, 7 + at][at as usize % 3];
-                sound(&disk.crash(seed), if done.is_ok() { 2 } else { 1 }, &context);
-                if !faulty.happened() {
-                    assert!(done.is_ok(), "{context}");
-                    break;
-                }
-                at += 1;
-            }
-            assert!(at > 60, "a backup has many calls, {at} were seen");
-        }
-    }
+    let run = |storage: &Arc<dyn Storage>| backup(&open(storage, &LogMonitor)?, &source(1)).map(drop);
+    let operation = Operation {
+        name: "backup",
+        start,
+        run: &run,
+        always: vec![1],
+        after: vec![1, 2],
+        contents: &|generation| source(generation - 1),
+    };
+    let runs = operation.every_fault();
+    assert!(runs > 600, "a backup has many calls, {runs} runs were made");
 }
 
 #[test]

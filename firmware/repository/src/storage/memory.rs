@@ -3,6 +3,9 @@
 //! The model is harsher than ext4 or btrfs: after a crash every unsynced directory entry (made, removed or renamed)
 //! survives or not independently of all others, and every unsynced 512-byte sector of a file holds its data, zeros, or is
 //! cut off. Only [`WriteFile::sync`] and [`Storage::sync_dir`] put an end to that.
+//!
+//! [`MemoryStorage::crash`] draws such a state, [`MemoryStorage::crash_by`] asks for each decision, so that a caller can
+//! go through all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -46,8 +49,17 @@ pub enum GuardCall {
 
 #[derive(Clone, Debug)]
 enum Node {
-    File { live: Vec<u8>, durable: usize, names: u32 },
-    Folder { live: BTreeMap<String, Inode>, durable: BTreeMap<String, Inode>, pending: Vec<Change> },
+    /// The bytes are shared between copies of the disk until one of them is written.
+    File {
+        live: Arc<Vec<u8>>,
+        durable: usize,
+        names: u32,
+    },
+    Folder {
+        live: BTreeMap<String, Inode>,
+        durable: BTreeMap<String, Inode>,
+        pending: Vec<Change>,
+    },
 }
 
 /// A directory entry that was set or taken away and is not durable yet.
@@ -97,18 +109,64 @@ impl MemoryStorage {
     /// The disk as it may be found after a power cut now. Seed 0 loses all that is not durable, seed 1 keeps everything,
     /// any other draws one of the states between. This disk is not changed.
     pub fn crash(&self, seed: u64) -> MemoryStorage {
-        let disk = lock(&self.disk);
         let mut dice = Dice::new(seed);
-        let nodes = disk.nodes.iter().map(|node| after_crash(node, &mut dice)).collect();
+        self.crash_by(&mut |choice| dice.draw(choice.options))
+    }
+
+    /// As [`MemoryStorage::crash`], with every decision left to `choose`: it gives a number below the choice's
+    /// `options`, where 0 is always "lost" and 1 always "kept". What cannot be reached any more is not asked about, so
+    /// two different series of answers give two different disks, but for equal bytes.
+    pub fn crash_by(&self, choose: &mut dyn FnMut(&Choice<'_>) -> u64) -> MemoryStorage {
+        let disk = lock(&self.disk);
         let mut after = Disk {
-            nodes,
+            nodes: vec![empty_folder(); disk.nodes.len()],
             capacity: disk.capacity,
             locks: HashMap::new(),
             guards: disk.guards.clone(),
             guard_calls: Vec::new(),
         };
+        let mut seen = vec![false; disk.nodes.len()];
+        let mut left = vec![(String::new(), 0)];
+        while let Some((path, inode)) = left.pop() {
+            if std::mem::replace(&mut seen[inode], true) {
+                continue;
+            }
+            after.nodes[inode] = after_crash(&disk.nodes[inode], &path, choose);
+            if let Node::Folder { live, .. } = &after.nodes[inode] {
+                let below = |(name, inode): (&String, &Inode)| (join(&path, name), *inode);
+                left.extend(live.iter().rev().map(below));
+            }
+        }
         after.count_names();
         MemoryStorage { disk: Arc::new(Mutex::new(after)) }
+    }
+
+    /// A copy that remembers what is durable, for looking at this moment later. Nobody holds its locks.
+    pub fn fork(&self) -> MemoryStorage {
+        let disk = lock(&self.disk);
+        let copy = Disk {
+            nodes: disk.nodes.clone(),
+            capacity: disk.capacity,
+            locks: HashMap::new(),
+            guards: disk.guards.clone(),
+            guard_calls: Vec::new(),
+        };
+        MemoryStorage { disk: Arc::new(Mutex::new(copy)) }
+    }
+
+    /// Shows every folder (without bytes) and file as it is now, in a fixed order.
+    pub fn each(&self, show: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        let disk = lock(&self.disk);
+        let mut left = vec![(String::new(), 0)];
+        while let Some((path, inode)) = left.pop() {
+            match &disk.nodes[inode] {
+                Node::File { live, .. } => show(&path, Some(live)),
+                Node::Folder { live, .. } => {
+                    show(&path, None);
+                    left.extend(live.iter().rev().map(|(name, inode)| (join(&path, name), *inode)));
+                }
+            }
+        }
     }
 
     /// All files with their contents as they are now (not as they are durable), by path.
@@ -119,11 +177,11 @@ impl MemoryStorage {
         while let Some((path, inode)) = folders.pop() {
             let Node::Folder { live, .. } = &disk.nodes[inode] else { continue };
             for (name, inode) in live {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                let path = join(&path, name);
                 match &disk.nodes[*inode] {
                     Node::Folder { .. } => folders.push((path, *inode)),
                     Node::File { live, .. } => {
-                        files.insert(path, live.clone());
+                        files.insert(path, live.to_vec());
                     }
                 }
             }
@@ -141,8 +199,9 @@ impl MemoryStorage {
         let mut disk = lock(&self.disk);
         if let Ok(inode) = disk.find(path) {
             if let Node::File { live, durable, .. } = &mut disk.nodes[inode] {
-                change(live);
-                *durable = live.len();
+                let bytes = Arc::make_mut(live);
+                change(bytes);
+                *durable = bytes.len();
             }
         }
     }
@@ -152,15 +211,31 @@ impl MemoryStorage {
     }
 }
 
-fn after_crash(node: &Node, dice: &mut Dice) -> Node {
+/// One thing that a power cut decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// The folder or file it is about.
+    pub path: &'a str,
+    /// How many outcomes there are.
+    pub options: u64,
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+fn after_crash(node: &Node, path: &str, choose: &mut dyn FnMut(&Choice<'_>) -> u64) -> Node {
     match node {
         Node::File { live, durable, .. } => {
-            let kept = if live.len() > *durable { torn(live, *durable, dice) } else { live.clone() };
+            let kept = if live.len() > *durable { torn(live, *durable, path, choose) } else { live.clone() };
             Node::File { durable: kept.len(), live: kept, names: 0 }
         }
         Node::Folder { durable, pending, .. } => {
             let mut entries = durable.clone();
-            for change in pending.iter().filter(|_| dice.keeps()) {
+            for change in pending {
+                if choose(&Choice { path, options: 2 }) == 0 {
+                    continue;
+                }
                 match change.to {
                     Some(inode) => entries.insert(change.name.clone(), inode),
                     None => entries.remove(&change.name),
@@ -171,26 +246,33 @@ fn after_crash(node: &Node, dice: &mut Dice) -> Node {
     }
 }
 
-/// What is left of a file of which only the first `durable` bytes are safe.
-fn torn(live: &[u8], durable: usize, dice: &mut Dice) -> Vec<u8> {
-    let unsynced = live.len() - durable;
-    let length = match dice.below(4) {
-        _ if dice.all() => live.len(),
-        _ if dice.none() => durable,
-        0 => live.len(),
-        1 => durable,
-        _ => durable + dice.below(unsynced as u64 + 1) as usize,
+/// What is left of a file of which only the first `durable` bytes are safe: nothing more, all of it, or it is cut in
+/// some half of a sector; and of what is left, each sector or zeros in its place.
+fn torn(
+    live: &Arc<Vec<u8>>,
+    durable: usize,
+    path: &str,
+    choose: &mut dyn FnMut(&Choice<'_>) -> u64,
+) -> Arc<Vec<u8>> {
+    let length = match choose(&Choice { path, options: 3 }) {
+        0 => durable,
+        1 => live.len(),
+        _ => {
+            let sectors = (live.len() - durable).div_ceil(SECTOR) as u64;
+            let half = choose(&Choice { path, options: 2 * sectors }) as usize;
+            (durable + half * SECTOR / 2 + 1).min(live.len())
+        }
     };
     let mut kept = live[..length].to_vec();
     let mut sector = durable;
     while sector < length {
         let end = ((sector / SECTOR + 1) * SECTOR).min(length);
-        if !dice.keeps() {
+        if choose(&Choice { path, options: 2 }) == 0 {
             kept[sector..end].fill(0);
         }
         sector = end;
     }
-    kept
+    Arc::new(kept)
 }
 
 impl Disk {
@@ -281,7 +363,7 @@ impl Storage for MemoryStorage {
     }
 
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>, StorageError> {
-        let node = Node::File { live: Vec::new(), durable: 0, names: 1 };
+        let node = Node::File { live: Arc::default(), durable: 0, names: 1 };
         let inode =
             lock(&self.disk).add(path, node).map_err(|error| self.error(Operation::Create, path, error))?;
         Ok(Box::new(MemoryFile { storage: self.clone(), inode, path: path.to_owned() }))
@@ -362,7 +444,7 @@ impl Storage for MemoryStorage {
         let mut disk = lock(&self.disk);
         let there = disk.entry(path).map_err(|error| self.error(Operation::Lock, path, error))?;
         if there.is_none() {
-            let node = Node::File { live: Vec::new(), durable: 0, names: 1 };
+            let node = Node::File { live: Arc::default(), durable: 0, names: 1 };
             disk.add(path, node).map_err(|error| self.error(Operation::Lock, path, error))?;
         }
         match (disk.locks.get_mut(path), kind) {
@@ -431,7 +513,7 @@ impl WriteFile for MemoryFile {
         };
         if let Node::File { live, .. } = &mut disk.nodes[self.inode] {
             // A full disk takes what fits, as a short write does.
-            live.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            Arc::make_mut(live).extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         if bytes.len() > room {
             return Err(StorageError::new(Operation::Append, &self.path, io::ErrorKind::StorageFull));
@@ -505,14 +587,6 @@ impl Dice {
         Dice { seed, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
     }
 
-    fn none(&self) -> bool {
-        self.seed == 0
-    }
-
-    fn all(&self) -> bool {
-        self.seed == 1
-    }
-
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -521,15 +595,10 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn keeps(&mut self) -> bool {
+    fn draw(&mut self, options: u64) -> u64 {
         match self.seed {
-            0 => false,
-            1 => true,
-            _ => self.next() & 1 == 1,
+            0 | 1 => self.seed,
+            _ => self.next() % options,
         }
     }
 }

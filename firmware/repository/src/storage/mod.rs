@@ -19,7 +19,7 @@ use std::io;
 use thiserror::Error;
 
 pub use local::LocalStorage;
-pub use memory::{GuardCall, MemoryStorage};
+pub use memory::{Choice, GuardCall, MemoryStorage};
 pub use poison::PoisonStorage;
 
 /// Which operation failed.
