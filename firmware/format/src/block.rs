@@ -191,17 +191,36 @@ impl BlockOpener {
         head: &BlockHead,
         mut stored: Vec<u8>,
     ) -> Result<Vec<u8>, FormatError> {
+        let mut raw = Vec::new();
+        self.open_into(salt, number, head, &mut stored, &mut raw)?;
+        Ok(raw)
+    }
+
+    /// As [`BlockOpener::open`], with buffers that are used again: `stored` is overwritten, `raw` holds the raw bytes
+    /// afterwards (and nothing to rely on after an error).
+    ///
+    /// # Errors
+    /// As [`BlockOpener::open`].
+    pub fn open_into(
+        &mut self,
+        salt: &Salt,
+        number: u32,
+        head: &BlockHead,
+        stored: &mut [u8],
+        raw: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
+        raw.clear();
         head.check()?;
         if stored.len() != head.stored_len as usize {
             return Err(FormatError::Truncated { what: WHAT });
         }
         let aad = associated_data(&self.repository, head.kind, head.method, head.raw_len);
-        let plain = self.key.open(&nonce(&salt.0, u64::from(number)), &aad, &mut stored, WHAT)?;
+        let plain = self.key.open(&nonce(&salt.0, u64::from(number)), &aad, stored, WHAT)?;
         match head.method {
-            Method::Zstd => self.unsqueezer.decompress(plain, head.raw_len as usize, WHAT),
+            Method::Zstd => self.unsqueezer.decompress_into(plain, head.raw_len as usize, raw, WHAT),
             Method::Stored => {
-                stored.truncate(head.raw_len as usize);
-                Ok(stored)
+                raw.extend_from_slice(plain);
+                Ok(())
             }
         }
     }

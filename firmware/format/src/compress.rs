@@ -68,13 +68,26 @@ impl Unsqueezer {
         raw_len: usize,
         what: &'static str,
     ) -> Result<Vec<u8>, FormatError> {
-        let mut raw = Vec::with_capacity(raw_len);
+        let mut raw = Vec::new();
+        self.decompress_into(frame, raw_len, &mut raw, what)?;
+        Ok(raw)
+    }
+
+    /// As [`Unsqueezer::decompress`], into a buffer that is empty and may have been used before.
+    pub(crate) fn decompress_into(
+        &mut self,
+        frame: &[u8],
+        raw_len: usize,
+        raw: &mut Vec<u8>,
+        what: &'static str,
+    ) -> Result<(), FormatError> {
+        raw.reserve_exact(raw_len);
         self.0
-            .decompress_to_buffer(frame, &mut raw)
+            .decompress_to_buffer(frame, raw)
             .map_err(|error| FormatError::malformed(what, error.to_string()))?;
         if raw.len() != raw_len {
             return Err(FormatError::malformed(what, "its length is not the declared one"));
         }
-        Ok(raw)
+        Ok(())
     }
 }

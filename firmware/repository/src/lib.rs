@@ -44,7 +44,7 @@ pub use lock::Lease;
 pub use machine::{BoxId, Machine};
 pub use mailkeep_format as format;
 pub use monitor::{Collected, LogMonitor, Monitor, Phase, Problem, Severity};
-pub use reader::{Chunk, Reader};
+pub use reader::{Chunk, Gathered, Piece, Reader, Scratch};
 pub use repository::{InitDone, Repository};
 pub use snapshots::{SnapshotEntry, SnapshotSpec};
 pub use storage::{LocalStorage, MemoryStorage, Storage};

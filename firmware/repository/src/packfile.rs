@@ -53,16 +53,31 @@ impl PackFile {
         number: u32,
         head: &BlockHead,
     ) -> Result<Vec<u8>, RepositoryError> {
-        let mut stored = vec![0; head.stored_len as usize];
-        self.file.read_at(u64::from(head.offset), &mut stored).map_err(|error| {
+        let mut raw = Vec::new();
+        self.read_block_into(opener, salt, number, head, &mut Vec::new(), &mut raw)?;
+        Ok(raw)
+    }
+
+    /// The raw bytes of one block into `raw`; both buffers are overwritten and grow as needed.
+    pub(crate) fn read_block_into(
+        &self,
+        opener: &mut BlockOpener,
+        salt: &Salt,
+        number: u32,
+        head: &BlockHead,
+        stored: &mut Vec<u8>,
+        raw: &mut Vec<u8>,
+    ) -> Result<(), RepositoryError> {
+        let failed = |source| RepositoryError::decoding(&self.path, source);
+        head.check().map_err(failed)?;
+        stored.resize(head.stored_len as usize, 0);
+        self.file.read_at(u64::from(head.offset), stored).map_err(|error| {
             if error.source.kind() == std::io::ErrorKind::UnexpectedEof {
-                return RepositoryError::decoding(&self.path, FormatError::Truncated { what: "pack" });
+                return failed(FormatError::Truncated { what: "pack" });
             }
             RepositoryError::Storage(error)
         })?;
-        opener
-            .open(salt, number, head, stored)
-            .map_err(|source| RepositoryError::decoding(&self.path, source))
+        opener.open_into(salt, number, head, stored, raw).map_err(failed)
     }
 }
 

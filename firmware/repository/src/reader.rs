@@ -3,6 +3,8 @@
 //! Decoded blocks are cached, so that what was written together is decoded once when it is read in order. A chunk's hash
 //! is checked on its way out, whatever the cache holds.
 
+mod gather;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -19,6 +21,8 @@ use crate::monitor::Monitor;
 use crate::packfile::{self, OpenPack};
 use crate::repository::Repository;
 use crate::{limits, sync};
+
+pub use gather::{Gathered, Piece, Scratch};
 
 /// Open pack files that a reader keeps at most; far below the usual limit of 1024 descriptors.
 const OPEN_PACKS: usize = 128;

@@ -1,4 +1,5 @@
-//! Carries a plan out: one thread walks, a few write file contents, and the last one out of a folder sets its times.
+//! Carries a plan out: one thread walks and gathers batches, a few fill them block by block (`bulk.rs`), and the last
+//! one out of a folder sets its times.
 //!
 //! Every decision is made again at the moment it is carried out, so a target that changed since the plan was shown is
 //! dealt with by the same rules. What is finished stays when a restore is cut off; run again it goes on.
@@ -6,17 +7,21 @@
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mailkeep_format::{Meta, Node};
+use mailkeep_format::Node;
+use mailkeep_repository::Scratch;
 use rustix::io::Errno;
 
+use crate::batch::{Batch, Task};
+use crate::bulk::Job;
 use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::fill::FillError;
-use crate::links::{Identity, LinkTable, identity};
-use crate::path::{join, show, split};
+use crate::folder::Folder;
+use crate::links::{LinkTable, identity};
+use crate::path::{join, show};
 use crate::place::{PlaceError, Placer};
 use crate::plan::{Plan, RestoreOptions, surplus};
 use crate::select::Coverage;
@@ -53,6 +58,7 @@ pub fn apply(plan: &Plan, monitor: &dyn RestoreMonitor, stop: &AtomicBool) -> Re
         links: LinkTable::default(),
         tally: Tally::new(monitor),
         root,
+        open_parts: AtomicUsize::new(0),
         stop,
         failed: AtomicBool::new(false),
         failure: Mutex::new(None),
@@ -67,33 +73,15 @@ pub fn apply(plan: &Plan, monitor: &dyn RestoreMonitor, stop: &AtomicBool) -> Re
     Ok(engine.tally.summary())
 }
 
-/// A folder of the target; whoever lets go of it last sets its metadata.
-struct Folder {
-    fd: OwnedFd,
-    path: Vec<u8>,
-    /// It was made by this run.
-    fresh: bool,
-    /// Metadata to set at the end; none for folders that are only passed through.
-    settle: Option<Meta>,
-}
-
-/// A file whose contents a worker writes.
-struct Job {
-    folder: Arc<Folder>,
-    listing: Listing,
-    index: usize,
-    path: Vec<u8>,
-    there: Option<Existing>,
-    identity: Option<Identity>,
-}
-
 /// What all threads of a restore share.
-struct Engine<'a> {
-    options: &'a RestoreOptions,
-    placer: Placer<'a>,
-    links: LinkTable,
-    tally: Tally<'a>,
-    root: OwnedFd,
+pub(crate) struct Engine<'a> {
+    pub(crate) options: &'a RestoreOptions,
+    pub(crate) placer: Placer<'a>,
+    pub(crate) links: LinkTable,
+    pub(crate) tally: Tally<'a>,
+    pub(crate) root: OwnedFd,
+    /// Files that wait open for a further piece.
+    pub(crate) open_parts: AtomicUsize,
     stop: &'a AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<RestoreError>>,
@@ -103,16 +91,18 @@ struct Engine<'a> {
 
 impl Engine<'_> {
     fn run(&self, plan: &Plan) -> Result<(), RestoreError> {
-        let (queue, jobs) = sync_channel::<Job>(limits::QUEUED_FILES);
+        let (queue, jobs) = sync_channel::<Job>(limits::QUEUED_JOBS);
         let jobs = Mutex::new(jobs);
         let walked = std::thread::scope(|scope| {
             for _ in 0..self.options.workers.max(1) {
                 scope.spawn(|| self.work(&jobs));
             }
-            let walked = traverse(&plan.view, &plan.selection, &mut Walker { engine: self, queue });
+            let mut walker = Walker { engine: self, queue, batch: Batch::default() };
+            let walked = traverse(&plan.view, &plan.selection, &mut walker);
             if walked.is_err() {
                 self.failed.store(true, Ordering::Relaxed);
             }
+            walker.dispatch();
             walked
         });
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -123,7 +113,7 @@ impl Engine<'_> {
         }
     }
 
-    fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
     }
 
@@ -134,26 +124,40 @@ impl Engine<'_> {
     }
 
     fn work(&self, jobs: &Mutex<Receiver<Job>>) {
+        let mut scratch = Scratch::default();
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = job else { return };
-            let node = &job.listing[job.index];
-            let done = !self.stopped() && self.make(&job.folder, node, &job.path, job.there.as_ref());
-            if let Some(identity) = job.identity {
-                self.links.finish(identity, done);
+            match job {
+                Err(_) => return,
+                Ok(Job::Whole(task)) => self.make_whole(*task),
+                Ok(Job::Blocks(batch, groups)) => {
+                    for group in groups {
+                        self.fill_from(&batch, group, &mut scratch);
+                    }
+                    if let Some(batch) = Arc::into_inner(batch) {
+                        self.finish_batch(batch);
+                    }
+                }
             }
-            self.release(job.folder);
         }
     }
 
-    /// Makes one thing that is no folder; whether it is there now.
-    fn make(&self, folder: &Folder, node: &Node, path: &[u8], there: Option<&Existing>) -> bool {
-        let wrote = |bytes| {
-            add(&self.tally.bytes, bytes);
-            self.tally.progress();
-            !self.stopped()
-        };
-        match self.placer.make(folder.fd.as_fd(), node, there, &wrote) {
+    /// Makes one thing that is no folder, by itself; whether it is there now.
+    pub(crate) fn make(&self, folder: &Folder, node: &Node, path: &[u8], there: Option<&Existing>) -> bool {
+        let made = self.placer.make(folder, node, there, &|bytes| self.wrote(bytes));
+        self.made(path, made)
+    }
+
+    /// Counts bytes; whether to go on.
+    pub(crate) fn wrote(&self, bytes: u64) -> bool {
+        add(&self.tally.bytes, bytes);
+        self.tally.progress();
+        !self.stopped()
+    }
+
+    /// Counts a thing that was made, or tells why not.
+    pub(crate) fn made(&self, path: &[u8], made: Result<meta::Shortfall, PlaceError>) -> bool {
+        match made {
             Ok(short) => {
                 self.note(path, short);
                 add(&self.tally.files, 1);
@@ -174,7 +178,7 @@ impl Engine<'_> {
         }
     }
 
-    fn report(&self, path: &[u8], error: PlaceError) {
+    pub(crate) fn report(&self, path: &[u8], error: PlaceError) {
         match error {
             PlaceError::InTheWay => {
                 let what = "a folder that is not empty is in its place; --delete would remove it";
@@ -211,10 +215,10 @@ impl Engine<'_> {
     }
 
     /// Lets go of a folder; the last to do so sets its metadata, when nothing in it will change any more.
-    fn release(&self, folder: Arc<Folder>) {
+    pub(crate) fn release(&self, folder: Arc<Folder>) {
         let Some(folder) = Arc::into_inner(folder) else { return };
         let Some(meta) = folder.settle.as_ref().filter(|_| !self.stopped()) else { return };
-        match meta::settle(meta::open(&folder.fd), meta, &self.options.owners) {
+        match meta::settle(meta::open(&folder), meta, &self.options.owners) {
             Ok(short) => self.note(&folder.path, short),
             Err(error) => self.trouble(&folder.path, error),
         }
@@ -234,6 +238,8 @@ impl Engine<'_> {
 struct Walker<'a, 'e> {
     engine: &'a Engine<'e>,
     queue: SyncSender<Job>,
+    /// What comes next, so far.
+    batch: Batch,
 }
 
 impl Walker<'_, '_> {
@@ -242,7 +248,7 @@ impl Walker<'_, '_> {
         if parent.fresh {
             return Some(None);
         }
-        match target::existing(parent.fd.as_fd(), &item.node().name) {
+        match target::existing(parent.as_fd(), &item.node().name) {
             Ok(existing) => Some(existing),
             Err(error) => {
                 self.engine.trouble(&item.path, error);
@@ -251,26 +257,35 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// Makes `item` another name of `first`; `false` if that cannot be and it has to be a file of its own.
-    fn link(&self, parent: &Folder, item: &Item<'_>, there: Option<&Existing>, first: &[u8]) -> bool {
-        let engine = self.engine;
-        let Some((folder, name)) = split(first) else { return false };
-        let Ok(folder) = target::open_below(engine.root.as_fd(), folder) else { return false };
-        let Ok(Some(original)) = target::existing(folder.as_fd(), name) else { return false };
-        if there.is_some_and(|there| there.file == original.file) {
-            add(&engine.tally.skipped, 1);
-            return true;
+    /// Hands the batch to the workers.
+    fn dispatch(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return;
         }
-        let own = &item.node().name;
-        match engine.placer.link(folder.as_fd(), name, parent.fd.as_fd(), own, there) {
-            Ok(()) => add(&engine.tally.files, 1),
-            // Too many names, or another file system below: a copy is better than nothing.
-            Err(PlaceError::Fill(FillError::Write(Errno::MLINK | Errno::XDEV | Errno::PERM))) => {
-                return false;
-            }
-            Err(error) => engine.report(&item.path, error),
+        if !self.engine.stopped() {
+            batch.gather(self.engine.placer.contents);
         }
-        true
+        let count = batch.groups.len();
+        let batch = Arc::new(batch);
+        for start in (0..count.max(1)).step_by(limits::BLOCKS_PER_JOB) {
+            let groups = start..count.min(start + limits::BLOCKS_PER_JOB);
+            // Workers outlive the queue; were they gone, the scope would pass their panic on.
+            let _ = self.queue.send(Job::Blocks(Arc::clone(&batch), groups));
+        }
+        if let Some(batch) = Arc::into_inner(batch) {
+            self.engine.finish_batch(batch);
+        }
+    }
+
+    fn task(parent: &Arc<Folder>, item: &Item<'_>, there: Option<Existing>) -> Task {
+        Task {
+            folder: Arc::clone(parent),
+            listing: Arc::clone(item.listing),
+            index: item.index,
+            there: there.map(Box::new),
+            identity: identity(item.node()),
+        }
     }
 
     fn open(
@@ -280,7 +295,7 @@ impl Walker<'_, '_> {
         verdict: Verdict,
         there: Option<&Existing>,
     ) -> Option<OwnedFd> {
-        let (fd, name) = (parent.fd.as_fd(), item.node().name.as_slice());
+        let (fd, name) = (parent.as_fd(), item.node().name.as_slice());
         let opened = match (verdict, there) {
             (Verdict::Enter, _) => target::open_folder(fd, name),
             (_, Some(there)) => {
@@ -296,7 +311,7 @@ impl Walker<'_, '_> {
         let engine = self.engine;
         let parts = &engine.placer.parts;
         let delete = engine.options.delete && coverage == Coverage::Inside;
-        let names = match target::names(folder.fd.as_fd()) {
+        let names = match target::names(folder.as_fd()) {
             Ok(names) => names,
             Err(error) => {
                 return engine
@@ -308,7 +323,7 @@ impl Walker<'_, '_> {
             if parts.is_ours(&name) || !(delete || parts.is_leftover(&name)) {
                 continue;
             }
-            match target::remove(folder.fd.as_fd(), &name) {
+            match target::remove(folder.as_fd(), &name) {
                 Ok(count) => add(&engine.tally.deleted, count),
                 Err(error) => {
                     let what = format!("cannot be removed: {error}");
@@ -328,7 +343,7 @@ impl Hands for Walker<'_, '_> {
             .root
             .try_clone()
             .map_err(|source| RestoreError::Target { path: "of the restore".to_owned(), source })?;
-        Ok(Arc::new(Folder { fd, path: b"/".to_vec(), fresh: false, settle: None }))
+        Ok(Arc::new(Folder::new(fd, b"/".to_vec(), false, None)))
     }
 
     fn enter(
@@ -349,7 +364,7 @@ impl Hands for Walker<'_, '_> {
         // Folders on the way that were there already belong to this machine.
         let ours = item.coverage == Coverage::Inside && engine.options.overwrite != Overwrite::Never;
         let settle = (fresh || ours).then(|| item.node().meta.clone());
-        Ok(Some(Arc::new(Folder { fd, path: item.path.clone(), fresh, settle })))
+        Ok(Some(Arc::new(Folder::new(fd, item.path.clone(), fresh, settle))))
     }
 
     fn place(&mut self, parent: &Self::Folder, item: &Item<'_>) -> Result<(), RestoreError> {
@@ -361,11 +376,12 @@ impl Hands for Walker<'_, '_> {
             return Ok(());
         }
         let identity = identity(node);
-        if let Some(first) = identity.and_then(|identity| engine.links.first(identity)) {
-            if engine.stopped() || self.link(parent, item, there.as_ref(), &first) {
-                engine.tally.progress();
-                return Ok(());
+        if identity.is_some_and(|identity| engine.links.is_begun(identity)) {
+            self.batch.add_link(Walker::task(parent, item, there));
+            if self.batch.is_full() {
+                self.dispatch();
             }
+            return Ok(());
         }
         if let Some(identity) = identity {
             engine.links.begin(identity, &item.path, node.meta.links);
@@ -373,11 +389,7 @@ impl Hands for Walker<'_, '_> {
         let done = match (verdict, there.as_ref()) {
             (Verdict::Same, Some(there)) => self.amend(parent, item, there),
             _ if node.is_file() => {
-                let (folder, listing) = (Arc::clone(parent), Arc::clone(item.listing));
-                let job =
-                    Job { folder, listing, index: item.index, path: item.path.clone(), there, identity };
-                // Workers outlive the queue; were they gone, the scope would pass their panic on.
-                let _ = self.queue.send(job);
+                self.add(Walker::task(parent, item, there));
                 return Ok(());
             }
             _ => engine.make(parent, node, &item.path, there.as_ref()),
@@ -414,10 +426,21 @@ impl Hands for Walker<'_, '_> {
 }
 
 impl Walker<'_, '_> {
+    fn add(&mut self, task: Task) {
+        if task.node().content().len() >= limits::STREAMED_CHUNKS {
+            let _ = self.queue.send(Job::Whole(Box::new(task)));
+            return;
+        }
+        self.batch.add_file(task);
+        if self.batch.is_full() {
+            self.dispatch();
+        }
+    }
+
     /// The contents are there already: sets metadata if it differs.
     fn amend(&self, parent: &Folder, item: &Item<'_>, there: &Existing) -> bool {
         let (engine, node) = (self.engine, item.node());
-        let subject = meta::named(&parent.fd, node);
+        let subject = meta::named(parent, node);
         if meta::is_settled(subject, there, &node.meta, &engine.options.owners) {
             add(&engine.tally.skipped, 1);
             return true;

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use mailkeep_format::node::{decode_tree, encode_tree};
 use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, IdKey, Node};
+use mailkeep_repository::{Gathered, Piece, Scratch};
 
 use crate::ContentsError;
 
@@ -24,6 +25,25 @@ pub trait Contents: Send + Sync {
     /// # Errors
     /// Damaged or unreachable; then `take` was not called.
     fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError>;
+
+    /// Sorts chunks of files by what has to be read for them, in the order in which it is first needed. Each index of
+    /// `chunks` is in exactly one group.
+    fn gather(&self, chunks: &[ChunkRef]) -> Vec<Gathered> {
+        vec![Gathered::loose(0..chunks.len() as u32)]
+    }
+
+    /// Hands all chunks of a group to `take` at once, in the order of their indexes. `None` in place of bytes: ask for
+    /// this one with [`Contents::chunk`].
+    fn read(
+        &self,
+        group: &Gathered,
+        _chunks: &[ChunkRef],
+        _scratch: &mut Scratch,
+        take: &mut dyn FnMut(&[Piece<'_>]),
+    ) {
+        let none: Vec<_> = group.indexes().map(|index| (index, None)).collect();
+        take(&none);
+    }
 }
 
 /// Contents in memory, for tests of whatever stands on a view.

@@ -1,5 +1,6 @@
 //! Writes the contents of one file: gathered writes, holes where the original had them.
 
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 use mailkeep_format::{Node, NodeKind};
@@ -96,6 +97,66 @@ impl HoleWriter<'_> {
         }
         Ok(self.offset)
     }
+}
+
+/// Writes pieces that lie one behind the other in the file, from `offset` on.
+pub(crate) fn write_pieces(
+    file: BorrowedFd<'_>,
+    sparse: bool,
+    mut offset: u64,
+    pieces: &[&[u8]],
+) -> Result<(), Errno> {
+    if pieces.len() > 1 && !sparse {
+        let parts: Vec<IoSlice<'_>> =
+            pieces.iter().take(PARTS_MAX).map(|piece| IoSlice::new(piece)).collect();
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        match rustix::io::pwritev(file, &parts, offset) {
+            Ok(count) if count == total => {
+                let rest = &pieces[parts.len()..];
+                return if rest.is_empty() {
+                    Ok(())
+                } else {
+                    write_pieces(file, sparse, offset + total as u64, rest)
+                };
+            }
+            // Cut short: what was written is written once more, piece by piece, which ends or shows what is wrong.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for piece in pieces {
+        if sparse {
+            write_around_holes(file, offset, piece)?;
+        } else {
+            write_all(file, piece, offset)?;
+        }
+        offset += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// Most pieces of one call (`IOV_MAX` is 1024).
+const PARTS_MAX: usize = 512;
+
+/// Leaves zeros out, in blocks of the file: in a new file they are there already.
+fn write_around_holes(file: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let mut end = 0;
+        let mut zeros = 0;
+        while end < bytes.len() {
+            let to_block = limits::HOLE_BLOCK - (offset + end as u64) as usize % limits::HOLE_BLOCK;
+            let block = &bytes[end..bytes.len().min(end + to_block)];
+            if block.iter().all(|byte| *byte == 0) {
+                zeros = block.len();
+                break;
+            }
+            end += block.len();
+        }
+        write_all(file, &bytes[..end], offset)?;
+        offset += (end + zeros) as u64;
+        bytes = &bytes[end + zeros..];
+    }
+    Ok(())
 }
 
 /// Length of the run of blocks at the start that are all zero (or that are not).

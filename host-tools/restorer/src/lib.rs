@@ -4,8 +4,8 @@
 //! does the FUSE mount. A restore goes plan → show → apply: [`plan()`] looks at snapshot and target and hands out each
 //! [`Step`] without writing, [`apply`] carries it out.
 //!
-//! The data's way: repository reader → [`Contents`] → [`View`] → a few worker threads → a temporary name in the
-//! target's folder → its own name. Paths keep their absolute form below the target folder: `/var/spool` is restored to
+//! The data's way: repository reader → [`Contents`] → [`View`] → batches of files, sorted by the blocks that hold them →
+//! a few worker threads, a block at a time → a temporary name in the target's folder → its own name. Paths keep their absolute form below the target folder: `/var/spool` is restored to
 //! `DIR/var/spool`.
 //!
 //! Invariants:
@@ -16,11 +16,14 @@
 //! - memory follows the depth and width of single folders, not the size of the snapshot.
 
 mod apply;
+mod batch;
+mod bulk;
 mod contents;
 mod decide;
 mod diff;
 mod error;
 mod fill;
+mod folder;
 pub mod limits;
 mod links;
 mod meta;

@@ -6,8 +6,23 @@ pub const CACHED_NODES: usize = 65_536;
 pub const CACHED_LISTINGS: usize = 256;
 /// Threads that write file contents. The work is system calls and decompression; more than 4 only wait on the disk.
 pub const WORKERS_DEFAULT: usize = 3;
-/// Files that wait for a worker. Bounds open folders and held listings; small, since a file is a short job.
-pub const QUEUED_FILES: usize = 64;
+/// Names that are restored together; with their nodes about half a KiB each. Two batches are in memory at a time: one
+/// that is worked on and the next one.
+pub const BATCH_FILES: usize = 16_384;
+/// Chunks of a batch, about 90 bytes each. Each block is read once for a batch, so that a larger one saves work where
+/// much is shared between folders.
+pub const BATCH_CHUNKS: usize = 65_536;
+/// Folders of a batch; each is open until the batch is done.
+pub const BATCH_FOLDERS: usize = 128;
+/// Chunks of a single file from which on it is restored by itself, front to back: it fills whole blocks anyway.
+pub const STREAMED_CHUNKS: usize = 8_192;
+/// Blocks that a worker takes at a time. Neighbouring blocks go to the same folder, where two threads that make files
+/// would only wait for each other.
+pub const BLOCKS_PER_JOB: usize = 8;
+/// Jobs that wait for a worker.
+pub const QUEUED_JOBS: usize = 2;
+/// Files that stay open while they wait for a piece from another block; more are closed and opened again.
+pub const OPEN_PARTS: usize = 128;
 /// Zeros are left out as holes in whole blocks of this many bytes, the block size of common file systems.
 pub const HOLE_BLOCK: usize = 4096;
 /// Small writes are gathered up to this many bytes.

@@ -50,6 +50,11 @@ impl LinkTable {
         self.changed.notify_all();
     }
 
+    /// Whether a name of this file has been begun and further ones are expected.
+    pub(crate) fn is_begun(&self, identity: Identity) -> bool {
+        self.lock().contains_key(&identity)
+    }
+
     /// The first name of a file, as soon as it is complete; `None` if this is the first name.
     pub(crate) fn first(&self, identity: Identity) -> Option<Vec<u8>> {
         let mut entries = self.lock();

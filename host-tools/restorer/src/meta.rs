@@ -45,17 +45,74 @@ pub(crate) struct Shortfall {
 pub(crate) fn settle(subject: Subject<'_>, meta: &Meta, owners: &Owners) -> Result<Shortfall> {
     let mut short = Shortfall { owner: !set_owner(subject, meta, owners)?, notes: Vec::new() };
     set_xattrs(subject, meta, owners, &mut short.notes);
-    let mode = if short.owner { meta.mode & !0o6000 } else { meta.mode };
+    let mode = mode_of(meta, &mut short);
     set_mode(subject, mode)?;
-    if short.owner && mode != meta.mode {
+    finish_time(subject, meta, &mut short)?;
+    Ok(short)
+}
+
+fn mode_of(meta: &Meta, short: &mut Shortfall) -> u32 {
+    let mode = if short.owner { meta.mode & !0o6000 } else { meta.mode };
+    if mode != meta.mode {
         short.notes.push("setuid or setgid left out, since its owner could not be set".to_owned());
     }
+    mode
+}
+
+fn finish_time(subject: Subject<'_>, meta: &Meta, short: &mut Shortfall) -> Result<()> {
     set_time(subject, meta.mtime)?;
     // Far years are cut off by some file systems without an error.
     if i32::try_from(meta.mtime.seconds).is_err() && read(subject)?.mtime != meta.mtime {
         short.notes.push("this file system cannot hold its modification time".to_owned());
     }
+    Ok(())
+}
+
+/// Sets the owner of a file that was just made and is empty, so that nobody else can ever read what is written to it.
+/// `is` is what it has. Returns whether the owner is as it should be.
+///
+/// # Errors
+/// As [`settle`].
+pub(crate) fn own_new(file: BorrowedFd<'_>, is: &Existing, meta: &Meta, owners: &Owners) -> Result<bool> {
+    if is.uid == owners.user(meta.uid) && is.gid == owners.group(meta.gid) {
+        return Ok(true);
+    }
+    set_owner(Subject::Open(file), meta, owners)
+}
+
+/// Sets the rest of the metadata of a file that was made with mode `made_with` and has its owner (or not, if not
+/// `owned`): only what is not so already.
+///
+/// # Errors
+/// As [`settle`].
+pub(crate) fn settle_new(
+    file: BorrowedFd<'_>,
+    made_with: u32,
+    owned: bool,
+    inherits: bool,
+    meta: &Meta,
+    owners: &Owners,
+) -> Result<Shortfall> {
+    let subject = Subject::Open(file);
+    let mut short = Shortfall { owner: !owned, notes: Vec::new() };
+    let attributes = inherits || !meta.xattrs.is_empty();
+    if attributes {
+        set_xattrs(subject, meta, owners, &mut short.notes);
+    }
+    let mode = mode_of(meta, &mut short);
+    if attributes || made_with != mode {
+        set_mode(subject, mode)?;
+    }
+    finish_time(subject, meta, &mut short)?;
     Ok(short)
+}
+
+/// Whether a folder may give attributes to new files in it.
+pub(crate) fn hands_down(folder: BorrowedFd<'_>) -> bool {
+    match xattr_names(Subject::Open(folder)) {
+        Ok(names) => names.iter().any(|name| name.starts_with(b"system.posix_acl_")),
+        Err(error) => error != Errno::OPNOTSUPP,
+    }
 }
 
 /// Whether mode, owner and attributes are what `meta` says.

@@ -1,9 +1,12 @@
 //! Puts one thing into its place: made under a temporary name, complete with metadata, then renamed.
 //!
+//! Also in a folder that this run has made: an interrupted restore must leave no file that looks whole and is not, or
+//! the next run with `--overwrite never` would keep it. The rename costs 2 % of a restore's CPU time.
+//!
 //! So a name in the target shows what was there before or the whole of what the snapshot has, also when the restore is
 //! cut off; and a file's bytes can be read by nobody else before its owner and mode are right.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mailkeep_format::{Node, NodeKind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -11,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::decide::Existing;
 use crate::fill::{FillError, fill};
+use crate::folder::Folder;
 use crate::meta::{self, Shortfall};
 use crate::target::{self, PartNames};
 use crate::{Contents, Owners};
@@ -40,6 +44,33 @@ impl From<FillError> for PlaceError {
     }
 }
 
+/// A file that is being written under a temporary name.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) name: Vec<u8>,
+    pub(crate) file: OwnedFd,
+    made_with: u32,
+    owned: bool,
+    id: (u64, u64),
+}
+
+/// The same while it is closed.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    pub(crate) name: Vec<u8>,
+    made_with: u32,
+    owned: bool,
+    id: (u64, u64),
+}
+
+impl Part {
+    /// Closes it for now.
+    pub(crate) fn set_aside(self) -> Aside {
+        let Part { name, made_with, owned, id, file: _ } = self;
+        Aside { name, made_with, owned, id }
+    }
+}
+
 /// How to put things into place; the same for all of a restore.
 pub(crate) struct Placer<'a> {
     pub(crate) contents: &'a dyn Contents,
@@ -55,24 +86,95 @@ impl Placer<'_> {
     /// Makes `node` in `folder`, over what was seen `there`. `wrote` hears of bytes and returns whether to go on.
     pub(crate) fn make(
         &self,
-        folder: BorrowedFd<'_>,
+        folder: &Folder,
         node: &Node,
         there: Option<&Existing>,
         wrote: &dyn Fn(u64) -> bool,
     ) -> Result<Shortfall, PlaceError> {
+        if let NodeKind::File { .. } = node.kind {
+            let part = self.begin(folder, node)?;
+            return match fill(self.contents, node, part.file.as_fd(), wrote) {
+                Ok(()) => self.finish(folder, part, node, there),
+                Err(error) => {
+                    discard(folder.as_fd(), &part.name);
+                    Err(error.into())
+                }
+            };
+        }
         let part = self.parts.fresh();
-        let made = match node.kind {
-            NodeKind::File { .. } => self.make_file(folder, &part, node, wrote),
-            _ => self.make_other(folder, &part, node),
-        };
-        let made = made.and_then(|short| {
-            self.move_in(folder, &part, &node.name, there)?;
+        let made = self.make_other(folder.as_fd(), &part, node).and_then(|short| {
+            self.move_in(folder.as_fd(), &part, &node.name, there)?;
             Ok(short)
         });
         if made.is_err() {
-            discard(folder, &part);
+            discard(folder.as_fd(), &part);
         }
         made
+    }
+
+    /// Begins the file `node`: empty, under a temporary name, with its owner.
+    pub(crate) fn begin(&self, folder: &Folder, node: &Node) -> Result<Part, PlaceError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let meta = &node.meta;
+        let owner = (self.owners.user(meta.uid), self.owners.group(meta.gid));
+        // Where new files belong to the right owner anyway, they can have their mode from the start.
+        let at_once = folder.birth.get() == Some(&owner) && meta.mode & 0o600 == 0o600;
+        let mode = if at_once { meta.mode & 0o777 } else { 0o600 };
+        let name = self.parts.fresh();
+        let file = rustix::fs::openat(folder, &name[..], flags, Mode::from_raw_mode(mode))?;
+        let owned = rustix::fs::fstat(&file).map(|stat| Existing::from(&stat)).and_then(|is| {
+            let _ = folder.birth.set((is.uid, is.gid));
+            Ok((meta::own_new(file.as_fd(), &is, meta, self.owners)?, is))
+        });
+        match owned {
+            Ok((owned, is)) => Ok(Part { name, file, made_with: is.mode, owned, id: is.file }),
+            Err(error) => {
+                discard(folder.as_fd(), &name);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives a file that has its contents its metadata and its name.
+    pub(crate) fn finish(
+        &self,
+        folder: &Folder,
+        part: Part,
+        node: &Node,
+        there: Option<&Existing>,
+    ) -> Result<Shortfall, PlaceError> {
+        let finished = || {
+            if let NodeKind::File { size, sparse: true, .. } = node.kind {
+                // A hole at the end has to be told.
+                rustix::fs::ftruncate(&part.file, size)?;
+            }
+            let (file, meta) = (part.file.as_fd(), &node.meta);
+            let short =
+                meta::settle_new(file, part.made_with, part.owned, folder.inherits, meta, self.owners)?;
+            self.move_in(folder.as_fd(), &part.name, &node.name, there)?;
+            Ok(short)
+        };
+        let finished = finished();
+        if finished.is_err() {
+            discard(folder.as_fd(), &part.name);
+        }
+        finished
+    }
+
+    /// Opens a file again that was set aside. Somebody else may work in that folder: it must still be the same file.
+    pub(crate) fn take_up(&self, folder: &Folder, aside: Aside) -> Result<Part, PlaceError> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Aside { name, made_with, owned, id } = aside;
+        let file = rustix::fs::openat(folder, &name[..], flags, Mode::empty())?;
+        if Existing::from(&rustix::fs::fstat(&file)?).file != id {
+            return Err(Errno::STALE.into());
+        }
+        Ok(Part { name, file, made_with, owned, id })
+    }
+
+    /// Gives up a file that was begun.
+    pub(crate) fn discard(&self, folder: &Folder, name: &[u8]) {
+        discard(folder.as_fd(), name);
     }
 
     /// Makes `name` in `folder` another name of the file `first` in `from`.
@@ -90,19 +192,6 @@ impl Placer<'_> {
         // Renaming one name of a file onto another name of it does nothing and leaves both.
         discard(folder, &part);
         moved
-    }
-
-    fn make_file(
-        &self,
-        folder: BorrowedFd<'_>,
-        part: &[u8],
-        node: &Node,
-        wrote: &dyn Fn(u64) -> bool,
-    ) -> Result<Shortfall, PlaceError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(folder, part, flags, Mode::RUSR | Mode::WUSR)?;
-        fill(self.contents, node, file.as_fd(), wrote)?;
-        Ok(meta::settle(meta::open(&file), &node.meta, self.owners)?)
     }
 
     fn make_other(&self, folder: BorrowedFd<'_>, part: &[u8], node: &Node) -> Result<Shortfall, PlaceError> {

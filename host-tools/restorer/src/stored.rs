@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use mailkeep_format::{ChunkKind, ChunkRef, Node};
-use mailkeep_repository::{Reader, RepositoryError};
+use mailkeep_repository::{Gathered, Piece, Reader, RepositoryError, Scratch};
 
 use crate::{Contents, ContentsError};
 
@@ -18,6 +18,20 @@ impl Contents for Reader {
     fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
         take(&Reader::chunk(self, ChunkKind::Data, chunk).map_err(told)?);
         Ok(())
+    }
+
+    fn gather(&self, chunks: &[ChunkRef]) -> Vec<Gathered> {
+        Reader::gather(self, chunks)
+    }
+
+    fn read(
+        &self,
+        group: &Gathered,
+        chunks: &[ChunkRef],
+        scratch: &mut Scratch,
+        take: &mut dyn FnMut(&[Piece<'_>]),
+    ) {
+        self.read_gathered(ChunkKind::Data, group, chunks, scratch, take);
     }
 }
 
