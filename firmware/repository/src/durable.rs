@@ -53,6 +53,19 @@ pub(crate) fn make_dir(storage: &dyn Storage, path: &str) -> Result<(), Reposito
     Ok(storage.sync_dir(parent(path))?)
 }
 
+/// Removes what unfinished writes left. Whoever writes holds the lock, so nothing here is in use.
+pub(crate) fn empty_tmp(storage: &dyn Storage) -> Result<(), RepositoryError> {
+    let entries = match storage.list(layout::TMP) {
+        Ok(entries) => entries,
+        Err(error) if error.is_not_found() => return make_dir(storage, layout::TMP),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in entries.iter().filter(|entry| !entry.directory) {
+        storage.remove(&format!("{}/{}", layout::TMP, entry.name))?;
+    }
+    Ok(())
+}
+
 /// Removes a file, unless it is gone already.
 pub(crate) fn remove(storage: &dyn Storage, path: &str) -> Result<(), StorageError> {
     match storage.remove(path) {

@@ -94,6 +94,40 @@ pub enum RepositoryError {
         /// Who, as far as it is known.
         holder: String,
     },
+    /// The lease was taken by somebody else while this run slept.
+    #[error(
+        "the lock on the repository went to {holder} while this run slept: nothing more was written; run it again"
+    )]
+    LeaseLost {
+        /// Who has it now.
+        holder: String,
+    },
+    /// The disk takes no writes.
+    #[error("{path} cannot be written (read-only): nothing was changed; mount it for writing and run again")]
+    ReadOnly {
+        /// The folder.
+        path: String,
+    },
+    /// Without encryption there are no keys.
+    #[error("the repository in {path} is not encrypted: it has no keys")]
+    NotEncrypted {
+        /// The folder.
+        path: String,
+    },
+    /// No key file has this id.
+    #[error("there is no key {id} here: see `mailkeep key ls`")]
+    NoSuchKey {
+        /// What was asked for.
+        id: String,
+    },
+    /// The key must stay.
+    #[error("the key {id} stays: {why}")]
+    KeyStays {
+        /// Its id.
+        id: String,
+        /// Why, and what to do.
+        why: &'static str,
+    },
     /// No room is left. What was sealed before is untouched, and the next run goes on where this one ended.
     #[error(
         "the disk is full ({free} bytes free) at {path}: make room there, or use another disk of the set, and run again"
@@ -168,7 +202,7 @@ impl RepositoryError {
             | RepositoryError::KeyNeeded { .. }
             | RepositoryError::KeyFile { .. }
             | RepositoryError::KeyText { .. } => 77,
-            RepositoryError::Locked { .. } => 11,
+            RepositoryError::Locked { .. } | RepositoryError::LeaseLost { .. } => 11,
             RepositoryError::Damaged { .. }
             | RepositoryError::DamagedKeys { .. }
             | RepositoryError::ReadBack { .. }

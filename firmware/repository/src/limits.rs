@@ -28,3 +28,8 @@ pub const FILTER_ENTRIES_MAX: u64 = 40_000_000;
 /// Guards that a seal leaves behind (where the file system can make them): the present state and the one before, so
 /// that a seal of what was already going wrong does not take the last good one away.
 pub const GUARDS_KEPT: usize = 2;
+/// Slices that make up a whole disk when verification goes by the cursor, unless asked otherwise: with a backup every
+/// night, each byte is read again once a month.
+pub const SLICES: u32 = 30;
+/// Most slices: the record keeps one line for each.
+pub const SLICES_MAX: u32 = 1000;

@@ -53,6 +53,11 @@ impl Lease {
         }
     }
 
+    /// Whether it is this very one, however often it was renewed.
+    fn is_of(&self, other: &Lease) -> bool {
+        (&self.box_id, &self.boot_id, self.pid) == (&other.box_id, &other.boot_id, other.pid)
+    }
+
     fn encode(&self) -> String {
         let Lease { box_id, boot_id, pid, host, renewed } = self;
         format!("{OPENING}\nbox {box_id}\nboot {boot_id}\npid {pid}\nrenewed {renewed}\nhost {host}\n")
@@ -107,24 +112,66 @@ impl WriteLock {
                 tracing::info!(lease = %other, "stale lease taken over");
             }
         }
+        if storage.list(layout::TMP).is_err_and(|error| error.is_not_found()) {
+            durable::make_dir(&*storage, layout::TMP)?;
+        }
         replace_lease(&*storage, &mine)?;
         Ok(WriteLock { storage, lease: Mutex::new(mine), _guard: guard })
     }
 
-    /// Renews the lease when it is due.
+    /// As [`WriteLock::take`], for work that is no backup: `tmp/` is emptied too, and a disk that cannot be written is
+    /// told as such.
+    pub(crate) fn take_for_upkeep(
+        storage: Arc<dyn Storage>,
+        machine: &Machine,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RepositoryError> {
+        let start = || {
+            let lock = WriteLock::take(storage.clone(), machine, monitor)?;
+            durable::empty_tmp(&*storage)?;
+            Ok(lock)
+        };
+        start().map_err(|error| match error {
+            RepositoryError::Storage(error)
+                if error.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                RepositoryError::ReadOnly { path: storage.describe() }
+            }
+            other => other,
+        })
+    }
+
+    /// Renews the lease when it is due, if it is still there to be renewed.
     pub(crate) fn renew(&self) -> Result<(), RepositoryError> {
-        let mut lease = sync::lock(&self.lease);
         let now = now();
-        if now.abs_diff(lease.renewed) < limits::LEASE_RENEW_SECONDS {
+        if now.abs_diff(sync::lock(&self.lease).renewed) < limits::LEASE_RENEW_SECONDS {
             return Ok(());
         }
+        self.confirm()?;
+        let mut lease = sync::lock(&self.lease);
         lease.renewed = now;
         replace_lease(&*self.storage, &lease)
+    }
+
+    /// Whether the lease on the disk is still this one (hazard 12): a box that slept for long may have been taken for
+    /// dead, and its disk given to another one.
+    pub(crate) fn confirm(&self) -> Result<(), RepositoryError> {
+        let mine = sync::lock(&self.lease).clone();
+        let lost = |holder: String| Err(RepositoryError::LeaseLost { holder });
+        match read_lease(&*self.storage)? {
+            Found::Lease(found) if found.is_of(&mine) => Ok(()),
+            Found::Lease(found) => lost(found.to_string()),
+            Found::None | Found::Unreadable => lost("nobody".to_owned()),
+        }
     }
 }
 
 impl Drop for WriteLock {
     fn drop(&mut self) {
+        // What another box took over in the meantime is not ours to remove.
+        if self.confirm().is_err() {
+            return;
+        }
         // A disk that no longer takes writes keeps the lease; this box takes it over by itself.
         if let Err(error) = self.storage.remove(layout::LEASE) {
             tracing::debug!(%error, "the lease stays");

@@ -50,6 +50,8 @@ pub enum Phase {
     Structure,
     /// Pack files are read; counts bytes.
     Data,
+    /// What is good in damaged packs is copied; counts packs.
+    Salvage,
 }
 
 /// Receives problems and progress. Called from several threads.

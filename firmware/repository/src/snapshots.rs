@@ -102,7 +102,7 @@ impl Manifests {
             }
         }
         let highest = names.keys().map(|(generation, _)| *generation).max().unwrap_or(0);
-        let highest = highest.max(swept.generation);
+        let highest = highest.max(swept.generation).max(highest_set_aside(repository)?);
         let mut manifests = Manifests {
             entries: Vec::new(),
             missing: Vec::new(),
@@ -186,6 +186,27 @@ fn list(repository: &Repository, copy: usize, monitor: &dyn Monitor) -> Result<V
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The highest generation among the manifests that a repair has moved away: it is not given out again.
+fn highest_set_aside(repository: &Repository) -> Result<u64, RepositoryError> {
+    let mut highest = 0;
+    for folder in layout::MANIFESTS {
+        match repository.storage().list(&format!("{}/{folder}", layout::QUARANTINE)) {
+            Ok(entries) => {
+                for entry in entries {
+                    // A name that was taken has a number behind it.
+                    let name = entry.name.split('.').next().unwrap_or_default();
+                    let generation =
+                        layout::parse_manifest_name(name).map_or(0, |(generation, _)| generation);
+                    highest = highest.max(generation);
+                }
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(highest)
 }
 
 fn read(repository: &Repository, path: &str, name: &str) -> Result<SnapshotEntry, RepositoryError> {

@@ -3,10 +3,12 @@
 //! The index is a cache. A run that is damaged or names a pack which is gone is not used; the packs that it named are
 //! read from their footers again, and the next writer writes a new run. What is not here is never claimed.
 
+mod contents;
 mod merge;
 mod run;
 mod view;
 
+pub(crate) use contents::contents;
 pub(crate) use merge::merge;
 pub(crate) use run::{Run, write_run};
 pub(crate) use view::{Loaded, View};

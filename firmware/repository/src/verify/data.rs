@@ -10,7 +10,7 @@ use mailkeep_format::{ChunkId, ContentHash, PackId};
 
 use super::{ReadData, VerifyReport};
 use crate::error::{RepositoryError, chain};
-use crate::index::Loaded;
+use crate::index::{self, Loaded};
 use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::packfile::{self, PackFile};
 use crate::repository::Repository;
@@ -36,6 +36,8 @@ struct Found {
     bytes: u64,
     bad: HashSet<ChunkId>,
     damaged: BTreeSet<PackId>,
+    /// Those of them whose table of contents cannot be read.
+    closed: BTreeSet<PackId>,
 }
 
 /// Looks at the packs that `read` asks for; gives those that are damaged.
@@ -82,6 +84,11 @@ pub(super) fn check_packs(
     report.chunks += found.chunks;
     report.bytes += found.bytes;
     missing.extend(&found.bad);
+    if whole && !found.closed.is_empty() {
+        // What lies in a pack that does not say so itself is known from the index, as far as it is known.
+        let view = Loaded::load(repository, &LogMonitor)?.view;
+        missing.extend(index::contents(&view, &found.closed)?.into_iter().map(|(_, chunk)| chunk.id));
+    }
     Ok(found.damaged)
 }
 
@@ -115,7 +122,10 @@ fn look_at_packs(shared: &Shared<'_>) -> Result<(), RepositoryError> {
                     sync::lock(&shared.found).bad.extend(all_chunks(&pack.footer));
                 }
             }
-            Err(error) => problem(chain(&error)),
+            Err(error) => {
+                problem(chain(&error));
+                sync::lock(&shared.found).closed.insert(*id);
+            }
         }
         let done = shared.done.fetch_add(*length, Ordering::Relaxed) + length;
         if shared.whole {

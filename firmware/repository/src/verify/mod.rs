@@ -5,7 +5,13 @@
 //! hash of a pack's file against its name, every block opened, every chunk hashed.
 
 mod data;
+mod examine;
+mod fresh;
+mod next;
 mod structure;
+
+pub(crate) use examine::{Examined, examine};
+pub use next::{NextSlice, verify_next};
 
 use mailkeep_format::ChunkId;
 
@@ -81,9 +87,9 @@ pub fn verify(
     let monitor = Counting::new(monitor);
     let mut report = VerifyReport::default();
     let mut missing: HashSet<ChunkId> = HashSet::new();
-    let snapshots = structure::check(repository, &monitor, &mut report, &mut missing)?;
+    let walked = structure::check(repository, &monitor, &mut report, &mut missing)?;
     data::check(repository, options.read, &monitor, &mut report, &mut missing)?;
-    structure::name_files(repository, &snapshots, &missing, &monitor)?;
+    structure::name_files(repository, &walked.snapshots, &missing, &walked.unreadable, &monitor)?;
     report.problems = monitor.kept.problems();
     Ok(report)
 }

@@ -1,8 +1,8 @@
 //! Labels, keys, manifests, index, directories: everything but the contents of files.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, Label, Node, limits as format_limits};
+use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, Label, Node, SnapshotId, limits as format_limits};
 
 use super::VerifyReport;
 use crate::error::{RepositoryError, chain};
@@ -25,7 +25,7 @@ pub(super) fn check(
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
     missing: &mut HashSet<ChunkId>,
-) -> Result<Vec<SnapshotEntry>, RepositoryError> {
+) -> Result<Walked, RepositoryError> {
     check_copies(repository, monitor)?;
     let Manifests { entries: snapshots, swept, .. } = Manifests::load(repository, monitor)?;
     report.snapshots = snapshots.len() as u64;
@@ -39,20 +39,30 @@ pub(super) fn check(
     // What the packs say about those that no sound run names was reported by the first load.
     let view = View::load(repository, &LogMonitor)?;
     let reader = repository.reader(&LogMonitor)?;
-    let mut walk = Walk { reader, view, seen: HashSet::new(), wanted: Vec::new(), missing };
+    let mut walk = Walk::new(reader, view, missing);
     for entry in &snapshots {
-        walk.tree(&entry.manifest.root, &format!("{}:", short(entry)), monitor, &mut report.directories);
+        walk.tree(&entry.manifest.root, &opening(entry), monitor, &mut report.directories);
         walk.settle()?;
     }
-    Ok(snapshots)
+    let unreadable = walk.unreadable;
+    Ok(Walked { snapshots, unreadable })
 }
 
-fn short(entry: &SnapshotEntry) -> String {
-    entry.id.hex()[..16].to_owned()
+/// What was walked through.
+pub(super) struct Walked {
+    /// All snapshots that are there.
+    pub(super) snapshots: Vec<SnapshotEntry>,
+    /// Paths of directories that could not be read, and were reported.
+    pub(super) unreadable: HashSet<String>,
+}
+
+/// What the paths of a snapshot begin with in reports.
+pub(super) fn opening(entry: &SnapshotEntry) -> String {
+    format!("{}:", &entry.id.hex()[..16])
 }
 
 /// Both copies of label and keys are there, alike and authentic.
-fn check_copies(repository: &Repository, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
+pub(super) fn check_copies(repository: &Repository, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
     let storage = &**repository.storage();
     for path in layout::LABELS {
         let damaged = match read_whole(storage, path, format_limits::LABEL_FILE_MAX as u64) {
@@ -99,18 +109,54 @@ fn check_chain(snapshots: &[SnapshotEntry], swept: &Swept, monitor: &dyn Monitor
     }
 }
 
-struct Walk<'a> {
-    reader: Reader,
+pub(super) struct Walk<'a> {
+    pub(super) reader: Reader,
     view: View,
     /// Directories that were read, by the hash of the ids of their chunks.
     seen: HashSet<[u8; 16]>,
     /// Chunks of files, to be looked for.
     wanted: Vec<ChunkId>,
     missing: &'a mut HashSet<ChunkId>,
+    pub(super) unreadable: HashSet<String>,
 }
 
-impl Walk<'_> {
-    fn tree(&mut self, root: &[ChunkRef], name: &str, monitor: &dyn Monitor, directories: &mut u64) {
+impl<'a> Walk<'a> {
+    pub(super) fn new(reader: Reader, view: View, missing: &'a mut HashSet<ChunkId>) -> Self {
+        let (seen, unreadable) = (HashSet::new(), HashSet::new());
+        Walk { reader, view, seen, wanted: Vec::new(), missing, unreadable }
+    }
+
+    /// A directory; `None`, reported, if it cannot be read.
+    pub(super) fn read(
+        &mut self,
+        content: &[ChunkRef],
+        path: &str,
+        monitor: &dyn Monitor,
+    ) -> Option<Vec<Node>> {
+        match self.reader.tree(content) {
+            Ok(nodes) => Some(nodes),
+            Err(error) => {
+                let what = format!("this directory cannot be read: {}", chain(&error));
+                monitor.problem(&Problem::new(Severity::Lost, shown(path), what));
+                self.unreadable.insert(path.to_owned());
+                None
+            }
+        }
+    }
+
+    /// The chunks of a file are to be looked for.
+    pub(super) fn want(&mut self, node: &Node) -> Result<(), RepositoryError> {
+        self.wanted.extend(node.content().iter().map(|chunk| chunk.id));
+        if self.wanted.len() > BATCH { self.settle() } else { Ok(()) }
+    }
+
+    pub(super) fn tree(
+        &mut self,
+        root: &[ChunkRef],
+        name: &str,
+        monitor: &dyn Monitor,
+        directories: &mut u64,
+    ) {
         let mut left = vec![(root.to_vec(), name.to_owned())];
         while let Some((content, path)) = left.pop() {
             if !self.seen.insert(fingerprint(&content)) {
@@ -118,15 +164,7 @@ impl Walk<'_> {
             }
             *directories += 1;
             monitor.progress(Phase::Structure, *directories, 0);
-            let nodes = match self.reader.tree(&content) {
-                Ok(nodes) => nodes,
-                Err(error) => {
-                    let shown = if path.ends_with(':') { format!("{path}/") } else { path };
-                    let what = format!("this directory cannot be read: {}", chain(&error));
-                    monitor.problem(&Problem::new(Severity::Lost, shown, what));
-                    continue;
-                }
-            };
+            let Some(nodes) = self.read(&content, &path, monitor) else { continue };
             for node in nodes {
                 if node.is_directory() {
                     let path = format!("{path}/{}", String::from_utf8_lossy(&node.name));
@@ -143,7 +181,7 @@ impl Walk<'_> {
     }
 
     /// Looks for everything that is wanted: sorted, so that each run is read once in order.
-    fn settle(&mut self) -> Result<(), RepositoryError> {
+    pub(super) fn settle(&mut self) -> Result<(), RepositoryError> {
         self.wanted.sort_unstable();
         self.wanted.dedup();
         let mut found = vec![false; self.wanted.len()];
@@ -165,6 +203,11 @@ impl Walk<'_> {
     }
 }
 
+/// The root of a snapshot is "/".
+fn shown(path: &str) -> String {
+    if path.ends_with(':') { format!("{path}/") } else { path.to_owned() }
+}
+
 fn fingerprint(content: &[ChunkRef]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for chunk in content {
@@ -175,33 +218,44 @@ fn fingerprint(content: &[ChunkRef]) -> [u8; 16] {
     start
 }
 
-/// Says which files of which snapshots the missing chunks belong to.
+/// Says which files of which snapshots the missing chunks belong to; gives the snapshots that have lost something.
 pub(super) fn name_files(
     repository: &Repository,
     snapshots: &[SnapshotEntry],
     missing: &HashSet<ChunkId>,
+    unreadable: &HashSet<String>,
     monitor: &dyn Monitor,
-) -> Result<(), RepositoryError> {
-    if missing.is_empty() {
-        return Ok(());
+) -> Result<BTreeSet<SnapshotId>, RepositoryError> {
+    let mut lost = BTreeSet::new();
+    if missing.is_empty() && unreadable.is_empty() {
+        return Ok(lost);
     }
     let reader = repository.reader(&LogMonitor)?;
     let mut named = 0u64;
+    let mut name = |path: String, what: &str| {
+        named += 1;
+        if named <= FILES_NAMED {
+            monitor.problem(&Problem::new(Severity::Lost, path, what));
+        }
+    };
     for entry in snapshots {
-        let mut left = vec![(entry.manifest.root.clone(), format!("{}:", short(entry)))];
+        let mut left = vec![(entry.manifest.root.clone(), opening(entry))];
         while let Some((content, path)) = left.pop() {
-            // A directory that cannot be read has been reported.
-            let Ok(nodes) = reader.tree(&content) else { continue };
+            let Ok(nodes) = reader.tree(&content) else {
+                lost.insert(entry.id);
+                // The first snapshot that has it was told already.
+                if !unreadable.contains(&path) {
+                    name(shown(&path), "this directory cannot be read");
+                }
+                continue;
+            };
             for node in nodes {
                 let path = format!("{path}/{}", String::from_utf8_lossy(&node.name));
                 if node.is_directory() {
                     left.push((node.content().to_vec(), path));
                 } else if is_hit(&reader, &node, missing) {
-                    named += 1;
-                    if named <= FILES_NAMED {
-                        let what = "a part of this file is lost on this disk";
-                        monitor.problem(&Problem::new(Severity::Lost, path, what));
-                    }
+                    lost.insert(entry.id);
+                    name(path, "a part of this file is lost on this disk");
                 }
             }
         }
@@ -210,7 +264,7 @@ pub(super) fn name_files(
         let what = format!("{} more files have lost a part", named - FILES_NAMED);
         monitor.problem(&Problem::new(Severity::Lost, layout::PACKS, what));
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// A chunk that is damaged in one pack may be sound in another: then the file is whole.

@@ -109,6 +109,17 @@ impl Writer {
     ) -> Result<Self, RepositoryError> {
         let storage: Arc<dyn Storage> = Arc::new(PoisonStorage::new(repository.storage().clone()));
         let lock = Arc::new(WriteLock::take(storage.clone(), &options.machine, monitor)?);
+        Writer::under(repository, storage, lock, options, monitor)
+    }
+
+    /// A writer for somebody who holds the lock already and writes through this storage too.
+    pub(crate) fn under(
+        repository: &Repository,
+        storage: Arc<dyn Storage>,
+        lock: Arc<WriteLock>,
+        options: &WriterOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RepositoryError> {
         let start = resume::resume(repository, &*storage, monitor)?;
         let packer = Packer::new(repository, storage.clone(), lock.clone());
         let pipeline = Pipeline::start(options.workers.max(1), options.compression_level, packer)?;
@@ -254,6 +265,11 @@ impl Writer {
     /// The repository that is written to.
     pub fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// Whether a chunk need not be put: a sound pack has it, or this session.
+    pub(crate) fn knows(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
+        self.has(id)
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool, RepositoryError> {

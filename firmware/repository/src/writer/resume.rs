@@ -28,7 +28,7 @@ pub(super) fn resume(
     storage: &dyn Storage,
     monitor: &dyn Monitor,
 ) -> Result<Start, RepositoryError> {
-    empty_tmp(storage)?;
+    durable::empty_tmp(storage)?;
     let manifests = Manifests::load(repository, monitor)?;
     restore_copies(repository, storage, &manifests)?;
     finish_removal(storage, &manifests.leftover)?;
@@ -61,21 +61,6 @@ fn finish_removal(storage: &dyn Storage, leftover: &[(usize, String)]) -> Result
     }
     if !leftover.is_empty() {
         layout::MANIFESTS.iter().try_for_each(|folder| storage.sync_dir(folder))?;
-    }
-    Ok(())
-}
-
-/// Removes what unfinished writes left. Whoever writes holds the lock, so nothing here is in use.
-fn empty_tmp(storage: &dyn Storage) -> Result<(), RepositoryError> {
-    let entries = match storage.list(layout::TMP) {
-        Ok(entries) => entries,
-        Err(error) if error.is_not_found() => {
-            return durable::make_dir(storage, layout::TMP);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    for entry in entries.iter().filter(|entry| !entry.directory) {
-        storage.remove(&format!("{}/{}", layout::TMP, entry.name))?;
     }
     Ok(())
 }

@@ -99,6 +99,7 @@ impl Writer {
         let (bytes, id) = manifest.encode(self.repository.keys(), salt).map_err(failed)?;
         let name = layout::manifest_name(manifest.generation, &id);
         storage.flush_device()?;
+        self.lock.confirm()?;
         for folder in [layout::MANIFESTS[1], layout::MANIFESTS[0]] {
             durable::write_once(storage, &format!("{folder}/{name}"), &bytes)?;
         }

@@ -1,13 +1,17 @@
 //! Getting at the master key: which key the caller has, and which key file it opens. Follows FORMAT.md, "Keys".
 
+mod holders;
+
 use std::path::PathBuf;
 
-use mailkeep_format::{Identity, KeyError, Keys, RepositoryId, keys};
+use mailkeep_format::{Identity, KeyError, Keys, Master, RepositoryId, keys};
 
-use crate::error::RepositoryError;
+use crate::error::{RepositoryError, chain};
 use crate::layout;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::storage::{Storage, read_whole};
+
+pub use holders::{AddedKey, KeyHolder, key_holders};
 
 /// The key a caller opens a repository with.
 #[derive(Clone)]
@@ -47,16 +51,27 @@ pub(crate) struct Opened {
     pub(crate) encrypted: bool,
 }
 
-/// Looks through both copies of all key files for one that opens.
+/// Opens the keys of a repository.
 pub(crate) fn open(
     storage: &dyn Storage,
     source: &KeySource,
     repository: &RepositoryId,
     monitor: &dyn Monitor,
 ) -> Result<Opened, RepositoryError> {
+    let (name, master) = open_master(storage, source, repository, monitor)?;
+    Ok(Opened { keys: master.keys(), encrypted: name != layout::PLAIN_KEY })
+}
+
+/// Looks through both copies of all key files for one that opens; gives its name and the master.
+fn open_master(
+    storage: &dyn Storage,
+    source: &KeySource,
+    repository: &RepositoryId,
+    monitor: &dyn Monitor,
+) -> Result<(String, Master), RepositoryError> {
     let here = || storage.describe();
     let mut found = 0;
-    let mut damaged = None;
+    let (mut damaged, mut unreadable) = (None, None);
     let mut identity = None;
     for folder in layout::KEYS {
         let entries = match storage.list(folder) {
@@ -78,7 +93,15 @@ pub(crate) fn open(
                 continue;
             }
             found += 1;
-            let bytes = read_whole(storage, &path, mailkeep_format::limits::KEY_FILE_MAX as u64)?;
+            let bytes = match read_whole(storage, &path, mailkeep_format::limits::KEY_FILE_MAX as u64) {
+                Ok(bytes) => bytes,
+                // There is another copy, and there may be another key file.
+                Err(error) => {
+                    monitor.problem(&Problem::new(Severity::Covered, path, chain(&error)));
+                    unreadable = Some(error);
+                    continue;
+                }
+            };
             let master = if plain {
                 std::str::from_utf8(&bytes)
                     .map_err(|_| KeyError::Damaged { why: "it is not text".to_owned() })
@@ -93,7 +116,7 @@ pub(crate) fn open(
                 }
             };
             match master {
-                Ok(master) => return Ok(Opened { keys: master.keys(), encrypted: !plain }),
+                Ok(master) => return Ok((entry.name.clone(), master)),
                 Err(KeyError::WrongKey) => {}
                 Err(error) => {
                     let what = format!("this key file cannot be used: {error}");
@@ -102,6 +125,10 @@ pub(crate) fn open(
                 }
             }
         }
+    }
+    // A disk that was pulled out is no damaged one.
+    if let (Some(error), None) = (unreadable, &damaged) {
+        return Err(error.into());
     }
     Err(match (damaged, found) {
         (Some(source), _) => RepositoryError::DamagedKeys { path: here(), source },

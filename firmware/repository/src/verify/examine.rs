@@ -1,0 +1,34 @@
+//! Everything about everything: the whole structure and every byte, with what is damaged told apart, for `repair`.
+
+use std::collections::{BTreeSet, HashSet};
+
+use mailkeep_format::{ChunkId, PackId, SnapshotId};
+
+use super::{ReadData, VerifyReport, data, structure};
+use crate::error::RepositoryError;
+use crate::monitor::{Counting, Monitor};
+use crate::repository::Repository;
+
+/// What was found.
+pub(crate) struct Examined {
+    pub(crate) report: VerifyReport,
+    /// Packs that are not what they were.
+    pub(crate) damaged: BTreeSet<PackId>,
+    /// Snapshots that have lost something that is nowhere on this disk.
+    pub(crate) lost: BTreeSet<SnapshotId>,
+    /// The highest generation of a readable manifest.
+    pub(crate) generation: u64,
+}
+
+/// Reads every byte of a repository.
+pub(crate) fn examine(repository: &Repository, monitor: &dyn Monitor) -> Result<Examined, RepositoryError> {
+    let monitor = Counting::new(monitor);
+    let mut report = VerifyReport::default();
+    let mut missing: HashSet<ChunkId> = HashSet::new();
+    let walked = structure::check(repository, &monitor, &mut report, &mut missing)?;
+    let damaged = data::check(repository, ReadData::All, &monitor, &mut report, &mut missing)?;
+    let lost = structure::name_files(repository, &walked.snapshots, &missing, &walked.unreadable, &monitor)?;
+    report.problems = monitor.kept.problems();
+    let generation = walked.snapshots.iter().map(|entry| entry.manifest.generation).max().unwrap_or(0);
+    Ok(Examined { report, damaged, lost, generation })
+}
