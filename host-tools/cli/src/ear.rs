@@ -46,6 +46,7 @@ impl Monitor for Ear {
             Phase::ReadBack => "read back",
             Phase::Structure => "structure",
             Phase::Data => "data",
+            Phase::Salvage => "salvage",
         };
         let bytes = matches!(phase, Phase::ReadBack | Phase::Data);
         self.console.progress(&Reading {
