@@ -3,12 +3,13 @@
 //! Two threads belong to an end: one reads and decodes, one writes and says `Alive` when there is nothing else to say.
 //! They end when the streams do. An error on either is kept and given to every later call.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::LinkError;
-use crate::frame::{Frame, HEAD_LEN, fill, read_frame};
+use crate::frame::{FrameReader, HEAD_LEN, fill, read_frame};
 use crate::inbox::{Bounds, Inbox, WhenFull};
 use crate::limits;
 use crate::message::{Hello, ToAgent, ToBox};
@@ -38,9 +39,10 @@ impl Options {
 }
 
 /// One end. Both streams are owned by its threads.
-#[derive(Debug)]
 pub struct Connection<Out: Message, In: Message> {
     sender: Sender<Out, In>,
+    /// Taken from the inbox many at a time.
+    taken: Mutex<VecDeque<(In, usize)>>,
     peer: Hello,
     version: u32,
 }
@@ -72,6 +74,12 @@ impl<Out: Message, In: Message> Clone for Sender<Out, In> {
 impl<Out: Message, In: Message> std::fmt::Debug for Sender<Out, In> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sender")
+    }
+}
+
+impl<Out: Message, In: Message> std::fmt::Debug for Connection<Out, In> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).field("version", &self.version).finish()
     }
 }
 
@@ -109,7 +117,7 @@ impl AgentSide {
     ) -> Result<Self, LinkError> {
         let bounds = Bounds {
             messages: limits::AGENT_INBOX_MESSAGES,
-            bytes: limits::INBOX_BYTES,
+            bytes: limits::AGENT_INBOX_BYTES,
             when_full: WhenFull::Refuse,
         };
         let sender = Sender::start(input, output, bounds, options)?;
@@ -122,19 +130,21 @@ impl AgentSide {
 
 impl<Out: Message, In: Message> Connection<Out, In> {
     fn agree(sender: Sender<Out, In>, own: &Hello) -> Result<Self, LinkError> {
+        let mut taken = VecDeque::new();
         let first = loop {
-            match sender.shared.inbox.take(None)? {
-                Some(message) if !message.is_alive() => break message,
-                _ => {}
+            match taken.pop_front() {
+                Some((message, _)) => break message,
+                None => sender.shared.inbox.take_all(None, &mut taken)?,
             }
         };
+        let first: In = first;
         let peer = first.into_hello().ok_or(LinkError::Rule { message: "Hello", rule: "it comes first" })?;
         let agreed = version::negotiate(own, &peer);
         if agreed.is_err() {
             // So that the peer gets our Hello and can tell its user the same.
             let _ = sender.shared.outbox.finish(Duration::from_secs(5));
         }
-        Ok(Connection { version: agreed?, peer, sender })
+        Ok(Connection { version: agreed?, peer, sender, taken: Mutex::new(taken) })
     }
 
     /// The peer's greeting.
@@ -162,7 +172,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// before is delivered first.
     pub fn receive(&self) -> Result<In, LinkError> {
         loop {
-            if let Some(message) = self.sender.shared.inbox.take(None)? {
+            if let Some(message) = self.take(None)? {
                 return Ok(message);
             }
         }
@@ -173,7 +183,15 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// # Errors
     /// As [`Connection::receive`].
     pub fn receive_within(&self, patience: Duration) -> Result<Option<In>, LinkError> {
-        self.sender.shared.inbox.take(Some(patience))
+        self.take(Some(patience))
+    }
+
+    fn take(&self, patience: Option<Duration>) -> Result<Option<In>, LinkError> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.is_empty() {
+            self.sender.shared.inbox.take_all(patience, &mut taken)?;
+        }
+        Ok(taken.pop_front().map(|(message, _)| message))
     }
 
     /// Whether the peer is still there, without taking anything.
@@ -212,7 +230,7 @@ impl<Out: Message, In: Message> Sender<Out, In> {
     ) -> Result<Self, LinkError> {
         let inbox = Arc::new(Inbox::new(bounds, options.silence));
         let outbox = Arc::new(Outbox::new());
-        let alive = Out::alive().encode()?;
+        let alive = Out::alive().outgoing()?;
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         {
             let inbox = Arc::clone(&inbox);
@@ -237,7 +255,7 @@ impl<Out: Message, In: Message> Sender<Out, In> {
     /// # Errors
     /// As [`Connection::send`].
     pub fn send(&self, message: Out) -> Result<(), LinkError> {
-        self.shared.outbox.push(message.encode()?, &|| self.shared.inbox.check())
+        self.shared.outbox.push(message.outgoing()?, &|| self.shared.inbox.check())
     }
 
     /// Whether the peer is still there.
@@ -252,16 +270,40 @@ impl<Out: Message, In: Message> Sender<Out, In> {
 /// The reading thread; returns why it ended.
 fn read_all<In: Message>(input: &mut dyn Read, inbox: &Inbox<In>) -> LinkError {
     let mut heard = || inbox.heard();
+    let mut messages = Vec::new();
     if let Err(why) = take_opening::<In>(input, inbox, &mut heard) {
         return why;
     }
+    let mut reader = FrameReader::default();
     loop {
-        match read_frame(input, &mut heard).and_then(|frame| take(&frame, inbox)) {
-            Ok(true) => {}
-            Ok(false) => return LinkError::Finished,
-            Err(why) => return why,
+        let decoded = decode_all(&mut reader, &mut messages);
+        // The whole buffer is kept for its parts; it counts with the first of them.
+        let counted: usize = messages.iter().map(|(_, size)| size).sum();
+        if let Some((_, size)) = messages.first_mut() {
+            *size += reader.buffer_len().saturating_sub(counted);
+        }
+        // What was said before something went wrong is heard first.
+        if !messages.is_empty() && !inbox.push_all(&mut messages) {
+            return LinkError::Finished;
+        }
+        if let Err(why) = decoded.and_then(|()| reader.read_more(input, &mut heard)) {
+            return why;
         }
     }
+}
+
+/// Decodes every message that has been read whole.
+fn decode_all<In: Message>(
+    reader: &mut FrameReader,
+    messages: &mut Vec<(In, usize)>,
+) -> Result<(), LinkError> {
+    while let Some((kind, payload)) = reader.next_read()? {
+        let message = In::incoming(kind, &payload)?;
+        if !message.is_alive() {
+            messages.push((message, HEAD_LEN + payload.len()));
+        }
+    }
+    Ok(())
 }
 
 /// The first frame must be a `Hello`. What else comes (a banner of the login shell, "command not found") is shown.
@@ -286,11 +328,9 @@ fn take_opening<In: Message>(
         return Err(LinkError::NotMailkeep { said });
     }
     let mut whole: &mut dyn Read = &mut (&head[..]).chain(input);
-    let frame: Frame = read_frame(&mut whole, heard)?;
-    take(&frame, inbox).map(|_| ())
-}
-
-fn take<In: Message>(frame: &Frame, inbox: &Inbox<In>) -> Result<bool, LinkError> {
-    let message = In::decode(frame)?;
-    Ok(message.is_alive() || inbox.push(message, frame.wire_len()))
+    let frame = read_frame(&mut whole, heard)?;
+    let length = frame.wire_len();
+    let message = In::incoming(frame.kind, &frame.payload.into())?;
+    inbox.push_all(&mut vec![(message, length)]);
+    Ok(())
 }

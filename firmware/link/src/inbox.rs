@@ -41,6 +41,8 @@ struct State<M> {
     ended: Option<LinkError>,
     /// The consumer is gone.
     deserted: bool,
+    /// The consumer sleeps until something arrives.
+    consumer_sleeps: bool,
 }
 
 impl<M> Inbox<M> {
@@ -52,6 +54,7 @@ impl<M> Inbox<M> {
             silence,
             ended: None,
             deserted: false,
+            consumer_sleeps: false,
         };
         Inbox { bounds, state: Mutex::new(state), arrived: Condvar::new(), taken: Condvar::new() }
     }
@@ -61,28 +64,38 @@ impl<M> Inbox<M> {
         self.lock().waiting_since = Some(Instant::now());
     }
 
-    /// For the reading thread: queues a message. Returns false when it should stop.
-    pub(crate) fn push(&self, message: M, size: usize) -> bool {
+    /// For the reading thread: queues messages with their sizes, in order, and leaves none. Returns false when it should
+    /// stop.
+    pub(crate) fn push_all(&self, messages: &mut Vec<(M, usize)>) -> bool {
         let mut state = self.lock();
-        while state.queue.len() >= self.bounds.messages
-            || (!state.queue.is_empty() && state.bytes + size > self.bounds.bytes)
-        {
-            if state.deserted {
-                return false;
+        for (message, size) in messages.drain(..) {
+            while state.queue.len() >= self.bounds.messages
+                || (!state.queue.is_empty() && state.bytes + size > self.bounds.bytes)
+            {
+                if state.deserted {
+                    return false;
+                }
+                if self.bounds.when_full == WhenFull::Refuse {
+                    state.ended.get_or_insert(LinkError::Flooded);
+                    self.arrived.notify_all();
+                    return false;
+                }
+                state.waiting_since = None;
+                if std::mem::take(&mut state.consumer_sleeps) {
+                    self.arrived.notify_all();
+                }
+                state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            if self.bounds.when_full == WhenFull::Refuse {
-                state.ended.get_or_insert(LinkError::Flooded);
-                self.arrived.notify_all();
-                return false;
-            }
-            state.waiting_since = None;
-            state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.bytes += size;
+            state.queue.push_back((message, size));
         }
         state.waiting_since = Some(Instant::now());
-        state.bytes += size;
-        state.queue.push_back((message, size));
-        self.arrived.notify_all();
-        !state.deserted
+        let (deserted, wake) = (state.deserted, std::mem::take(&mut state.consumer_sleeps));
+        drop(state);
+        if wake {
+            self.arrived.notify_all();
+        }
+        !deserted
     }
 
     /// For the reading thread: nothing more will come. What is queued can still be taken.
@@ -91,15 +104,24 @@ impl<M> Inbox<M> {
         self.arrived.notify_all();
     }
 
-    /// Takes the next message, waiting at most `patience`; `Ok(None)` if that is over.
-    pub(crate) fn take(&self, patience: Option<Duration>) -> Result<Option<M>, LinkError> {
+    /// Takes all messages that are there into `taken`, which is empty, waiting at most `patience` for the first.
+    pub(crate) fn take_all(
+        &self,
+        patience: Option<Duration>,
+        taken: &mut VecDeque<(M, usize)>,
+    ) -> Result<(), LinkError> {
         let give_up = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
         loop {
-            if let Some((message, size)) = state.queue.pop_front() {
-                state.bytes -= size;
-                self.taken.notify_all();
-                return Ok(Some(message));
+            if !state.queue.is_empty() {
+                std::mem::swap(&mut state.queue, taken);
+                state.bytes = 0;
+                let reader_sleeps = state.waiting_since.is_none();
+                drop(state);
+                if reader_sleeps {
+                    self.taken.notify_all();
+                }
+                return Ok(());
             }
             state.check()?;
             // A bounded nap rather than exact sums: silence may be set anew, or the reader may start to wait.
@@ -107,11 +129,13 @@ impl<M> Inbox<M> {
             if let Some(end) = give_up {
                 let left = end.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Ok(None);
+                    return Ok(());
                 }
                 nap = nap.min(left);
             }
+            state.consumer_sleeps = true;
             state = self.arrived.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+            state.consumer_sleeps = false;
         }
     }
 
@@ -160,47 +184,56 @@ mod tests {
 
     const SMALL: Bounds = Bounds { messages: 2, bytes: 100, when_full: WhenFull::Refuse };
 
+    fn push(inbox: &Inbox<i32>, message: i32, size: usize) -> bool {
+        inbox.push_all(&mut vec![(message, size)])
+    }
+
+    fn take(inbox: &Inbox<i32>) -> Result<Vec<i32>, LinkError> {
+        let mut taken = VecDeque::new();
+        inbox.take_all(None, &mut taken)?;
+        Ok(taken.into_iter().map(|(message, _)| message).collect())
+    }
+
     #[test]
     fn what_came_before_the_end_can_still_be_taken() {
         let inbox = Inbox::new(SMALL, Duration::from_secs(60));
-        assert!(inbox.push(1, 10));
+        assert!(push(&inbox, 1, 10));
         inbox.end(LinkError::Closed);
         assert!(inbox.check().is_err());
-        assert_eq!(inbox.take(None).unwrap(), Some(1));
-        assert!(matches!(inbox.take(None), Err(LinkError::Closed)));
-        assert!(matches!(inbox.take(None), Err(LinkError::Closed)));
+        assert_eq!(take(&inbox).unwrap(), [1]);
+        assert!(matches!(take(&inbox), Err(LinkError::Closed)));
+        assert!(matches!(take(&inbox), Err(LinkError::Closed)));
     }
 
     #[test]
     fn a_flood_ends_the_connection() {
         let inbox = Inbox::new(SMALL, Duration::from_secs(60));
-        assert!(inbox.push(1, 60));
-        assert!(!inbox.push(2, 60));
-        assert_eq!(inbox.take(None).unwrap(), Some(1));
-        assert!(matches!(inbox.take(None), Err(LinkError::Flooded)));
+        assert!(push(&inbox, 1, 60));
+        assert!(!push(&inbox, 2, 60));
+        assert_eq!(take(&inbox).unwrap(), [1]);
+        assert!(matches!(take(&inbox), Err(LinkError::Flooded)));
     }
 
     #[test]
     fn a_single_message_above_the_byte_bound_passes() {
         let inbox = Inbox::new(SMALL, Duration::from_secs(60));
-        assert!(inbox.push(1, 1000));
-        assert_eq!(inbox.take(None).unwrap(), Some(1));
+        assert!(push(&inbox, 1, 1000));
+        assert_eq!(take(&inbox).unwrap(), [1]);
     }
 
     #[test]
     fn a_peer_that_is_held_back_by_us_is_not_silent() {
         let inbox = Inbox::new(Bounds { when_full: WhenFull::Wait, ..SMALL }, Duration::ZERO);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| [1, 2, 3].iter().all(|message| inbox.push(*message, 1)));
+            let reader = scope.spawn(|| inbox.push_all(&mut vec![(1, 1), (2, 1), (3, 1)]));
             while inbox.lock().waiting_since.is_some() {
                 std::thread::yield_now();
             }
             assert!(inbox.check().is_ok());
-            assert_eq!(inbox.take(None).unwrap(), Some(1));
+            assert_eq!(take(&inbox).unwrap(), [1, 2]);
             assert!(reader.join().unwrap());
         });
-        assert_eq!(inbox.take(None).unwrap(), Some(2));
-        assert_eq!(inbox.take(None).unwrap(), Some(3));
-        assert!(matches!(inbox.take(None), Err(LinkError::Silent { .. })));
+        assert_eq!(take(&inbox).unwrap(), [3]);
+        assert!(matches!(take(&inbox), Err(LinkError::Silent { .. })));
     }
 }

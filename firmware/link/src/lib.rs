@@ -19,8 +19,10 @@ mod inbox;
 pub mod limits;
 pub mod message;
 mod outbox;
+mod shared;
 pub mod version;
 pub mod wire;
 
 pub use connection::{AgentSide, BoxSide, Connection, Options, Sender};
 pub use error::LinkError;
+pub use shared::SharedBytes;

@@ -18,18 +18,31 @@ pub const CONTROL_ITEMS: usize = 400_000;
 pub const CONTROL_DEPTH: usize = 6;
 
 /// Messages that may wait in an inbox.
-pub const INBOX_MESSAGES: usize = 256;
+pub const INBOX_MESSAGES: usize = 4096;
+/// Bytes (as framed) that may wait in the box's inbox; as much again is being taken out of it.
+pub const INBOX_BYTES: usize = 4 << 20;
 /// Messages that may wait in the agent's inbox. An agent has at most 16 Ki unanswered pieces outstanding, so a box
 /// that behaves cannot fill it.
 pub const AGENT_INBOX_MESSAGES: usize = 64 << 10;
-/// Bytes (as framed) that may wait in an inbox.
-pub const INBOX_BYTES: usize = 48 << 20;
+/// Bytes (as framed) that may wait in the agent's inbox.
+pub const AGENT_INBOX_BYTES: usize = 48 << 20;
 /// Messages that may wait to be written.
-pub const OUTBOX_MESSAGES: usize = 256;
-/// Bytes (as framed) that may wait to be written.
-pub const OUTBOX_BYTES: usize = 8 << 20;
-/// Bytes gathered before they are written to the pipe.
+pub const OUTBOX_MESSAGES: usize = 4096;
+/// Bytes (as framed) that may wait to be written; as much again is being written.
+pub const OUTBOX_BYTES: usize = 2 << 20;
+/// Bytes that are worth a write to the pipe of their own; messages that can wait gather up to here.
+pub const WRITE_WORTH: usize = 64 << 10;
+/// For how long messages that can wait are gathered. Waking the writing thread and the peer for each of them costs more
+/// than all else that is done with a small mail.
+pub const GATHER: Duration = Duration::from_millis(1);
+/// Bytes that are written to the pipe at a time.
 pub const WRITE_BUFFER: usize = 256 << 10;
+/// Bytes from which a chunk is written from where it lies instead of being gathered.
+pub const WRITE_IN_PLACE: usize = 8 << 10;
+/// Bytes that are read from the pipe at a time, at most.
+pub const READ_BUFFER: usize = 512 << 10;
+/// Bytes that may be kept only because a part of them is in use.
+pub const SHARED_WASTE_MAX: usize = 256 << 10;
 
 /// An end that has nothing to say for this long says `Alive`.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(5);

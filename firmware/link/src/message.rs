@@ -32,6 +32,8 @@
 use mailkeep_format::{ContentHash, Node, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::shared::SharedBytes;
+
 /// Number of a directory within one pass, in the order in which the agent first names them, from 0 (the root "/").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DirectoryId(pub u32);
@@ -235,7 +237,7 @@ pub struct Data {
     /// Number of the chunk within the file.
     pub chunk: u32,
     /// Its bytes; the box hashes them again.
-    pub bytes: Vec<u8>,
+    pub bytes: SharedBytes,
 }
 
 /// The end of a wanted file.

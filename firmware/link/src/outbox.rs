@@ -1,14 +1,18 @@
-//! What we have said and the writing thread has not written yet: a bounded queue of encoded frames, flushed whenever
-//! it runs empty, with a sign of life when nothing is said.
+//! What we have said and the writing thread has not written yet: a bounded queue of encoded messages, written many at a
+//! time, with a sign of life when nothing is said.
+//!
+//! A message that can wait is written when enough has gathered or a moment has passed; any other at once. The order is
+//! kept always.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, IoSlice, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::LinkError;
-use crate::frame::Frame;
+use crate::frame::Outgoing;
 use crate::limits;
+use crate::shared::SharedBytes;
 
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -18,11 +22,29 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Frame>,
+    queue: VecDeque<Outgoing>,
     bytes: usize,
+    /// Something in the queue cannot wait.
+    urgent: bool,
+    /// What the writing thread sleeps for.
+    sleeps_for: Option<SleepsFor>,
+    /// Threads that wait for room.
+    crowd: usize,
     finished: bool,
     failed: Option<LinkError>,
     gone: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SleepsFor {
+    Anything,
+    More,
+}
+
+impl State {
+    fn worth_writing(&self) -> bool {
+        self.urgent || self.finished || self.bytes >= limits::WRITE_WORTH
+    }
 }
 
 impl Outbox {
@@ -30,13 +52,14 @@ impl Outbox {
         Outbox { state: Mutex::default(), queued: Condvar::new(), written: Condvar::new() }
     }
 
-    /// Queues a frame; waits while the queue is full, as long as `peer_is_fine` says so.
+    /// Queues a message; waits while the queue is full, as long as `peer_is_fine` says so.
     pub(crate) fn push(
         &self,
-        frame: Frame,
+        mut message: Outgoing,
         peer_is_fine: &dyn Fn() -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
-        let size = frame.wire_len();
+        message.body = message.body.without_waste();
+        let size = message.wire_len();
         let mut state = self.lock();
         loop {
             if let Some(why) = &state.failed {
@@ -50,16 +73,26 @@ impl Outbox {
             if !full {
                 break;
             }
-            state = self
-                .written
-                .wait_timeout(state, Duration::from_millis(500))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state.crowd += 1;
+            let patience = Duration::from_millis(500);
+            state = self.written.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+            state.crowd -= 1;
             peer_is_fine()?;
         }
         state.bytes += size;
-        state.queue.push_back(frame);
-        self.queued.notify_one();
+        state.urgent |= !message.can_wait;
+        state.queue.push_back(message);
+        let wake = match state.sleeps_for {
+            None => false,
+            Some(SleepsFor::Anything) => true,
+            Some(SleepsFor::More) => state.worth_writing(),
+        };
+        if wake {
+            // Once is enough.
+            state.sleeps_for = None;
+            drop(state);
+            self.queued.notify_one();
+        }
         Ok(())
     }
 
@@ -88,7 +121,7 @@ impl Outbox {
     }
 
     /// The writing thread.
-    pub(crate) fn run(&self, output: &mut dyn Write, alive: &Frame) {
+    pub(crate) fn run(&self, output: &mut dyn Write, alive: &Outgoing) {
         if let Err(error) = self.write_all(output, alive) {
             let mut state = self.lock();
             state.failed = Some(LinkError::Write(error.into()));
@@ -99,60 +132,67 @@ impl Outbox {
         self.written.notify_all();
     }
 
-    fn write_all(&self, output: &mut dyn Write, alive: &Frame) -> std::io::Result<()> {
-        let mut buffer: Vec<u8> = Vec::with_capacity(limits::WRITE_BUFFER);
+    fn write_all(&self, output: &mut dyn Write, alive: &Outgoing) -> io::Result<()> {
+        let mut batch = Batch::default();
+        let mut taken = VecDeque::new();
         loop {
-            match self.next() {
-                Next::Frame(frame) => {
-                    frame.put(&mut buffer);
-                    if buffer.len() >= limits::WRITE_BUFFER {
-                        output.write_all(&buffer)?;
-                        buffer.clear();
-                    }
-                }
-                Next::Idle => {
-                    output.write_all(&buffer)?;
-                    buffer.clear();
-                    output.flush()?;
-                    if !self.wait() {
-                        alive.put(&mut buffer);
-                    }
-                }
-                Next::Finished => {
-                    output.write_all(&buffer)?;
-                    return output.flush();
-                }
+            let go_on = self.take(&mut taken);
+            if taken.is_empty() && go_on {
+                batch.add(alive, output)?;
+            }
+            for message in taken.drain(..) {
+                batch.add(&message, output)?;
+            }
+            batch.write(output)?;
+            output.flush()?;
+            if !go_on {
+                return Ok(());
             }
         }
     }
 
-    fn next(&self) -> Next {
+    /// Takes all that is queued, after waiting for it; nothing if it is time for a sign of life. False at the end.
+    fn take(&self, taken: &mut VecDeque<Outgoing>) -> bool {
+        let alive_at = Instant::now() + limits::ALIVE_EVERY;
         let mut state = self.lock();
-        match state.queue.pop_front() {
-            Some(frame) => {
-                state.bytes -= frame.wire_len();
-                self.written.notify_all();
-                Next::Frame(frame)
-            }
-            None if state.finished => Next::Finished,
-            None => Next::Idle,
-        }
-    }
-
-    /// Waits for something to do; false if it is time for a sign of life.
-    fn wait(&self) -> bool {
-        let end = Instant::now() + limits::ALIVE_EVERY;
-        let mut state = self.lock();
-        loop {
-            if !state.queue.is_empty() || state.finished {
+        while state.queue.is_empty() && !state.finished {
+            let left = alive_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return true;
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.queued.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.sleep(state, SleepsFor::Anything, left);
         }
+        if !state.worth_writing() {
+            let until = Instant::now() + limits::GATHER;
+            while !state.worth_writing() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                state = self.sleep(state, SleepsFor::More, left);
+            }
+        }
+        std::mem::swap(&mut state.queue, taken);
+        state.bytes = 0;
+        state.urgent = false;
+        let (finished, crowd) = (state.finished, state.crowd);
+        drop(state);
+        if crowd > 0 {
+            self.written.notify_all();
+        }
+        !finished
+    }
+
+    fn sleep<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        what_for: SleepsFor,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.sleeps_for = Some(what_for);
+        let mut state = self.queued.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+        state.sleeps_for = None;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -160,8 +200,97 @@ impl Outbox {
     }
 }
 
-enum Next {
-    Frame(Frame),
-    Idle,
-    Finished,
+/// What goes to the pipe with one write: small things gathered, large ones from where they lie.
+#[derive(Default)]
+struct Batch {
+    gathered: Vec<u8>,
+    /// Where in `gathered` a large one comes in between.
+    large: Vec<(usize, SharedBytes)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, message: &Outgoing, output: &mut dyn Write) -> io::Result<()> {
+        message.put_without_body(&mut self.gathered);
+        if message.body.len() >= limits::WRITE_IN_PLACE {
+            self.large.push((self.gathered.len(), message.body.clone()));
+        } else {
+            self.gathered.extend_from_slice(&message.body);
+        }
+        self.bytes += message.wire_len();
+        if self.bytes >= limits::WRITE_BUFFER { self.write(output) } else { Ok(()) }
+    }
+
+    fn write(&mut self, output: &mut dyn Write) -> io::Result<()> {
+        let mut slices = Vec::with_capacity(2 * self.large.len() + 1);
+        let mut from = 0;
+        for (at, bytes) in &self.large {
+            slices.push(IoSlice::new(&self.gathered[from..*at]));
+            slices.push(IoSlice::new(bytes));
+            from = *at;
+        }
+        slices.push(IoSlice::new(&self.gathered[from..]));
+        write_all_vectored(output, &mut slices)?;
+        self.gathered.clear();
+        self.large.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+fn write_all_vectored(output: &mut dyn Write, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Empty ones at the front would make a write of nothing look like an end.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match output.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut slices, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, body: usize, can_wait: bool) -> Outgoing {
+        Outgoing { kind, head: vec![kind; 3], body: vec![kind; body].into(), can_wait }
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_said_in_its_order() {
+        let outbox = Outbox::new();
+        let sizes = [0, 1, 5_000, limits::WRITE_IN_PLACE, 300_000, 7, limits::WRITE_BUFFER, 100_000, 0, 3];
+        let mut expected = Vec::new();
+        let mut written = Vec::new();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| outbox.run(&mut written, &message(9, 0, false)));
+            for (kind, size) in (0u8..).zip(sizes.into_iter().cycle().take(60)) {
+                let message = message(kind, size, kind % 7 != 0);
+                crate::frame::Frame::from(message.clone()).put(&mut expected);
+                outbox.push(message, &|| Ok(())).unwrap();
+            }
+            outbox.finish(Duration::from_secs(30)).unwrap();
+            writer.join().unwrap();
+        });
+        assert!(written == expected);
+    }
+
+    #[test]
+    fn a_lone_message_that_can_wait_is_not_kept_for_long() {
+        let outbox = Outbox::new();
+        let (read, write) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| outbox.run(&mut { write }, &message(9, 0, false)));
+            outbox.push(message(1, 10, true), &|| Ok(())).unwrap();
+            // Comes although nothing follows.
+            let mut got = [0; 18];
+            io::Read::read_exact(&mut { read }, &mut got).unwrap();
+            assert_eq!(got[4..8], [1, 1, 1, 1]);
+            outbox.desert();
+        });
+    }
 }

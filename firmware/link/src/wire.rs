@@ -34,29 +34,46 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::LinkError;
-use crate::frame::Frame;
+use crate::frame::{Frame, Outgoing};
 use crate::limits;
 use crate::message::{
     Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Need, ReadOutcome, ToAgent, ToBox,
     Want,
 };
+use crate::shared::SharedBytes;
 
 /// A direction of the conversation.
-pub trait Message: Sized + Send + 'static {
+pub trait Message: Clone + Send + 'static {
     /// The type byte of this direction's `Hello`.
     const HELLO: u8;
 
-    /// Encodes.
+    /// Encodes, without copying the bytes of a chunk.
     ///
     /// # Errors
     /// [`LinkError::OwnTooLarge`], or what CBOR cannot express.
-    fn encode(&self) -> Result<Frame, LinkError>;
+    fn outgoing(self) -> Result<Outgoing, LinkError>;
 
-    /// Decodes what the peer sent.
+    /// Decodes what the peer sent, without copying the bytes of a chunk.
     ///
     /// # Errors
     /// [`LinkError::UnknownType`], [`LinkError::Garbled`], [`LinkError::Rule`].
-    fn decode(frame: &Frame) -> Result<Self, LinkError>;
+    fn incoming(kind: u8, payload: &SharedBytes) -> Result<Self, LinkError>;
+
+    /// As [`Message::outgoing`], in one piece.
+    ///
+    /// # Errors
+    /// As [`Message::outgoing`].
+    fn encode(&self) -> Result<Frame, LinkError> {
+        self.clone().outgoing().map(Frame::from)
+    }
+
+    /// As [`Message::incoming`], from one piece.
+    ///
+    /// # Errors
+    /// As [`Message::incoming`].
+    fn decode(frame: &Frame) -> Result<Self, LinkError> {
+        Self::incoming(frame.kind, &frame.payload.clone().into())
+    }
 
     /// "Still here."
     fn alive() -> Self;
@@ -74,14 +91,14 @@ pub trait Message: Sized + Send + 'static {
 impl Message for ToAgent {
     const HELLO: u8 = 1;
 
-    fn encode(&self) -> Result<Frame, LinkError> {
+    fn outgoing(self) -> Result<Outgoing, LinkError> {
         match self {
-            ToAgent::Hello(body) => control(1, "Hello", body),
-            ToAgent::Configure(body) => control(2, "Configure", body),
-            ToAgent::BeginPass(body) => control(3, "BeginPass", body),
-            ToAgent::Want(body) => control(4, "Want", body),
-            ToAgent::Need(body) => control(5, "Need", body),
-            ToAgent::Quiesce(body) => control(6, "Quiesce", body),
+            ToAgent::Hello(body) => control(1, "Hello", &body),
+            ToAgent::Configure(body) => control(2, "Configure", &body),
+            ToAgent::BeginPass(body) => control(3, "BeginPass", &body),
+            ToAgent::Want(body) => control(4, "Want", &body).map(streamed),
+            ToAgent::Need(body) => control(5, "Need", &body).map(streamed),
+            ToAgent::Quiesce(body) => control(6, "Quiesce", &body),
             ToAgent::Recheck => Ok(empty(7)),
             ToAgent::Resume => Ok(empty(8)),
             ToAgent::Alive => Ok(empty(9)),
@@ -89,18 +106,18 @@ impl Message for ToAgent {
         }
     }
 
-    fn decode(frame: &Frame) -> Result<Self, LinkError> {
-        Ok(match frame.kind {
-            1 => ToAgent::Hello(take_control("Hello", frame)?),
-            2 => ToAgent::Configure(take_control("Configure", frame)?),
-            3 => ToAgent::BeginPass(take_control("BeginPass", frame)?),
-            4 => ToAgent::Want(check_want(take_control("Want", frame)?)?),
-            5 => ToAgent::Need(check_need(take_control("Need", frame)?)?),
-            6 => ToAgent::Quiesce(take_control("Quiesce", frame)?),
-            7 => take_empty("Recheck", frame, ToAgent::Recheck)?,
-            8 => take_empty("Resume", frame, ToAgent::Resume)?,
-            9 => take_empty("Alive", frame, ToAgent::Alive)?,
-            10 => take_empty("Goodbye", frame, ToAgent::Goodbye)?,
+    fn incoming(kind: u8, payload: &SharedBytes) -> Result<Self, LinkError> {
+        Ok(match kind {
+            1 => ToAgent::Hello(take_control("Hello", payload)?),
+            2 => ToAgent::Configure(take_control("Configure", payload)?),
+            3 => ToAgent::BeginPass(take_control("BeginPass", payload)?),
+            4 => ToAgent::Want(check_want(take_control("Want", payload)?)?),
+            5 => ToAgent::Need(check_need(take_control("Need", payload)?)?),
+            6 => ToAgent::Quiesce(take_control("Quiesce", payload)?),
+            7 => take_empty("Recheck", payload, ToAgent::Recheck)?,
+            8 => take_empty("Resume", payload, ToAgent::Resume)?,
+            9 => take_empty("Alive", payload, ToAgent::Alive)?,
+            10 => take_empty("Goodbye", payload, ToAgent::Goodbye)?,
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -128,41 +145,41 @@ impl Message for ToAgent {
 impl Message for ToBox {
     const HELLO: u8 = 129;
 
-    fn encode(&self) -> Result<Frame, LinkError> {
+    fn outgoing(self) -> Result<Outgoing, LinkError> {
         match self {
-            ToBox::Hello(body) => control(129, "Hello", body),
-            ToBox::Configured(body) => control(130, "Configured", body),
-            ToBox::PassBegun(body) => control(131, "PassBegun", body),
-            ToBox::Entries(body) => bounded(132, "Entries", put_entries(body)),
-            ToBox::Chunks(body) => bounded(133, "Chunks", put_chunks(body)),
-            ToBox::Data(body) => bounded(134, "Data", put_data(body)),
-            ToBox::FileDone(body) => bounded(135, "FileDone", put_file_done(body)),
-            ToBox::PassEnded(body) => control(136, "PassEnded", body),
-            ToBox::Quiesced(body) => control(137, "Quiesced", body),
-            ToBox::Rechecked(body) => control(138, "Rechecked", body),
-            ToBox::Resumed(body) => control(139, "Resumed", body),
-            ToBox::Problem(body) => control(140, "Problem", body),
-            ToBox::Failed(body) => control(141, "Failed", body),
+            ToBox::Hello(body) => control(129, "Hello", &body),
+            ToBox::Configured(body) => control(130, "Configured", &body),
+            ToBox::PassBegun(body) => control(131, "PassBegun", &body),
+            ToBox::Entries(body) => bounded(132, "Entries", put_entries(&body)).map(streamed),
+            ToBox::Chunks(body) => bounded(133, "Chunks", put_chunks(&body)).map(streamed),
+            ToBox::Data(body) => data(134, body).map(streamed),
+            ToBox::FileDone(body) => bounded(135, "FileDone", put_file_done(&body)).map(streamed),
+            ToBox::PassEnded(body) => control(136, "PassEnded", &body),
+            ToBox::Quiesced(body) => control(137, "Quiesced", &body),
+            ToBox::Rechecked(body) => control(138, "Rechecked", &body),
+            ToBox::Resumed(body) => control(139, "Resumed", &body),
+            ToBox::Problem(body) => control(140, "Problem", &body),
+            ToBox::Failed(body) => control(141, "Failed", &body),
             ToBox::Alive => Ok(empty(142)),
         }
     }
 
-    fn decode(frame: &Frame) -> Result<Self, LinkError> {
-        Ok(match frame.kind {
-            129 => ToBox::Hello(take_control("Hello", frame)?),
-            130 => ToBox::Configured(take_control("Configured", frame)?),
-            131 => ToBox::PassBegun(take_control("PassBegun", frame)?),
-            132 => ToBox::Entries(whole("Entries", frame, take_entries)?),
-            133 => ToBox::Chunks(whole("Chunks", frame, take_chunks)?),
-            134 => ToBox::Data(whole("Data", frame, take_data)?),
-            135 => ToBox::FileDone(whole("FileDone", frame, take_file_done)?),
-            136 => ToBox::PassEnded(take_control("PassEnded", frame)?),
-            137 => ToBox::Quiesced(take_control("Quiesced", frame)?),
-            138 => ToBox::Rechecked(take_control("Rechecked", frame)?),
-            139 => ToBox::Resumed(take_control("Resumed", frame)?),
-            140 => ToBox::Problem(take_control("Problem", frame)?),
-            141 => ToBox::Failed(take_control("Failed", frame)?),
-            142 => take_empty("Alive", frame, ToBox::Alive)?,
+    fn incoming(kind: u8, payload: &SharedBytes) -> Result<Self, LinkError> {
+        Ok(match kind {
+            129 => ToBox::Hello(take_control("Hello", payload)?),
+            130 => ToBox::Configured(take_control("Configured", payload)?),
+            131 => ToBox::PassBegun(take_control("PassBegun", payload)?),
+            132 => ToBox::Entries(whole("Entries", payload, take_entries)?),
+            133 => ToBox::Chunks(whole("Chunks", payload, take_chunks)?),
+            134 => ToBox::Data(take_data(payload)?),
+            135 => ToBox::FileDone(whole("FileDone", payload, take_file_done)?),
+            136 => ToBox::PassEnded(take_control("PassEnded", payload)?),
+            137 => ToBox::Quiesced(take_control("Quiesced", payload)?),
+            138 => ToBox::Rechecked(take_control("Rechecked", payload)?),
+            139 => ToBox::Resumed(take_control("Resumed", payload)?),
+            140 => ToBox::Problem(take_control("Problem", payload)?),
+            141 => ToBox::Failed(take_control("Failed", payload)?),
+            142 => take_empty("Alive", payload, ToBox::Alive)?,
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -187,48 +204,60 @@ impl Message for ToBox {
     }
 }
 
-fn control<T: Serialize>(kind: u8, message: &'static str, body: &T) -> Result<Frame, LinkError> {
+fn control<T: Serialize>(kind: u8, message: &'static str, body: &T) -> Result<Outgoing, LinkError> {
     bounded(kind, message, cbor::to_vec(body).map_err(|error| LinkError::garbled(message, error))?)
 }
 
-fn bounded(kind: u8, message: &'static str, payload: Vec<u8>) -> Result<Frame, LinkError> {
-    if payload.len() > limits::FRAME_MAX {
-        return Err(LinkError::OwnTooLarge { message, length: payload.len() });
+fn bounded(kind: u8, message: &'static str, head: Vec<u8>) -> Result<Outgoing, LinkError> {
+    if head.len() > limits::FRAME_MAX {
+        return Err(LinkError::OwnTooLarge { message, length: head.len() });
     }
-    Ok(Frame { kind, payload })
+    Ok(Outgoing { head, ..empty(kind) })
 }
 
-fn empty(kind: u8) -> Frame {
-    Frame { kind, payload: Vec::new() }
+fn data(kind: u8, data: Data) -> Result<Outgoing, LinkError> {
+    let mut head = Vec::with_capacity(16);
+    put_file(&mut head, data.file);
+    put_varint(&mut head, u64::from(data.chunk));
+    let length = head.len() + data.bytes.len();
+    if length > limits::FRAME_MAX {
+        return Err(LinkError::OwnTooLarge { message: "Data", length });
+    }
+    Ok(Outgoing { head, body: data.bytes, ..empty(kind) })
 }
 
-fn take_empty<T>(message: &'static str, frame: &Frame, value: T) -> Result<T, LinkError> {
-    if frame.payload.is_empty() {
-        Ok(value)
-    } else {
-        Err(LinkError::Rule { message, rule: "it has no body" })
-    }
+fn empty(kind: u8) -> Outgoing {
+    Outgoing { kind, head: Vec::new(), body: SharedBytes::default(), can_wait: false }
+}
+
+/// One of many of its kind.
+fn streamed(outgoing: Outgoing) -> Outgoing {
+    Outgoing { can_wait: true, ..outgoing }
+}
+
+fn take_empty<T>(message: &'static str, payload: &[u8], value: T) -> Result<T, LinkError> {
+    if payload.is_empty() { Ok(value) } else { Err(LinkError::Rule { message, rule: "it has no body" }) }
 }
 
 fn take_control<T: DeserializeOwned + Serialize>(
     message: &'static str,
-    frame: &Frame,
+    payload: &[u8],
 ) -> Result<T, LinkError> {
     let limits = CborLimits {
         max_len: limits::FRAME_MAX,
         max_depth: limits::CONTROL_DEPTH,
         max_items: limits::CONTROL_ITEMS,
     };
-    cbor::from_slice(&frame.payload, &limits).map_err(|error| LinkError::garbled(message, error))
+    cbor::from_slice(payload, &limits).map_err(|error| LinkError::garbled(message, error))
 }
 
 /// Runs a binary decoder over the whole payload.
 fn whole<T>(
     message: &'static str,
-    frame: &Frame,
+    payload: &[u8],
     take: impl FnOnce(&mut Reader<'_>) -> Result<T, FormatError>,
 ) -> Result<T, LinkError> {
-    let mut reader = Reader::new(&frame.payload);
+    let mut reader = Reader::new(payload);
     let value = take(&mut reader).map_err(|error| LinkError::garbled(message, error))?;
     if reader.remaining() > 0 {
         return Err(LinkError::Rule { message, rule: "bytes follow its end" });
@@ -409,26 +438,17 @@ fn take_chunks(reader: &mut Reader<'_>) -> Result<Chunks, FormatError> {
     Ok(Chunks { file, first, chunks })
 }
 
-fn put_data(data: &Data) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + data.bytes.len());
-    put_file(&mut out, data.file);
-    put_varint(&mut out, u64::from(data.chunk));
-    out.extend_from_slice(&data.bytes);
-    out
-}
-
-fn take_data(reader: &mut Reader<'_>) -> Result<Data, FormatError> {
-    let file = take_file(reader)?;
-    let chunk = reader.varint32("chunk number")?;
+fn take_data(payload: &SharedBytes) -> Result<Data, LinkError> {
+    let garbled = |error| LinkError::garbled("Data", error);
+    let mut reader = Reader::new(payload);
+    let file = take_file(&mut reader).map_err(garbled)?;
+    let chunk = reader.varint32("chunk number").map_err(garbled)?;
     let length = reader.remaining();
     if length == 0 || length > format_limits::CHUNK_MAX {
-        return Err(FormatError::TooLarge {
-            what: "chunk",
-            declared: length as u64,
-            limit: format_limits::CHUNK_MAX as u64,
-        });
+        let (declared, limit) = (length as u64, format_limits::CHUNK_MAX as u64);
+        return Err(garbled(FormatError::TooLarge { what: "chunk", declared, limit }));
     }
-    Ok(Data { file, chunk, bytes: reader.take(length, "chunk")?.to_vec() })
+    Ok(Data { file, chunk, bytes: payload.from_offset(payload.len() - length) })
 }
 
 fn put_file_done(done: &FileDone) -> Vec<u8> {

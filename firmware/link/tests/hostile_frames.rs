@@ -121,7 +121,7 @@ fn to_box() -> impl Strategy<Value = ToBox> {
         entries().prop_map(ToBox::Entries),
         chunks,
         (file_id(), any::<u32>(), vec(any::<u8>(), 1..300))
-            .prop_map(|(file, chunk, bytes)| ToBox::Data(Data { file, chunk, bytes })),
+            .prop_map(|(file, chunk, bytes)| ToBox::Data(Data { file, chunk, bytes: bytes.into() })),
         (file_id(), done).prop_map(|(file, outcome)| ToBox::FileDone(FileDone { file, outcome })),
         (any::<u64>(), vec((any::<u32>(), ".{0,8}"), 0..9)).prop_map(|(bytes_read, users)| ToBox::PassEnded(
             PassEnded { bytes_read, groups: users.clone(), users }

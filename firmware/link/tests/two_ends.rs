@@ -50,7 +50,7 @@ fn connect() -> (BoxSide, AgentSide) {
 
 fn data(chunk: u32) -> ToBox {
     let file = FileId { directory: DirectoryId(0), index: 0 };
-    ToBox::Data(Data { file, chunk, bytes: vec![chunk as u8; 100_000] })
+    ToBox::Data(Data { file, chunk, bytes: vec![chunk as u8; 100_000].into() })
 }
 
 #[test]

@@ -355,7 +355,7 @@ impl Assembly {
             return Err(PullError::protocol("the bytes of a chunk do not have the hash that was announced"));
         }
         self.tally.bytes_sent += bytes.len() as u64;
-        let chunk = store.put(&hash, bytes)?;
+        let chunk = store.put(&hash, &bytes)?;
         self.wanted(id)?.arrived(number, chunk);
         if let Some(flying) = self.landed(&hash, id, number) {
             for (file, number) in flying.waiting {

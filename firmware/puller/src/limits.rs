@@ -41,6 +41,9 @@ pub const TEXT_MAX: usize = 400;
 /// Owners' names kept in a manifest.
 pub const OWNERS_MAX: usize = 65_536;
 
+/// Bytes that the pipes to the agent's process hold: the most that Linux allows to everybody.
+pub const PIPE_SIZE: usize = 1 << 20;
+
 /// How long an agent may be silent. It says that it is alive every 5 s; a link that is silent for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often a wait for the agent looks up to see whether it was cancelled.

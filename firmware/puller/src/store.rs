@@ -25,7 +25,7 @@ pub trait Store {
     ///
     /// # Errors
     /// The repository cannot be written.
-    fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError>;
+    fn put(&mut self, hash: &ContentHash, bytes: &[u8]) -> Result<ChunkRef, PullError>;
 
     /// Stores the next chunk of an encoded directory.
     ///
@@ -74,8 +74,8 @@ impl Store for RepositoryStore {
         Ok(self.writer.chunk_for(ChunkKind::Data, hash, length)?)
     }
 
-    fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError> {
-        Ok(self.writer.put_hashed(ChunkKind::Data, hash, &bytes)?)
+    fn put(&mut self, hash: &ContentHash, bytes: &[u8]) -> Result<ChunkRef, PullError> {
+        Ok(self.writer.put_hashed(ChunkKind::Data, hash, bytes)?)
     }
 
     fn put_tree_chunk(&mut self, bytes: &[u8]) -> Result<ChunkRef, PullError> {

@@ -99,7 +99,7 @@ impl Store for ReadOnly {
         Err(PullError::protocol(NOTHING_WANTED))
     }
 
-    fn put(&mut self, _: &ContentHash, _: Vec<u8>) -> Result<ChunkRef, PullError> {
+    fn put(&mut self, _: &ContentHash, _: &[u8]) -> Result<ChunkRef, PullError> {
         Err(PullError::protocol(NOTHING_WANTED))
     }
 

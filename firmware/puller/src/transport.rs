@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,7 +18,7 @@ use mailkeep_link::LinkError;
 use mailkeep_mail::Source;
 use mailkeep_mail::source::{SshTransport, Transport as Way};
 
-use crate::limits::{REAP_WAIT, SSH_ALIVE_SECONDS, SSH_CONNECT_SECONDS, STDERR_LINES, TEXT_MAX};
+use crate::limits::{PIPE_SIZE, REAP_WAIT, SSH_ALIVE_SECONDS, SSH_CONNECT_SECONDS, STDERR_LINES, TEXT_MAX};
 use crate::{PullError, text};
 
 /// Name of the agent's program.
@@ -127,6 +128,10 @@ fn start(mut command: Command, program: &Path, host: &str, is_ssh: bool) -> Resu
     let (Some(input), Some(output), Some(errors)) = streams else {
         return Err(failed(std::io::Error::other("its pipes are missing")));
     };
+    // One write and one read carry sixteen times as much then. Where it is not allowed, the usual size does as well.
+    for pipe in [input.as_fd(), output.as_fd()] {
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+    }
     let mut far = Far { input: Box::new(output), output: Box::new(input), process: None };
     far.process = Some(process.listening_to(errors).map_err(failed)?);
     Ok(far)

@@ -86,7 +86,7 @@ fn alter(messages: &mut Vec<ToBox>, garble: &Garble) {
                     if byte % 2 == 0 { hash.0[0] ^= byte | 1 } else { *length = u32::from(*byte) }
                 }
             }
-            ToBox::Data(data) => data.bytes.push(*byte),
+            ToBox::Data(data) => data.bytes = [&data.bytes[..], &[*byte]].concat().into(),
             ToBox::FileDone(done) => done.outcome = ReadOutcome::Vanished,
             _ => {}
         },

@@ -39,11 +39,11 @@ impl Store for Memory {
         Ok(self.chunks.contains_key(&id).then_some(ChunkRef { id, length }))
     }
 
-    fn put(&mut self, hash: &ContentHash, bytes: Vec<u8>) -> Result<ChunkRef, PullError> {
-        assert_eq!(*hash, ContentHash::of(&bytes));
+    fn put(&mut self, hash: &ContentHash, bytes: &[u8]) -> Result<ChunkRef, PullError> {
+        assert_eq!(*hash, ContentHash::of(bytes));
         self.data_puts += 1;
-        let chunk = chunk_ref(ChunkKind::Data, &bytes);
-        self.chunks.insert(chunk.id, bytes);
+        let chunk = chunk_ref(ChunkKind::Data, bytes);
+        self.chunks.insert(chunk.id, bytes.to_vec());
         Ok(chunk)
     }
 
@@ -101,7 +101,7 @@ pub(super) fn chunks(file: FileId, first: u32, contents: &[&[u8]]) -> ToBox {
 }
 
 pub(super) fn data(file: FileId, chunk: u32, bytes: &[u8]) -> ToBox {
-    ToBox::Data(Data { file, chunk, bytes: bytes.to_vec() })
+    ToBox::Data(Data { file, chunk, bytes: bytes.to_vec().into() })
 }
 
 pub(super) fn read(file: FileId, node: Node) -> ToBox {

@@ -39,7 +39,7 @@ impl Store for Trees {
         Ok(None)
     }
 
-    fn put(&mut self, _: &ContentHash, _: Vec<u8>) -> Result<ChunkRef, PullError> {
+    fn put(&mut self, _: &ContentHash, _: &[u8]) -> Result<ChunkRef, PullError> {
         Err(PullError::protocol("no data here"))
     }
 

@@ -367,7 +367,7 @@ impl Agent<'_> {
                     if file.fate == Fate::WrongHash {
                         bytes[0] ^= 1;
                     }
-                    self.link.send(ToBox::Data(Data { file: id, chunk, bytes }))?;
+                    self.link.send(ToBox::Data(Data { file: id, chunk, bytes: bytes.into() }))?;
                 }
                 self.state.lock().unwrap().files_sent += 1;
                 ReadOutcome::Read { node: node.clone(), steady: file.fate != Fate::Grow }

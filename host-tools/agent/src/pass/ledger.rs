@@ -51,8 +51,11 @@ impl Drop for PieceHold {
         let mut state = self.ledger.lock();
         state.entries -= self.cost;
         state.pieces_held -= 1;
+        let wake = state.sleepers.room > 0;
         drop(state);
-        self.ledger.changed.notify_all();
+        if wake {
+            self.ledger.room.notify_all();
+        }
     }
 }
 
@@ -94,14 +97,54 @@ struct State {
     ended: bool,
     aborted: bool,
     failure: Option<AgentError>,
+    sleepers: Sleepers,
+}
+
+impl State {
+    fn is_settled(&self) -> bool {
+        self.walked && self.pieces.is_empty() && self.unfinished == 0
+    }
 }
 
 /// The bounds and the state of a pass.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     state: Mutex<State>,
-    changed: Condvar,
+    /// One for each thing that is waited for, so that nobody is woken for what is none of his business.
+    room: Condvar,
+    work: Condvar,
+    bytes: Condvar,
+    end: Condvar,
     pieces_max: usize,
+}
+
+/// Threads that sleep for one thing.
+#[derive(Debug, Default)]
+struct Sleepers {
+    room: usize,
+    work: usize,
+    bytes: usize,
+    end: usize,
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy)]
+enum For {
+    Room,
+    Work,
+    Bytes,
+    End,
+}
+
+impl Sleepers {
+    fn of(&mut self, what_for: For) -> &mut usize {
+        match what_for {
+            For::Room => &mut self.room,
+            For::Work => &mut self.work,
+            For::Bytes => &mut self.bytes,
+            For::End => &mut self.end,
+        }
+    }
 }
 
 /// The pass was called off.
@@ -121,7 +164,7 @@ impl Ledger {
         piece: Piece,
     ) -> Result<(), Aborted> {
         let cost = piece.cost;
-        let mut state = self.wait(|state| {
+        let mut state = self.wait(For::Room, |state| {
             let free = state.entries + cost <= limits::ENTRIES_AHEAD && state.pieces_held < self.pieces_max;
             free || state.pieces_held == 0
         })?;
@@ -158,30 +201,45 @@ impl Ledger {
                 _piece: Arc::clone(&hold),
             });
         }
+        let (work, end) = (!wanted.is_empty() && state.sleepers.work > 0, state.is_settled());
         drop(state);
         // Without a wanted file the share goes back here; the lock must be free for that.
         drop(hold);
-        self.changed.notify_all();
+        if work {
+            self.work.notify_all();
+        }
+        if end {
+            self.end.notify_all();
+        }
         Ok(())
     }
 
     /// The next file to read; `None` when the pass is over.
     pub(crate) fn next_job(&self) -> Option<Job> {
-        let mut state = self.wait(|state| !state.jobs.is_empty() || state.ended).ok()?;
+        let mut state = self.wait(For::Work, |state| !state.jobs.is_empty() || state.ended).ok()?;
         state.jobs.pop_front()
     }
 
     /// Waits until `count` more bytes may be held.
     pub(crate) fn hold_bytes(&self, count: usize) -> Result<(), Aborted> {
-        let mut state =
-            self.wait(|state| state.bytes_held + count <= limits::BYTES_AHEAD || state.bytes_held == 0)?;
+        let mut state = self.wait(For::Bytes, |state| {
+            state.bytes_held + count <= limits::BYTES_AHEAD || state.bytes_held == 0
+        })?;
         state.bytes_held += count;
         Ok(())
     }
 
     pub(crate) fn release_bytes(&self, count: usize) {
-        self.lock().bytes_held -= count;
-        self.changed.notify_all();
+        if count == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        state.bytes_held -= count;
+        let wake = state.sleepers.bytes > 0;
+        drop(state);
+        if wake {
+            self.bytes.notify_all();
+        }
     }
 
     /// Remembers chunks that are about to be announced.
@@ -228,21 +286,25 @@ impl Ledger {
 
     /// The box has been told of a file's end.
     pub(crate) fn file_finished(&self) {
-        self.lock().unfinished -= 1;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.unfinished -= 1;
+        let wake = state.is_settled();
+        drop(state);
+        if wake {
+            self.end.notify_all();
+        }
     }
 
     pub(crate) fn walked(&self) {
         self.lock().walked = true;
-        self.changed.notify_all();
+        self.end.notify_all();
     }
 
     /// Waits until everything is settled; returns the bytes read.
     pub(crate) fn settled(&self) -> Result<u64, Aborted> {
-        let mut state =
-            self.wait(|state| state.walked && state.pieces.is_empty() && state.unfinished == 0)?;
+        let mut state = self.wait(For::End, State::is_settled)?;
         state.ended = true;
-        self.changed.notify_all();
+        self.work.notify_all();
         Ok(state.bytes_read)
     }
 
@@ -253,7 +315,9 @@ impl Ledger {
         let jobs = std::mem::take(&mut state.jobs);
         drop(state);
         drop(jobs);
-        self.changed.notify_all();
+        for condition in [&self.room, &self.work, &self.bytes, &self.end] {
+            condition.notify_all();
+        }
     }
 
     /// A thread of the pass cannot go on.
@@ -275,7 +339,13 @@ impl Ledger {
         self.lock().aborted
     }
 
-    fn wait(&self, ready: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Aborted> {
+    fn wait(&self, what_for: For, ready: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, Aborted> {
+        let condition = match what_for {
+            For::Room => &self.room,
+            For::Work => &self.work,
+            For::Bytes => &self.bytes,
+            For::End => &self.end,
+        };
         let mut state = self.lock();
         loop {
             if state.aborted {
@@ -284,8 +354,10 @@ impl Ledger {
             if ready(&state) {
                 return Ok(state);
             }
+            *state.sleepers.of(what_for) += 1;
             let patience = Duration::from_secs(1);
-            state = self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+            state = condition.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+            *state.sleepers.of(what_for) -= 1;
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use mailkeep_link::message::{Data, FileDone, Need, PassEnded, ReadOutcome, ToAgent, ToBox, Want};
-use mailkeep_link::{LinkError, Sender};
+use mailkeep_link::{LinkError, Sender, SharedBytes};
 use mailkeep_mail::Profile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -251,7 +251,7 @@ fn answer(need: &Need, ledger: &Ledger, voice: &Voice) -> Result<(), Option<Agen
         let range =
             number.checked_sub(need.first).and_then(|slot| announced.chunks.get(slot as usize)).cloned();
         let range = range.ok_or(Some(AgentError::OutOfOrder { said: "Need of what was not announced" }))?;
-        let bytes = announced.bytes[range].to_vec();
+        let bytes = SharedBytes::part_of(&announced.bytes, range);
         voice.say(ToBox::Data(Data { file: need.file, chunk: *number, bytes })).map_err(|_| None)?;
     }
     ledger.release_bytes(announced.len());

@@ -112,7 +112,7 @@ impl Agent {
                     let (hash, length) = copy.announced[&data.file][data.chunk as usize];
                     assert_eq!(hash, ContentHash::of(&data.bytes));
                     assert_eq!(length as usize, data.bytes.len());
-                    copy.data.entry(data.file).or_default().extend(data.bytes);
+                    copy.data.entry(data.file).or_default().extend_from_slice(&data.bytes);
                 }
                 ToBox::FileDone(done) => {
                     copy.outstanding -= 1;
