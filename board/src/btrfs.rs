@@ -1,5 +1,7 @@
 //! What a btrfs disk says of itself, through `btrfsutil`.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::BoardError;
@@ -7,16 +9,10 @@ use crate::error::BoardError;
 /// Magic number of btrfs in statfs(2), from `linux/magic.h`.
 const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
 
-/// A subvolume, as far as the box looks at it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubvolumeInfo {
-    /// Its number on this file system.
-    pub id: u64,
-    /// Number of the last transaction that changed it.
-    pub generation: u64,
-    /// Its UUID, as text.
-    pub uuid: String,
-}
+/// Where the superblock and its first copy are, and where in it btrfs writes its name (`fs/btrfs/fs.h`).
+const SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
+const NAME_AT: u64 = 64;
+const NAME: &[u8; 8] = b"_BHRfS_M";
 
 /// Does this path lie on btrfs?
 ///
@@ -29,11 +25,13 @@ pub fn is_btrfs(path: &Path) -> Result<bool, BoardError> {
     Ok(stat.f_type as u64 & 0xffff_ffff == BTRFS_SUPER_MAGIC)
 }
 
-/// The subvolume whose root this path is; `None` if it is a plain folder or on another file system.
+/// The number of the subvolume whose root this path is; `None` if it is a plain folder or on another file system.
+///
+/// Nothing more is asked: the library gives up on dates that a hostile disk can make up.
 ///
 /// # Errors
 /// [`BoardError::FileSystem`], [`BoardError::Subvolume`].
-pub fn subvolume(path: &Path) -> Result<Option<SubvolumeInfo>, BoardError> {
+pub fn subvolume(path: &Path) -> Result<Option<u64>, BoardError> {
     if !is_btrfs(path)? || btrfsutil::subvolume::Subvolume::is_subvolume(path).is_err() {
         return Ok(None);
     }
@@ -41,8 +39,26 @@ pub fn subvolume(path: &Path) -> Result<Option<SubvolumeInfo>, BoardError> {
         path: path.to_owned(),
         said: error.to_string(),
     };
-    let info = btrfsutil::subvolume::Subvolume::get(path).and_then(|found| found.info()).map_err(failed)?;
-    Ok(Some(SubvolumeInfo { id: info.id, generation: info.generation, uuid: info.uuid.to_string() }))
+    Ok(Some(btrfsutil::subvolume::Subvolume::get(path).map_err(failed)?.id()))
+}
+
+/// Whether the superblock of a btrfs, and its first copy, are on this device or image.
+///
+/// # Errors
+/// It can't be read.
+pub fn superblocks(device: &Path) -> std::io::Result<[bool; 2]> {
+    let file = File::open(device)?;
+    let mut found = [false; 2];
+    for (place, found) in SUPERBLOCKS.into_iter().zip(&mut found) {
+        let mut name = [0; NAME.len()];
+        *found = match file.read_exact_at(&mut name, place + NAME_AT) {
+            Ok(()) => &name == NAME,
+            // Smaller than that.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

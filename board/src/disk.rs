@@ -4,6 +4,9 @@
 //! known yet is read-only and does not even replay its journal. Unmounting flushes the file system, then the
 //! device or image below it; only when both have succeeded does [`Mounted::unmount`].
 //!
+//! A disk that lost writes it had confirmed may no longer mount. btrfs can often still be read, from older copies
+//! of its trees: [`Medium::rescue`] tries that, and never writes.
+//!
 //! mount(8) and umount(8) do the work, because they set up loop devices and know every file system's quirks.
 
 use std::ffi::OsStr;
@@ -13,10 +16,16 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::btrfs;
 use crate::error::BoardError;
 
-/// Mount options for whatever comes from a disk.
-const DISTRUST: &str = "nosuid,nodev,noexec,nosymfollow";
+/// Mount options for whatever comes from a disk. Access times would be writes that nobody asked for.
+const DISTRUST: &str = "nosuid,nodev,noexec,nosymfollow,noatime";
+
+/// Ways to read a btrfs that does not mount, the gentlest first: from an older tree root, without the log; then
+/// without the trees that only writing and btrfs's own checksums need. Whatever is read from a repository is
+/// checked by what is in the repository. See btrfs(5), `rescue`.
+const RESCUES: [&str; 2] = ["ro,rescue=usebackuproot,rescue=nologreplay", "ro,rescue=all"];
 
 /// What is to be done with a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,21 +73,62 @@ impl Medium {
     /// Mounts the disk on a folder, which is made if need be. A folder is used where it is.
     ///
     /// # Errors
-    /// [`BoardError::MountPoint`], [`BoardError::Run`], [`BoardError::Mount`]; nothing is mounted then.
+    /// [`BoardError::MountPoint`], [`BoardError::Run`], [`BoardError::Mount`], and [`BoardError::ReadOnly`] for a
+    /// disk to [use](Access::Use) that takes no writes; nothing is mounted then.
     pub fn mount(&self, point: &Path, access: Access) -> Result<Mounted, BoardError> {
         if self.kind == Kind::Folder {
             return Ok(Mounted { root: self.path.clone(), medium: self.clone(), access });
         }
+        let options = match access {
+            Access::Look => format!("ro{}", self.without_replay()),
+            Access::Use => "rw".to_owned(),
+        };
+        let mounted = self.mount_with(point, &options, access)?;
+        // mount(8) makes do with a read-only mount where the device is write-protected, and the kernel turns to one
+        // when it finds damage.
+        if access == Access::Use && !mounted.takes_writes() {
+            mounted.detach()?;
+            return Err(BoardError::ReadOnly { path: self.path.clone() });
+        }
+        Ok(mounted)
+    }
+
+    /// Mounts a disk that [`Medium::mount`] could not, so that it can be read. Not a byte on it changes.
+    ///
+    /// # Errors
+    /// [`BoardError::BeyondRescue`]: nothing is mounted.
+    pub fn rescue(&self, point: &Path) -> Result<Mounted, BoardError> {
+        let beyond = |said: String| BoardError::BeyondRescue { path: self.path.clone(), said };
+        match btrfs::superblocks(&self.path) {
+            Ok([false, true]) => {
+                return Err(beyond(format!(
+                    "its first superblock is gone, but a copy is there; `btrfs rescue super-recover {}` brings it back",
+                    self.path.display()
+                )));
+            }
+            Ok([true, _]) => {}
+            // Another file system: if it can be read, then without a replay of its journal.
+            Ok([false, false]) => return self.mount(point, Access::Look),
+            Err(error) => return Err(beyond(error.to_string())),
+        }
+        let mut said = String::new();
+        for options in RESCUES {
+            match self.mount_with(point, options, Access::Look) {
+                Ok(mounted) => {
+                    tracing::warn!(disk = %self.path.display(), options, "the disk can only be read, with these options");
+                    return Ok(mounted);
+                }
+                Err(error) => said = words_of(error),
+            }
+        }
+        Err(beyond(said))
+    }
+
+    fn mount_with(&self, point: &Path, options: &str, access: Access) -> Result<Mounted, BoardError> {
         std::fs::create_dir_all(point)
             .map_err(|source| BoardError::MountPoint { path: point.to_owned(), source })?;
-        let mut options = String::from(DISTRUST);
-        if self.kind == Kind::Image {
-            options.push_str(",loop");
-        }
-        if access == Access::Look {
-            options.push_str(",ro");
-            options.push_str(self.without_replay());
-        }
+        let through = if self.kind == Kind::Image { ",loop" } else { "" };
+        let options = format!("{DISTRUST},{options}{through}");
         let args =
             [OsStr::new("-o"), OsStr::new(&options), OsStr::new("--"), self.path.as_ref(), point.as_ref()];
         run("mount", &args)?.map_err(|said| BoardError::Mount { path: self.path.clone(), said })?;
@@ -111,6 +161,11 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    fn takes_writes(&self) -> bool {
+        rustix::fs::statvfs(&self.root)
+            .is_ok_and(|stat| !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
+
     /// Where its files are.
     pub fn root(&self) -> &Path {
         &self.root
@@ -192,6 +247,14 @@ fn unescape(text: &str) -> PathBuf {
     out.into()
 }
 
+/// What mount(8) said, without what is said anyway.
+fn words_of(error: BoardError) -> String {
+    match error {
+        BoardError::Mount { said, .. } => said,
+        error => error.to_string(),
+    }
+}
+
 /// Runs a program; `Ok(Err(words))` is what it said when it failed.
 fn run(program: &'static str, args: &[&OsStr]) -> Result<Result<(), String>, BoardError> {
     let output = Command::new(program)
@@ -269,7 +332,7 @@ mod tests {
 
             let used = medium.mount(&point, Access::Use).unwrap();
             let flags = options(&point).unwrap();
-            for flag in ["rw", "nosuid", "nodev", "noexec", "nosymfollow"] {
+            for flag in ["rw", "nosuid", "nodev", "noexec", "nosymfollow", "noatime"] {
                 assert!(flags.split(',').any(|f| f == flag), "{mkfs:?}: {flag} is not in {flags}");
             }
             std::fs::write(used.root().join("kept"), "x").unwrap();

@@ -105,6 +105,20 @@ pub enum BoardError {
         /// What mount(8) said.
         said: String,
     },
+    /// The disk was to be written to, and takes no writes.
+    #[error("{path} is read-only: it is write-protected or failing; use another disk for backups")]
+    ReadOnly {
+        /// Device or image.
+        path: PathBuf,
+    },
+    /// The disk can't even be read.
+    #[error("{path} can't be read in any way ({said}); nothing was written to it")]
+    BeyondRescue {
+        /// Device or image.
+        path: PathBuf,
+        /// What mount(8) said in the end, or what helps.
+        said: String,
+    },
     /// umount(8) refused.
     #[error("cannot unmount {path}: {said}")]
     Unmount {

@@ -14,7 +14,7 @@
 //! | [`linux_gpio`] | a front panel on the lines of a GPIO character device |
 //! | [`mod@bench`] | the front panel of the workbench |
 //! | [`arrivals`] | disks that come and go at device paths |
-//! | [`disk`] | mounting, flushing, unmounting a disk, image or folder |
+//! | [`disk`] | mounting, flushing, unmounting a disk, image or folder; reading one that no longer mounts |
 //! | [`btrfs`] | what a btrfs disk says of itself |
 //! | [`usb`] | the USB disks that are plugged in |
 

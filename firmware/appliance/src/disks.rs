@@ -10,7 +10,8 @@ use std::sync::mpsc::Receiver;
 use mailkeep_board::disk::{Access, Medium, Mounted};
 use mailkeep_board::{BoardError, btrfs};
 use mailkeep_controller::disk::Insertion;
-use mailkeep_controller::{Event, Identity};
+use mailkeep_controller::{Event, Fault, Identity};
+use mailkeep_repository::LocalStorage;
 
 use crate::engine::Engine;
 use crate::inbound::What;
@@ -49,18 +50,12 @@ struct Disks<'a> {
 impl Disks<'_> {
     fn obey(&mut self, order: DiskOrder) -> What {
         match order {
-            DiskOrder::Inspect(insertion, path) => What::Event(match self.inspect(insertion, &path) {
-                Ok(identity) => {
-                    tracing::info!(disk = %path.display(), ?identity, "looked at");
-                    Event::Identified(insertion, identity)
-                }
-                Err(()) => Event::InspectFailed(insertion),
-            }),
+            DiskOrder::Inspect(insertion, path) => What::Event(self.inspect(insertion, &path)),
             DiskOrder::Mount(insertion, path) => match self.mount(insertion, &path) {
                 Ok(repository) => What::Mounted(insertion, repository),
                 Err(error) => {
                     tracing::error!(disk = %path.display(), "{}", words::chain(&error));
-                    What::Event(Event::MountFailed(insertion))
+                    What::Event(self.last_resort(insertion, &path, Event::MountFailed(insertion)))
                 }
             },
             DiskOrder::Eject(insertion) => What::Event(self.eject(insertion)),
@@ -68,40 +63,77 @@ impl Disks<'_> {
         }
     }
 
-    fn inspect(&self, insertion: Insertion, path: &Path) -> Result<Identity, ()> {
-        let complain = |error: BoardError| {
-            tracing::error!(disk = %path.display(), "{}", words::chain(&error));
+    fn inspect(&self, insertion: Insertion, path: &Path) -> Event {
+        match self.mount_as(insertion, path, Access::Look) {
+            Ok(mounted) => match self.whose(path, mounted) {
+                Ok(identity) => Event::Identified(insertion, identity),
+                Err(()) => Event::InspectFailed(insertion),
+            },
+            Err(error) => {
+                complain(path, &error);
+                self.last_resort(insertion, path, Event::InspectFailed(insertion))
+            }
+        }
+    }
+
+    /// A disk that does not mount as it should: can it at least be read? `failed` is the answer if not.
+    fn last_resort(&self, insertion: Insertion, path: &Path, failed: Event) -> Event {
+        let rescued = Medium::at(path).and_then(|medium| medium.rescue(&self.point(insertion)));
+        let identity = match rescued {
+            Ok(mounted) => self.whose(path, mounted),
+            Err(error) => {
+                complain(path, &error);
+                Err(())
+            }
         };
-        let mounted = self.mount_as(insertion, path, Access::Look).map_err(complain)?;
+        match identity {
+            Ok(Identity::Ours) => {
+                tracing::error!(disk = %path.display(), "{}", words::fault(Fault::DiskOnlyReadable));
+                Event::OnlyReadable(insertion)
+            }
+            // Whose it is can wait; it is not touched in either case.
+            Ok(_) | Err(()) => failed,
+        }
+    }
+
+    /// Whose is this disk, which was only mounted to find that out?
+    fn whose(&self, path: &Path, mounted: Mounted) -> Result<Identity, ()> {
         let identity = self.engine.identify(&repository_in(mounted.root()));
         let unmounted = mounted.unmount().map_err(|failed| {
             let (mounted, error) = *failed;
-            complain(error);
+            complain(path, &error);
             // Opened read-only and let go of: a lazy unmount of it harms nothing.
-            mounted.detach().map_err(complain).ok();
+            mounted.detach().map_err(|error| complain(path, &error)).ok();
         });
         let identity = identity.map_err(|error| {
             tracing::error!(disk = %path.display(), "{}", words::chain(&error));
         })?;
-        unmounted.map(|()| identity)
+        unmounted?;
+        tracing::info!(disk = %path.display(), ?identity, "looked at");
+        Ok(identity)
     }
 
     fn mount(&mut self, insertion: Insertion, path: &Path) -> Result<PathBuf, BoardError> {
         let mounted = self.mount_as(insertion, path, Access::Use)?;
         let repository = repository_in(mounted.root());
         match btrfs::subvolume(&repository) {
-            Ok(Some(subvolume)) => tracing::info!(
-                disk = %path.display(), subvolume = subvolume.id, generation = subvolume.generation, "mounted, btrfs"
-            ),
+            Ok(Some(subvolume)) => tracing::info!(disk = %path.display(), subvolume, "mounted, btrfs"),
             Ok(None) => tracing::info!(disk = %path.display(), "mounted"),
             Err(error) => tracing::warn!(disk = %path.display(), "{}", words::chain(&error)),
+        }
+        for line in LocalStorage::open(&repository).map(|storage| storage.advice()).unwrap_or_default() {
+            tracing::warn!(disk = %path.display(), "{line}");
         }
         self.mounted.insert(insertion, mounted);
         Ok(repository)
     }
 
     fn mount_as(&self, insertion: Insertion, path: &Path, access: Access) -> Result<Mounted, BoardError> {
-        Medium::at(path)?.mount(&self.mount_dir.join(insertion.0.to_string()), access)
+        Medium::at(path)?.mount(&self.point(insertion), access)
+    }
+
+    fn point(&self, insertion: Insertion) -> PathBuf {
+        self.mount_dir.join(insertion.0.to_string())
     }
 
     fn eject(&mut self, insertion: Insertion) -> Event {
@@ -129,6 +161,10 @@ impl Disks<'_> {
             }
         }
     }
+}
+
+fn complain(path: &Path, error: &BoardError) {
+    tracing::error!(disk = %path.display(), "{}", words::chain(error));
 }
 
 fn repository_in(root: &Path) -> PathBuf {

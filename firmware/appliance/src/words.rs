@@ -47,6 +47,9 @@ pub fn fault(fault: Fault) -> &'static str {
         }
         Fault::DiskPulled => "The disk was pulled while in use. Put it back: the next backup finishes.",
         Fault::DiskUnreadable => "The disk can't be read. Try another one.",
+        Fault::DiskOnlyReadable => {
+            "The disk is failing: it can be restored from, but takes no more backups. Use another one."
+        }
         Fault::EjectFailed => "The disk can't be unmounted: do not pull it. Hold BACKUP to try again.",
         Fault::DiskFull => "The disk is full. Insert another one.",
         Fault::RestoreFailed => "The restore was not done; the log says why.",

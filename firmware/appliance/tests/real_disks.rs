@@ -1,14 +1,19 @@
 //! The real engine and real repositories. Hazards: a foreign disk that is taken for ours, a look that changes a
-//! disk, a box without its key.
+//! disk, a box without its key, a disk that lost confirmed writes.
 #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
 
+use mailkeep_appliance::disks::{DiskOrder, serve};
 use mailkeep_appliance::engine::Engine;
+use mailkeep_appliance::inbound::What;
 use mailkeep_appliance::pull_engine::PullEngine;
-use mailkeep_controller::Identity;
+use mailkeep_board::disk::{Access, Medium};
+use mailkeep_controller::disk::Insertion;
+use mailkeep_controller::{Event, Identity};
 use mailkeep_repository::format::Identity as KeyIdentity;
 use mailkeep_repository::{Encryption, InitOptions, LocalStorage, Repository};
 
@@ -62,4 +67,69 @@ fn a_disk_is_ours_only_if_our_key_opens_it() {
     assert_eq!(without_key.identify(&path("ours")).unwrap(), Identity::Foreign);
     assert_eq!(without_key.identify(&path("plain")).unwrap(), Identity::Ours);
     assert!(before == contents(folder.path()), "a look changed a disk");
+}
+
+/// An image with a btrfs that holds our repository; `None` where that can't be had.
+fn btrfs_image(folder: &Path, key: KeyIdentity) -> Option<PathBuf> {
+    let image = folder.join("disk.img");
+    std::fs::File::create(&image).unwrap().set_len(120 << 20).unwrap();
+    let made = Command::new("mkfs.btrfs").args(["-q", "-m", "dup"]).arg(&image).output();
+    let possible = rustix::process::geteuid().is_root() && made.is_ok_and(|output| output.status.success());
+    assert!(possible || std::env::var_os("MAILKEEP_REQUIRE_ALL").is_none_or(|value| value != "1"));
+    if !possible {
+        return None;
+    }
+    let mounted = Medium::at(&image).unwrap().mount(&folder.join("made"), Access::Use).unwrap();
+    init(&mounted.root().join("mailkeep"), Encryption::Wrapped { box_key: key });
+    mounted.unmount().unwrap();
+    Some(image)
+}
+
+/// Zeroes every copy of the extent tree: nothing that was written is gone, but the disk can't be mounted for writing.
+fn smash_extent_tree(image: &Path) {
+    let mut bytes = std::fs::read(image).unwrap();
+    let id = bytes[(64 << 10) + 32..(64 << 10) + 48].to_vec();
+    for at in (0..bytes.len() - (16 << 10)).step_by(4096) {
+        if bytes[at + 32..at + 48] == id && bytes[at + 88..at + 96] == 2u64.to_le_bytes() {
+            bytes[at..at + (16 << 10)].fill(0);
+        }
+    }
+    std::fs::write(image, bytes).unwrap();
+}
+
+fn answers(key: PathBuf, mounts: &Path, orders: Vec<DiskOrder>) -> Vec<String> {
+    let (give, take) = mpsc::channel();
+    for order in orders {
+        give.send(order).unwrap();
+    }
+    drop(give);
+    let said = Mutex::new(Vec::new());
+    serve(&PullEngine::new(key), mounts, &take, &|what| said.lock().unwrap().push(format!("{what:?}")));
+    said.into_inner().unwrap()
+}
+
+#[test]
+fn a_disk_of_ours_that_can_only_be_rescued_is_said_to_be_readable_and_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let key = new_key(&path("box.key"));
+    let Some(image) = btrfs_image(folder.path(), key) else { return };
+    let a = Insertion(1);
+    let orders = || vec![DiskOrder::Inspect(a, image.clone()), DiskOrder::Mount(a, image.clone())];
+    let well = [orders(), vec![DiskOrder::Eject(a)]].concat();
+    let said = answers(path("box.key"), &path("disks"), well);
+    assert_eq!(said[0], format!("{:?}", What::Event(Event::Identified(a, Identity::Ours))));
+    assert_eq!(said[1], format!("{:?}", What::Mounted(a, path("disks/1/mailkeep"))));
+
+    smash_extent_tree(&image);
+    let before = std::fs::read(&image).unwrap();
+    let only_readable = format!("{:?}", What::Event(Event::OnlyReadable(a)));
+    assert_eq!(answers(path("box.key"), &path("disks"), orders()), [&*only_readable, &only_readable]);
+    // Whoever has no key for it is told that it failed.
+    let said = answers(path("no.key"), &path("disks"), orders());
+    let failed =
+        [Event::InspectFailed(a), Event::MountFailed(a)].map(|event| format!("{:?}", What::Event(event)));
+    assert_eq!(said, failed);
+    assert!(before == std::fs::read(&image).unwrap(), "the disk was written to");
+    assert_eq!(mailkeep_board::disk::clear_stale(folder.path()).unwrap(), 0, "something is still mounted");
 }

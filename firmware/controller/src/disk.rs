@@ -19,7 +19,7 @@ pub enum Disk {
     Absent,
     /// It is being looked at, read-only.
     Inspecting(Insertion),
-    /// It can't be read, or can't be mounted.
+    /// It can't be read or mounted, or takes no writes.
     Failing(Insertion),
     /// No repository of this box is on it: never written to.
     NotOurs(Insertion),

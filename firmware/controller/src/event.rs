@@ -40,6 +40,9 @@ pub enum Event {
     Mounted(Insertion),
     /// [`Action::Mount`](crate::Action::Mount) failed; the disk is not mounted.
     MountFailed(Insertion),
+    /// Answer to [`Action::Inspect`](crate::Action::Inspect) or [`Action::Mount`](crate::Action::Mount): the disk is
+    /// ours, but takes no writes; it can be restored from by hand. It is not mounted.
+    OnlyReadable(Insertion),
     /// Answer to [`Action::Eject`](crate::Action::Eject) or [`Action::Forget`](crate::Action::Forget): flushed
     /// as far as the disk is there, and not mounted.
     Unmounted(Insertion),

@@ -22,10 +22,12 @@ pub enum Fault {
     RestoreFailed,
     /// Mail could not be started again on the server.
     MailDown,
+    /// A disk of ours takes no more writes, but can be read: restore is possible.
+    DiskOnlyReadable,
 }
 
 impl Fault {
-    const ALL: [Fault; 8] = [
+    const ALL: [Fault; 9] = [
         Fault::BackupFailed,
         Fault::BackupNotProven,
         Fault::DiskPulled,
@@ -34,6 +36,7 @@ impl Fault {
         Fault::DiskFull,
         Fault::RestoreFailed,
         Fault::MailDown,
+        Fault::DiskOnlyReadable,
     ];
 
     /// Faults without a lasting cause: acknowledging them is all that can be done.

@@ -81,9 +81,17 @@ impl State {
             Event::DiskArrived(insertion) => self.slot.arrived(insertion),
             Event::DiskGone(insertion) => self.disk_gone(insertion, &mut out),
             Event::Identified(insertion, identity) => self.identified(insertion, identity, &mut out),
-            Event::InspectFailed(insertion) => self.inspect_failed(insertion, &mut out),
+            Event::InspectFailed(insertion) => {
+                self.inspect_failed(insertion, Fault::DiskUnreadable, &mut out);
+            }
+            Event::OnlyReadable(insertion) => {
+                self.inspect_failed(insertion, Fault::DiskOnlyReadable, &mut out);
+                self.mount_failed(insertion, Fault::DiskOnlyReadable, &mut out);
+            }
             Event::Mounted(insertion) => self.mounted(insertion, &mut out),
-            Event::MountFailed(insertion) => self.mount_failed(insertion, &mut out),
+            Event::MountFailed(insertion) => {
+                self.mount_failed(insertion, Fault::DiskUnreadable, &mut out);
+            }
             Event::Unmounted(insertion) => self.unmounted(insertion, &mut out),
             Event::UnmountFailed(insertion) => self.unmount_failed(insertion, &mut out),
             Event::Progress(id, phase) => self.progress(id, phase),
@@ -368,12 +376,12 @@ impl State {
         out.push(Action::Say(notice));
     }
 
-    fn inspect_failed(&mut self, insertion: Insertion, out: &mut Vec<Action>) {
+    fn inspect_failed(&mut self, insertion: Insertion, fault: Fault, out: &mut Vec<Action>) {
         if self.answer_about_pulled(insertion) || self.slot.disk != Disk::Inspecting(insertion) {
             return;
         }
         self.slot.disk = Disk::Failing(insertion);
-        self.raise(Fault::DiskUnreadable, out);
+        self.raise(fault, out);
     }
 
     fn mounted(&mut self, insertion: Insertion, out: &mut Vec<Action>) {
@@ -400,7 +408,7 @@ impl State {
         }
     }
 
-    fn mount_failed(&mut self, insertion: Insertion, out: &mut Vec<Action>) {
+    fn mount_failed(&mut self, insertion: Insertion, fault: Fault, out: &mut Vec<Action>) {
         if self.answer_about_pulled(insertion) || self.slot.disk != Disk::Mounting(insertion) {
             return;
         }
@@ -410,7 +418,7 @@ impl State {
             self.jobs.history.last_good = false;
             self.jobs.wanted = !self.stopping;
         }
-        self.raise(Fault::DiskUnreadable, out);
+        self.raise(fault, out);
     }
 
     fn eject(&mut self, insertion: Insertion, full: bool, out: &mut Vec<Action>) {
@@ -505,6 +513,7 @@ impl State {
                     Fault::BackupNotProven,
                     Fault::DiskPulled,
                     Fault::DiskUnreadable,
+                    Fault::DiskOnlyReadable,
                     Fault::DiskFull,
                     Fault::MailDown,
                 ] {

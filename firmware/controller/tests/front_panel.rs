@@ -326,3 +326,29 @@ fn time_that_jumps_back_is_held_still() {
     b.event(Event::Tick);
     assert_eq!(b.lamp_words()[2], "off");
 }
+
+#[test]
+fn a_disk_that_can_only_be_read_is_a_fault_and_the_backup_waits_for_another_one() {
+    // Found when it was looked at.
+    let mut this = Box::on();
+    this.event(Event::DiskArrived(A));
+    let said = [Action::Say(Notice::FaultRaised(Fault::DiskOnlyReadable))];
+    assert_eq!(this.event(Event::OnlyReadable(A)), said);
+    assert_eq!(this.lamp_words(), ["wink", "fast", "fast"]);
+    assert_eq!(this.event(Event::OnlyReadable(A)), [], "once is enough");
+    assert_eq!(this.event(Event::OnlyReadable(B)), []);
+    // Found when it was to be written to.
+    let mut this = Box::with_disk();
+    assert_eq!(this.backup_pressed(), [Action::Mount(A)]);
+    assert_eq!(this.event(Event::OnlyReadable(A)), said);
+    assert_eq!(this.lamp_words(), ["wink", "fast", "fast"]);
+    this.backup_pressed();
+    assert_eq!(this.lamp_words(), ["wink", "fast", "steady"]);
+    this.event(Event::DiskGone(A));
+    assert_eq!(this.event(Event::DiskArrived(B)), [Action::Inspect(B)]);
+    let actions = this.event(Event::Identified(B, Identity::Ours));
+    assert!(actions.contains(&Action::Mount(B)), "{actions:?}");
+    this.event(Event::Mounted(B));
+    this.event(Event::JobEnded(JobId(2), JobResult::Proven));
+    assert_eq!(this.state.faults().faults().count(), 0, "{:?}", this.state.jobs());
+}

@@ -43,7 +43,10 @@ impl Witness {
                     self.ours.insert(i);
                 }
             }
-            Event::InspectFailed(i) | Event::MountFailed(i) | Event::Unmounted(i) => {
+            Event::InspectFailed(i)
+            | Event::MountFailed(i)
+            | Event::OnlyReadable(i)
+            | Event::Unmounted(i) => {
                 self.maybe_mounted.remove(&i);
             }
             Event::JobEnded(id, _) => self.jobs.retain(|(known, _)| *known != id),
@@ -183,6 +186,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => insertion().prop_map(Event::InspectFailed),
         2 => insertion().prop_map(Event::Mounted),
         1 => insertion().prop_map(Event::MountFailed),
+        1 => insertion().prop_map(Event::OnlyReadable),
         2 => insertion().prop_map(Event::Unmounted),
         1 => insertion().prop_map(Event::UnmountFailed),
         2 => (job(), phase()).prop_map(|(j, p)| Event::Progress(j, p)),
