@@ -38,6 +38,7 @@ mod sync;
 mod tree_nodes;
 mod verified;
 mod verify;
+mod walk;
 mod writer;
 
 pub use error::RepositoryError;

@@ -1,6 +1,6 @@
 //! Reading an index run page by page, through a closure that reads at an offset.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 
@@ -39,6 +39,9 @@ pub struct RunReader {
     header: RunHeader,
     counts: Counts,
     cache: Mutex<Vec<Option<(u64, Page)>>>,
+    /// The start of the first id of every entry page, once all of them were gone through: 4 bytes for each 4 KiB, after
+    /// which a lookup opens one page.
+    fences: OnceLock<Box<[u32]>>,
 }
 
 impl RunReader {
@@ -71,7 +74,8 @@ impl RunReader {
         if counts.file_len() != file_len {
             return Err(FormatError::malformed(WHAT, "its length does not fit its counts").into());
         }
-        Ok(RunReader { key, header, counts, cache: Mutex::new(vec![None; PAGES_CACHED]) })
+        let cache = Mutex::new(vec![None; PAGES_CACHED]);
+        Ok(RunReader { key, header, counts, cache, fences: OnceLock::new() })
     }
 
     /// Keeps at most this many opened pages of 4 KiB (at least one).
@@ -99,7 +103,7 @@ impl RunReader {
         id: &ChunkId,
         mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Option<Location>, RunError<E>> {
-        match self.first_of(id, &mut read_at)? {
+        match self.first_of(id, 0, &mut read_at)? {
             Some((_, entry)) => self.locate(&entry, &mut read_at).map(Some),
             None => Ok(None),
         }
@@ -114,7 +118,7 @@ impl RunReader {
         id: &ChunkId,
         mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<bool, RunError<E>> {
-        Ok(self.first_of(id, &mut read_at)?.is_some())
+        Ok(self.first_of(id, 0, &mut read_at)?.is_some())
     }
 
     /// All places of this chunk.
@@ -127,7 +131,7 @@ impl RunReader {
         mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Vec<Location>, RunError<E>> {
         let mut places = Vec::new();
-        let Some((first, _)) = self.first_of(id, &mut read_at)? else { return Ok(places) };
+        let Some((first, _)) = self.first_of(id, 0, &mut read_at)? else { return Ok(places) };
         for number in first..self.counts.entries {
             let entry: RunEntry = self.record(self.counts.first_entry_page(), number, &mut read_at)?;
             if entry.id != *id {
@@ -136,6 +140,35 @@ impl RunReader {
             places.push(self.locate(&entry, &mut read_at)?);
         }
         Ok(places)
+    }
+
+    /// Looks for many ids at once, which ascend: hands out every entry that has one of them, with the index of its id in
+    /// `ids` and its own number in the run (from 0). No page is opened in which nothing is looked for, and each of the
+    /// others hardly more than once.
+    ///
+    /// # Errors
+    /// As [`RunReader::find`].
+    pub fn find_sorted<E>(
+        &self,
+        ids: &[ChunkId],
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+        mut each: impl FnMut(usize, u64, &RunEntry),
+    ) -> Result<(), RunError<E>> {
+        let mut from = 0;
+        for (index, id) in ids.iter().enumerate() {
+            let Some((first, mut entry)) = self.first_of(id, from, &mut read_at)? else { continue };
+            from = first / RunEntry::PER_PAGE as u64;
+            let mut number = first;
+            while entry.id == *id {
+                each(index, number, &entry);
+                number += 1;
+                if number == self.counts.entries {
+                    break;
+                }
+                entry = self.record(self.counts.first_entry_page(), number, &mut read_at)?;
+            }
+        }
+        Ok(())
     }
 
     /// All packs with their blocks, in the order of the run; checks that each block follows the one before it.
@@ -181,13 +214,21 @@ impl RunReader {
     ) -> Result<(), RunError<E>> {
         let mut last: Option<RunEntry> = None;
         let blocks = self.counts.blocks;
+        let mut number = 0;
+        let mut fences = Vec::new();
         self.table(self.counts.first_entry_page(), self.counts.entries, &mut read_at, |entry: RunEntry| {
             if last.is_some_and(|last| last >= entry) || entry.block >= blocks {
                 return Err(FormatError::malformed(WHAT, "entries out of order or of an unknown block"));
             }
+            if number % RunEntry::PER_PAGE == 0 {
+                fences.push(fence(&entry.id));
+            }
+            number += 1;
             last = Some(entry);
             each(entry)
-        })
+        })?;
+        let _ = self.fences.set(fences.into_boxed_slice());
+        Ok(())
     }
 
     /// Number of pages with entries.
@@ -244,10 +285,11 @@ impl RunReader {
         })
     }
 
-    /// Number and value of the first entry with this id.
+    /// Number and value of the first entry with this id; `from` is a page before which it cannot lie.
     fn first_of<E>(
         &self,
         id: &ChunkId,
+        from: u64,
         read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Option<(u64, RunEntry)>, RunError<E>> {
         if self.counts.entries == 0 {
@@ -255,9 +297,22 @@ impl RunReader {
         }
         // The page of the first entry with this id lies in low..=high, if there is one. Ids in these pages are at least
         // `low_key` and at most `high_key` in their first bytes.
-        let (mut low, mut high) = (0, self.counts.page_count() - self.counts.first_entry_page() - 1);
+        let (mut low, mut high) = (from, self.entry_pages() - 1);
         let (mut low_key, mut high_key) = (0u64, u64::MAX);
         let mut interpolations = INTERPOLATIONS;
+        if let Some(fences) = self.fences.get() {
+            // A page that begins with an id of the same start may begin with this one, or lie behind it.
+            let before = fences.partition_point(|fence| *fence < self::fence(id)) as u64;
+            let after = fences.partition_point(|fence| *fence <= self::fence(id)) as u64;
+            (low, high) = (low.max(before.saturating_sub(1)), after.saturating_sub(1));
+            if low > high {
+                return Ok(None);
+            }
+            interpolations = 0;
+        } else if from > 0 {
+            let page = self.page(self.counts.first_entry_page() + from, read_at)?;
+            low_key = leading(&entry_at(&page, 0)?.id);
+        }
         loop {
             let guess = if interpolations == 0 {
                 low + (high - low) / 2
@@ -431,6 +486,11 @@ fn leading(id: &ChunkId) -> u64 {
     let mut bytes = [0u8; 8];
     bytes.copy_from_slice(&id.0[..8]);
     u64::from_be_bytes(bytes)
+}
+
+/// The first 4 bytes of an id as a number that sorts alike.
+fn fence(id: &ChunkId) -> u32 {
+    (leading(id) >> 32) as u32
 }
 
 /// The page where `key` would lie if ids were even between the two borders.

@@ -7,8 +7,10 @@ mod contents;
 mod merge;
 mod run;
 mod view;
+mod visited;
 
 pub(crate) use contents::contents;
 pub(crate) use merge::merge;
 pub(crate) use run::{Run, write_run};
 pub(crate) use view::{Loaded, View};
+pub(crate) use visited::Visited;

@@ -147,27 +147,41 @@ impl Run {
         })
     }
 
-    /// As [`Run::each`], without what lies in these packs.
-    pub(crate) fn each_outside(
+    /// Which of these ids, which ascend, lie in other packs than these: hands out the index of each, perhaps more than
+    /// once.
+    pub(super) fn find_outside(
         &self,
         packs: &HashSet<PackId>,
-        mut each: impl FnMut(&ChunkId),
+        ids: &[ChunkId],
+        mut each: impl FnMut(usize),
     ) -> Result<(), RepositoryError> {
-        if packs.is_empty() {
-            return self.each(each);
-        }
         self.ask(|run| {
-            let named = run.packs()?;
-            let outside: Vec<bool> =
-                named.iter().flat_map(|pack| pack.blocks.iter().map(|_| !packs.contains(&pack.id))).collect();
-            let visit = |entry: RunEntry| {
-                if outside.get(entry.block as usize).is_some_and(|outside| *outside) {
-                    each(&entry.id);
+            let read_at = |offset, buffer: &mut [u8]| run.bytes.read_at(offset, buffer);
+            let mut outside: Vec<bool> = Vec::new();
+            if !packs.is_empty() {
+                for pack in run.packs()? {
+                    outside.resize(outside.len() + pack.blocks.len(), !packs.contains(&pack.id));
                 }
-                Ok(())
-            };
-            run.reader.entries(|offset, buffer| run.bytes.read_at(offset, buffer), visit)
+            }
+            run.reader.find_sorted(ids, read_at, |index, _, entry| {
+                if outside.get(entry.block as usize).is_none_or(|outside| *outside) {
+                    each(index);
+                }
+            })
         })
+    }
+
+    /// The number of the first entry of this id. A damaged page is an error: numbers mean nothing in a run that stands in
+    /// for this one.
+    pub(super) fn number_of(&self, id: &ChunkId) -> Result<Option<u64>, RepositoryError> {
+        let read_at = |offset, buffer: &mut [u8]| self.bytes.read_at(offset, buffer);
+        let mut found = None;
+        let first = |_, number, _: &RunEntry| {
+            found.get_or_insert(number);
+        };
+        let asked = self.reader.find_sorted(std::slice::from_ref(id), read_at, first);
+        asked.map_err(|error| run_error(self.path(), error))?;
+        Ok(found)
     }
 
     /// Reads and checks every page, and the name.

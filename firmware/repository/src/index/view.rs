@@ -69,6 +69,17 @@ impl View {
         Ok(places)
     }
 
+    /// Which of these chunks lie nowhere; sorts them. Costs a page of the index once, however many are looked for in it.
+    pub(crate) fn absent(&self, ids: &mut Vec<ChunkId>) -> Result<Vec<ChunkId>, RepositoryError> {
+        ids.sort_unstable();
+        ids.dedup();
+        let mut found = vec![false; ids.len()];
+        for run in &self.runs {
+            run.find_outside(&self.deleted, ids, |index| found[index] = true)?;
+        }
+        Ok(ids.iter().zip(&found).filter(|(_, found)| !**found).map(|(id, _)| *id).collect())
+    }
+
     /// With one more run.
     pub(crate) fn with(&self, run: Run) -> View {
         let mut view = self.clone();

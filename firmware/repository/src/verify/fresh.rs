@@ -1,9 +1,9 @@
 //! What one snapshot newly brought: the directories and files in which it differs from the one of its source before it.
 //! What is as it was there was looked at then, and has its turn in the slices; so the work does not grow with history.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use mailkeep_format::{ChunkId, ChunkRef, Node, PackId, SnapshotId};
+use mailkeep_format::{ChunkId, ChunkRef, PackId, SnapshotId};
 
 use super::VerifyReport;
 use super::structure::{self, Walk, Walked};
@@ -45,23 +45,31 @@ pub(super) fn check(
         }
         report.directories += 1;
         monitor.progress(Phase::Structure, report.directories, 0);
-        let Some(nodes) = walk.read(&content, &path, monitor) else { continue };
         // A parent that cannot be read is none: everything counts as new then.
-        let old = walk.reader.tree(&before).unwrap_or_default();
-        let old: HashMap<&[u8], &Node> = old.iter().map(|node| (&*node.name, node)).collect();
-        for node in &nodes {
-            let was = old.get(&*node.name).filter(|was| was.is_directory() == node.is_directory());
-            let was: &[ChunkRef] = was.map_or(&[], |was| was.content());
+        let mut old = walk.reader.tree_nodes(&before).map_while(Result::ok).peekable();
+        for node in walk.reader.tree_nodes(&content) {
+            let node = match node {
+                Ok(node) => node,
+                Err(error) => {
+                    walk.unreadable(&path, &error, monitor);
+                    break;
+                }
+            };
+            // Both come in ascending order of names.
+            while old.next_if(|was| was.name < node.name).is_some() {}
+            let was = old.next_if(|was| was.name == node.name);
+            let was = was.filter(|was| was.is_directory() == node.is_directory());
+            let was: &[ChunkRef] = was.as_ref().map_or(&[], |was| was.content());
             if node.is_directory() {
                 let path = format!("{path}/{}", String::from_utf8_lossy(&node.name));
                 left.push((node.content().to_vec(), was.to_vec(), path));
             } else if node.content() != was {
-                walk.want(node)?;
+                walk.want(&node)?;
             }
         }
     }
     for entry in snapshots.iter().filter(|entry| lost.contains(&entry.id)) {
-        walk.tree(&entry.manifest.root, &structure::opening(entry), monitor, &mut report.directories);
+        walk.tree(&entry.manifest.root, &structure::opening(entry), monitor, &mut report.directories)?;
     }
     walk.settle()?;
     let unreadable = walk.unreadable;
