@@ -160,6 +160,12 @@ pub enum RepositoryError {
         /// Where it lies.
         pack: PackId,
     },
+    /// Something that must be known before anything is removed is not known.
+    #[error("nothing was deleted: {why}: run `mailkeep verify`")]
+    NotSwept {
+        /// What is in the way.
+        why: String,
+    },
     /// No snapshot fits what was asked for.
     #[error("no snapshot {wanted} here: see `mailkeep snapshots`")]
     NoSnapshot {
@@ -207,6 +213,7 @@ impl RepositoryError {
             | RepositoryError::DamagedKeys { .. }
             | RepositoryError::ReadBack { .. }
             | RepositoryError::MissingChunk { .. }
+            | RepositoryError::NotSwept { .. }
             | RepositoryError::DamagedChunk { .. } => 65,
             _ => 1,
         }

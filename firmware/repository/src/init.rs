@@ -8,7 +8,7 @@ use crate::error::RepositoryError;
 use crate::keyring::Opened;
 use crate::layout;
 use crate::storage::{LockKind, PoisonStorage, Storage};
-use crate::{durable, lock};
+use crate::{durable, lock, reserve};
 
 /// How a new repository is to be.
 #[derive(Clone)]
@@ -79,6 +79,7 @@ pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<M
         durable::write_once(disk, path, &bytes)?;
     }
     disk.flush_device()?;
+    reserve::ensure(disk, 0);
     Ok(Made { opened, label, recovery })
 }
 

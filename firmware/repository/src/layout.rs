@@ -15,6 +15,7 @@ pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TMP: &str = "tmp";
 /// Read-only snapshots of the repository, where the file system can make them.
 pub(crate) const GUARDS: &str = "guards";
+pub(crate) const RESERVE: &str = "reserve";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const LEASE: &str = "lease";
 pub(crate) const README: &str = "README.txt";

@@ -33,3 +33,23 @@ pub const GUARDS_KEPT: usize = 2;
 pub const SLICES: u32 = 30;
 /// Most slices: the record keeps one line for each.
 pub const SLICES_MAX: u32 = 1000;
+/// The reserve of an empty repository, in bytes: both copies of a manifest and of a sweep record are far below it.
+pub const RESERVE_LEAST: u64 = 1 << 20;
+/// What a pack adds to it: 34 bytes in each copy of a manifest and of a sweep record, and a margin.
+pub const RESERVE_PER_PACK: u64 = 160;
+/// The reserve is at most one part in so many of the free space.
+pub const RESERVE_SHARE: u64 = 16;
+/// A reserve of fewer bytes is not worth having.
+pub const RESERVE_USELESS: u64 = 16 << 10;
+/// A disk with less free space, in bytes, is short of room: the longest pack does not fit any more.
+pub const ROOM_SHORT: u64 = 64 << 20;
+/// A pack is repacked when at least one part in so many of it is needed by nothing.
+pub const REPACK_WASTE: u64 = 4;
+/// Live chunks that are held in memory while packs are repacked; about 40 bytes each.
+pub const REPACK_CHUNKS: u64 = 200_000;
+/// An index run is written anew when at least one part in so many of its entries is of deleted packs.
+pub const RUN_WASTE: u64 = 8;
+/// Ids that are gathered before they are looked for in the index together; about 70 bytes each.
+pub const MARK_BATCH: usize = 200_000;
+/// How long a pack that nothing needs stays, in seconds: readers that began before may still want it.
+pub const GRACE_SECONDS: u64 = 24 * 3600;

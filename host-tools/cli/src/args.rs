@@ -65,6 +65,8 @@ pub(crate) enum Verb {
     Restore(Restore),
     #[command(about = verb::VERIFY)]
     Verify(Verify),
+    #[command(about = verb::PRUNE, long_about = verb::PRUNE_LONG)]
+    Prune(Prune),
     #[command(about = verb::STATS)]
     Stats,
     #[command(about = verb::KEY, subcommand_required = true, arg_required_else_help = true)]
@@ -208,6 +210,30 @@ pub(crate) struct Verify {
     pub(crate) read_data: bool,
     #[arg(long, value_name = "n/t", conflicts_with = "read_data", help = verb::VERIFY_SLICE)]
     pub(crate) read_data_slice: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help = verb::PRUNE_LAST)]
+    pub(crate) keep_last: u32,
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help = verb::PRUNE_HOURLY)]
+    pub(crate) keep_hourly: u32,
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help = verb::PRUNE_DAILY)]
+    pub(crate) keep_daily: u32,
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help = verb::PRUNE_WEEKLY)]
+    pub(crate) keep_weekly: u32,
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help = verb::PRUNE_MONTHLY)]
+    pub(crate) keep_monthly: u32,
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help = verb::PRUNE_YEARLY)]
+    pub(crate) keep_yearly: u32,
+    #[arg(long, value_name = "NAME", help = flag::SOURCE)]
+    pub(crate) source: Option<String>,
+    #[arg(short = 'n', long, help = verb::PRUNE_DRY)]
+    pub(crate) dry_run: bool,
+    #[arg(long, value_name = "DURATION", default_value = "24h", help = verb::PRUNE_GRACE)]
+    pub(crate) grace: String,
+    #[arg(long, help = verb::PRUNE_SHRUNK)]
+    pub(crate) accept_shrunk: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -72,6 +72,26 @@ pub(crate) mod verb {
     pub(crate) const VERIFY: &str = "Check that the repository is whole";
     pub(crate) const VERIFY_ALL: &str = "Read every byte as well";
     pub(crate) const VERIFY_SLICE: &str = "Read the n-th of t parts, for example 1/7 today and 2/7 tomorrow";
+    pub(crate) const PRUNE: &str = "Remove old snapshots by rules, and give their room back";
+    pub(crate) const PRUNE_LONG: &str = "Remove old snapshots by rules, and give their room back.\n\nEach rule keeps the \
+        newest snapshot of as many hours, days, weeks, months or years as it says; only those that have a snapshot count, \
+        and each rule looks only at what the rules before it have left. Every source is looked at by itself. The newest \
+        snapshot of a source and its last consistent one always stay. Without a rule of a day or longer the newest of \
+        each of the last three days stays too. Nothing of a source is removed while its newest snapshot is empty or \
+        less than half of what it was, or while the clock cannot be right.\n\nThe room comes back in two steps: what \
+        nothing needs any more is deleted once the grace period is over and another snapshot has been sealed. On a full \
+        disk use --grace 0.";
+    pub(crate) const PRUNE_LAST: &str = "Keep the newest N";
+    pub(crate) const PRUNE_HOURLY: &str = "Keep the newest of each of N hours";
+    pub(crate) const PRUNE_DAILY: &str = "Keep the newest of each of N days";
+    pub(crate) const PRUNE_WEEKLY: &str = "Keep the newest of each of N weeks";
+    pub(crate) const PRUNE_MONTHLY: &str = "Keep the newest of each of N months";
+    pub(crate) const PRUNE_YEARLY: &str = "Keep the newest of each of N years";
+    pub(crate) const PRUNE_DRY: &str = "Only show what would be done";
+    pub(crate) const PRUNE_GRACE: &str =
+        "How long what nothing needs stays for those who still read it, like 12h or 7d";
+    pub(crate) const PRUNE_SHRUNK: &str =
+        "Go on although a source is much smaller than it was: somebody has looked, and it is right";
     pub(crate) const STATS: &str = "Show sizes and counts of the repository";
     pub(crate) const KEY: &str = "Look at the keys of the repository";
     pub(crate) const KEY_LS: &str = "List the keys that open it";
@@ -87,6 +107,9 @@ pub(crate) const NO_REPO_HINT: &str = "give -r DIR, or set MAILKEEP_REPO or `rep
 pub(crate) const KEY_MISSING_HINT: &str =
     "give the box key or the recovery key with --key-file FILE, or plug the disk into the box that made it";
 pub(crate) const KEY_BAD_HINT: &str = "an age identity is expected: one line AGE-SECRET-KEY-1…";
+pub(crate) const NO_KEEP: &str = "no rule is given, so nothing would be kept";
+pub(crate) const NO_KEEP_HINT: &str =
+    "give --keep-last N or another --keep-…; --dry-run shows what it would do";
 pub(crate) const INTERRUPTED: &str = "interrupted";
 pub(crate) const STOPPING: &str = "stopping; once more to stop at once";
 pub(crate) const NOTHING_SEALED_HINT: &str = "the repository is sound; run it again to go on";
@@ -137,6 +160,8 @@ pub(crate) fn see_help(verb: Option<&str>) -> String {
 /// What the verbs report.
 pub(crate) mod report {
     use mailkeep_puller::{Summary as Pulled, Survey};
+    use mailkeep_repository::PruneReport;
+    use mailkeep_repository::retention::{Reason, Rule};
     use mailkeep_restorer::{Summary as Restored, Totals};
 
     use crate::units::{self, count, counted, size};
@@ -157,6 +182,58 @@ pub(crate) mod report {
     /// Headings of the table of snapshots.
     pub(crate) const SNAPSHOT_COLUMNS: [&str; 10] =
         ["ID", "GEN", "TIME", "SOURCE", "CONSISTENT", "MAIL CHECK", "FILES", "SIZE", "ADDED", "MAIL STOPPED"];
+    /// Headings of the table of what a prune keeps and removes.
+    pub(crate) const PRUNE_COLUMNS: [&str; 8] =
+        ["", "ID", "GEN", "TIME", "SOURCE", "CONSISTENT", "FILES", "WHY"];
+
+    /// Why a snapshot stays, as `prune` shows it.
+    pub(crate) fn reason(reason: Reason) -> String {
+        match reason {
+            Reason::Rule(rule, number) => format!("{} {number}", rule_name(rule)),
+            Reason::Newest => "newest".to_owned(),
+            Reason::LastConsistent => "last consistent".to_owned(),
+            Reason::Floor => "newest of its day".to_owned(),
+            Reason::Misdated => "wrong date".to_owned(),
+            Reason::Halted => "halted".to_owned(),
+        }
+    }
+
+    fn rule_name(rule: Rule) -> &'static str {
+        match rule {
+            Rule::Last => "last",
+            Rule::Hourly => "hourly",
+            Rule::Daily => "daily",
+            Rule::Weekly => "weekly",
+            Rule::Monthly => "monthly",
+            Rule::Yearly => "yearly",
+        }
+    }
+
+    /// What a prune has done, or would do.
+    pub(crate) fn pruned(report: &PruneReport, dry: bool, grace: f64) -> Vec<String> {
+        let kept = report.lines.len() as u64 - report.removed();
+        let would = if dry { "Nothing was changed. A prune would have: " } else { "" };
+        let mut lines = vec![format!(
+            "{would}{} removed, {} kept.",
+            counted(report.removed(), "snapshot", "snapshots"),
+            count(kept)
+        )];
+        lines.push(format!(
+            "Freed {} now; {} more when {} are over and another snapshot is sealed.",
+            size(report.freed_bytes),
+            size(report.later_bytes),
+            units::duration(grace)
+        ));
+        if report.copied_bytes > 0 {
+            let packs = counted(report.repacked_packs, "pack that was", "packs that were");
+            lines.push(format!("Copied {} out of {packs} mostly waste.", size(report.copied_bytes)));
+        }
+        if report.short {
+            lines.push("The disk is short of room; --grace 0 frees everything at once.".to_owned());
+        }
+        lines
+    }
+
     /// Headings of the table of passes.
     pub(crate) const PASS_COLUMNS: [&str; 7] =
         ["PASS", "STARTED", "FILES SEEN", "CHANGED", "READ", "SENT", "TOOK"];

@@ -62,6 +62,12 @@ pub(crate) fn local(seconds: i64) -> String {
     }
 }
 
+/// Seconds that local time is ahead of UTC at this moment.
+pub(crate) fn utc_offset(seconds: i64) -> i32 {
+    let local = Local.timestamp_opt(seconds, 0).single();
+    local.map_or(0, |time| chrono::Offset::fix(time.offset()).local_minus_utc())
+}
+
 /// A moment for machines, RFC 3339 in UTC.
 pub(crate) fn utc(seconds: i64) -> String {
     utc_nanos(seconds, 0)

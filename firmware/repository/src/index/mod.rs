@@ -8,9 +8,11 @@ mod merge;
 mod run;
 mod view;
 mod visited;
+mod without;
 
 pub(crate) use contents::contents;
 pub(crate) use merge::merge;
-pub(crate) use run::{Run, write_run};
+pub(crate) use run::{Run, run_error, write_run};
 pub(crate) use view::{Loaded, View};
 pub(crate) use visited::Visited;
+pub(crate) use without::without;

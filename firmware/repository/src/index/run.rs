@@ -105,7 +105,7 @@ impl Run {
         self.id.map_or_else(|| "an index in memory".to_owned(), |id| layout::run(&id))
     }
 
-    pub(super) fn packs(&self) -> Result<Vec<RunPack>, RunError<StorageError>> {
+    pub(crate) fn packs(&self) -> Result<Vec<RunPack>, RunError<StorageError>> {
         self.reader.packs(|offset, buffer| self.bytes.read_at(offset, buffer))
     }
 
@@ -184,6 +184,22 @@ impl Run {
         Ok(found)
     }
 
+    /// Hands out every entry in order. A damaged page is an error: numbers of entries mean nothing in a run that stands
+    /// in for this one.
+    pub(crate) fn entries(&self, mut each: impl FnMut(&RunEntry)) -> Result<(), RepositoryError> {
+        let visit = |entry: RunEntry| {
+            each(&entry);
+            Ok(())
+        };
+        let read_at = |offset, buffer: &mut [u8]| self.bytes.read_at(offset, buffer);
+        self.reader.entries(read_at, visit).map_err(|error| run_error(self.path(), error))
+    }
+
+    /// Number of its entries.
+    pub(crate) fn entry_count(&self) -> u64 {
+        self.reader.entry_count()
+    }
+
     /// Reads and checks every page, and the name.
     pub(crate) fn check(&self) -> Result<(), RepositoryError> {
         let read_at = |offset, buffer: &mut [u8]| self.bytes.read_at(offset, buffer);
@@ -230,7 +246,7 @@ impl Run {
     }
 
     /// This run if every page of it is sound, else what stands in for it.
-    pub(super) fn sound(self: &Arc<Self>) -> Result<Arc<Run>, RepositoryError> {
+    pub(crate) fn sound(self: &Arc<Self>) -> Result<Arc<Run>, RepositoryError> {
         match self.check() {
             Err(RepositoryError::Damaged { .. }) => self.rebuild(),
             other => other.map(|()| self.clone()),
@@ -238,7 +254,7 @@ impl Run {
     }
 }
 
-pub(super) fn run_error(path: String, error: RunError<StorageError>) -> RepositoryError {
+pub(crate) fn run_error(path: String, error: RunError<StorageError>) -> RepositoryError {
     match error {
         RunError::Read(error) => RepositoryError::Storage(error),
         RunError::Format(source) => RepositoryError::decoding(path, source),

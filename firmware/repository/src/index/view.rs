@@ -92,6 +92,16 @@ impl View {
         &self.runs
     }
 
+    /// How many packs the runs name.
+    pub(crate) fn pack_count(&self) -> u64 {
+        self.runs.iter().map(|run| u64::from(run.reader.pack_count())).sum()
+    }
+
+    /// Whether this pack is not to be relied on: damaged, or about to go.
+    pub(crate) fn distrusts(&self, pack: &PackId) -> bool {
+        self.distrusted.contains(pack)
+    }
+
     /// Packs that runs name but that prune has deleted: what a run says of them means nothing.
     pub(crate) fn deleted(&self) -> &HashSet<PackId> {
         &self.deleted

@@ -8,6 +8,7 @@ mod packer;
 mod pipeline;
 mod resume;
 mod seal;
+mod sweeping;
 mod tree;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,6 +31,7 @@ use crate::{layout, limits, packfile, sync};
 
 use packer::Packer;
 use pipeline::{Job, Pipeline};
+use resume::Room;
 pub use seal::{Draft, Sealed};
 pub use tree::TreeWriter;
 
@@ -107,9 +109,18 @@ impl Writer {
         options: &WriterOptions,
         monitor: &dyn Monitor,
     ) -> Result<Self, RepositoryError> {
+        Writer::open_where(repository, options, Room::Enough, monitor)
+    }
+
+    fn open_where(
+        repository: &Repository,
+        options: &WriterOptions,
+        room: Room,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RepositoryError> {
         let storage: Arc<dyn Storage> = Arc::new(PoisonStorage::new(repository.storage().clone()));
         let lock = Arc::new(WriteLock::take(storage.clone(), &options.machine, monitor)?);
-        Writer::under(repository, storage, lock, options, monitor)
+        Writer::build(repository, storage, lock, options, room, monitor)
     }
 
     /// A writer for somebody who holds the lock already and writes through this storage too.
@@ -120,7 +131,18 @@ impl Writer {
         options: &WriterOptions,
         monitor: &dyn Monitor,
     ) -> Result<Self, RepositoryError> {
-        let start = resume::resume(repository, &*storage, monitor)?;
+        Writer::build(repository, storage, lock, options, Room::Enough, monitor)
+    }
+
+    fn build(
+        repository: &Repository,
+        storage: Arc<dyn Storage>,
+        lock: Arc<WriteLock>,
+        options: &WriterOptions,
+        room: Room,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, RepositoryError> {
+        let start = resume::resume(repository, &*storage, room, monitor)?;
         let packer = Packer::new(repository, storage.clone(), lock.clone());
         let pipeline = Pipeline::start(options.workers.max(1), options.compression_level, packer)?;
         let known = Arc::new(start.view);
@@ -183,9 +205,15 @@ impl Writer {
         self.pipeline.check()?;
         let id = self.repository.keys().id.chunk_id(kind, hash);
         let chunk = ChunkRef { id, length: bytes.len() as u32 };
-        if self.has(&id)? {
-            return Ok(chunk);
+        if !self.has(&id)? {
+            self.add(kind, chunk, bytes)?;
         }
+        Ok(chunk)
+    }
+
+    /// Puts a chunk into the block that is being filled.
+    fn add(&mut self, kind: ChunkKind, chunk: ChunkRef, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let id = chunk.id;
         if self.session.len() >= self.session_chunks {
             self.flush()?;
         }
@@ -193,8 +221,7 @@ impl Writer {
         if bytes.len() >= limits::LARGE_CHUNK {
             let mut raw = self.pipeline.buffer();
             raw.extend_from_slice(bytes);
-            self.pipeline.submit(Job { kind, raw, chunks: vec![(id, chunk.length)] })?;
-            return Ok(chunk);
+            return self.pipeline.submit(Job { kind, raw, chunks: vec![(id, chunk.length)] });
         }
         let open = self.open_block(kind);
         let full = open.raw.len() + bytes.len() > format_limits::BLOCK_TARGET
@@ -205,7 +232,7 @@ impl Writer {
         let open = self.open_block(kind);
         open.raw.extend_from_slice(bytes);
         open.chunks.push((id, chunk.length));
-        Ok(chunk)
+        Ok(())
     }
 
     /// Returns when all that was put is on the medium, has been read back, stands in the index, and can be read through

@@ -23,9 +23,18 @@ pub(super) struct Start {
     pub(super) generation: u64,
 }
 
+/// Whether there is room on the disk to write an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Enough,
+    /// Packs that no run names are known from an index in memory, and runs are not merged.
+    Short,
+}
+
 pub(super) fn resume(
     repository: &Repository,
     storage: &dyn Storage,
+    room: Room,
     monitor: &dyn Monitor,
 ) -> Result<Start, RepositoryError> {
     durable::empty_tmp(storage)?;
@@ -42,14 +51,20 @@ pub(super) fn resume(
     let loaded = Loaded::load(repository, monitor)?;
     let mut unsealed: BTreeSet<PackId> =
         loaded.present.keys().filter(|id| !sealed.contains(id)).copied().collect();
-    let view = adopt(repository, storage, &loaded, &mut unsealed, monitor)?;
+    let view = match room {
+        Room::Enough => adopt(repository, storage, &loaded, &mut unsealed, monitor)?,
+        Room::Short => View::load(repository, monitor)?,
+    };
     for id in &loaded.stale {
         durable::remove(storage, &layout::run(id))?;
     }
     if !loaded.stale.is_empty() {
         storage.sync_dir(layout::INDEX)?;
     }
-    let view = index::merge(repository, storage, &view)?;
+    let view = match room {
+        Room::Enough => index::merge(repository, storage, &view)?,
+        Room::Short => view,
+    };
     let previous = manifests.entries.last().map(|entry| entry.id);
     Ok(Start { view, unsealed, previous, generation: manifests.highest })
 }

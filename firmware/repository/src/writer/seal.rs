@@ -7,7 +7,7 @@ use mailkeep_format::{ChunkRef, FormatError, Manifest, Salt, SnapshotId};
 use super::Writer;
 use crate::error::RepositoryError;
 use crate::monitor::Monitor;
-use crate::{durable, guard, layout, lock};
+use crate::{durable, guard, layout, lock, reserve};
 
 /// A manifest without what only the repository can say. Fields mean what they mean in
 /// [`Manifest`].
@@ -66,6 +66,7 @@ impl Writer {
         let sealed = self.write_manifest(draft).map_err(|error| self.pipeline.stop(error))?;
         tracing::info!(snapshot = %sealed.id, generation = sealed.manifest.generation, "sealed");
         guard::after_seal(&*self.storage, sealed.manifest.generation, &sealed.id, monitor);
+        reserve::ensure(&*self.storage, self.known.pack_count());
         Ok(sealed)
     }
 
@@ -100,6 +101,8 @@ impl Writer {
         let name = layout::manifest_name(manifest.generation, &id);
         storage.flush_device()?;
         self.lock.confirm()?;
+        // Packs and index have found their room; this little shall not fail for want of it.
+        reserve::make_way(storage, 4 * bytes.len() as u64)?;
         for folder in [layout::MANIFESTS[1], layout::MANIFESTS[0]] {
             durable::write_once(storage, &format!("{folder}/{name}"), &bytes)?;
         }

@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod ls;
 mod mount;
+mod prune;
 mod restore;
 mod show;
 mod snapshots;
@@ -32,6 +33,7 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Mount(args) => mount::run(app, &args),
         Verb::Restore(args) => restore::run(app, args),
         Verb::Verify(args) => verify::run(app, &args),
+        Verb::Prune(args) => prune::run(app, &args),
         Verb::Stats => stats::run(app),
         Verb::Key { verb: Key::Ls } => key::run(app),
         Verb::Unlock => unlock::run(app),
