@@ -40,7 +40,7 @@ soak:
 	@bash images/packages.sh build run test
 	$(CARGO) build --release --workspace
 	$(ALL) MAILKEEP_ROUNDS=5 MAILKEEP_KILLS=50 MAILKEEP_CUTS=20 MAILKEEP_CRASH_SEEDS=100 MAILKEEP_CRASH_STATES=8000 \
-		MAILKEEP_MUTATIONS=500 MAILKEEP_MANGLES=200 \
+		MAILKEEP_MUTATIONS=500 MAILKEEP_MANGLES=200 MAILKEEP_FAULTS=1 \
 		$(CARGO) test --release --workspace --no-fail-fast
 
 clean-run:

@@ -8,10 +8,11 @@ pub const LARGE_CHUNK: usize = 512 << 10;
 pub const SESSION_CHUNKS: usize = 400_000;
 /// Index runs that a lookup may have to ask; beyond, the smaller ones are merged.
 pub const RUNS_MAX: usize = 6;
-/// Decoded blocks that a reader keeps, in bytes.
-pub const BLOCK_CACHE: usize = 32 << 20;
+/// Decoded blocks that a reader keeps, in bytes. For directories and single reads (a mount); a restore gathers what lies
+/// in a block and needs no cache.
+pub const BLOCK_CACHE: usize = 12 << 20;
 /// Tables of contents of packs that a reader keeps, in bytes of memory.
-pub const FOOTER_CACHE: usize = 24 << 20;
+pub const FOOTER_CACHE: usize = 8 << 20;
 /// Compressing threads at most; one pack writer and the caller come on top.
 pub const WORKERS_MAX: usize = 4;
 /// A lease of another box that is older than this many seconds is taken over without asking.

@@ -1,17 +1,17 @@
 //! Numbers that bound memory and work, with their units and reasons.
 
-/// Nodes that a view's cache keeps, over all listings. A node takes about 250 bytes: 16 MB.
-pub const CACHED_NODES: usize = 65_536;
+/// Nodes that a view's cache keeps, over all listings. A node takes about 400 bytes: 6 MB.
+pub const CACHED_NODES: usize = 16_384;
 /// Listings that a view's cache keeps; also bounds the cost of keeping their order.
 pub const CACHED_LISTINGS: usize = 256;
 /// Threads that write file contents. The work is system calls and decompression; more than 4 only wait on the disk.
 pub const WORKERS_DEFAULT: usize = 3;
 /// Names that are restored together; with their nodes about half a KiB each. Two batches are in memory at a time: one
 /// that is worked on and the next one.
-pub const BATCH_FILES: usize = 16_384;
+pub const BATCH_FILES: usize = 12_288;
 /// Chunks of a batch, about 90 bytes each. Each block is read once for a batch, so that a larger one saves work where
 /// much is shared between folders.
-pub const BATCH_CHUNKS: usize = 65_536;
+pub const BATCH_CHUNKS: usize = 49_152;
 /// Folders of a batch; each is open until the batch is done.
 pub const BATCH_FOLDERS: usize = 128;
 /// Chunks of a single file from which on it is restored by itself, front to back: it fills whole blocks anyway.

@@ -1,7 +1,7 @@
 //! Puts one thing into its place: made under a temporary name, complete with metadata, then renamed.
 //!
 //! Also in a folder that this run has made: an interrupted restore must leave no file that looks whole and is not, or
-//! the next run with `--overwrite never` would keep it. The rename costs 2 % of a restore's CPU time.
+//! the next run with `--overwrite never` would keep it. The rename is about 5 % of a restore's CPU time.
 //!
 //! So a name in the target shows what was there before or the whole of what the snapshot has, also when the restore is
 //! cut off; and a file's bytes can be read by nobody else before its owner and mode are right.
