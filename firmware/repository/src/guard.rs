@@ -59,7 +59,7 @@ impl Hold {
             let (holds, older): (Vec<_>, Vec<_>) = guards.iter().partition(|name| layout::is_hold(name));
             // The holds go last: at no moment is there nothing.
             older.iter().try_for_each(|name| storage.drop_guard(name))?;
-            if let Some((generation, id)) = newest {
+            if let (Some(_), Some((generation, id))) = (&self.name, newest) {
                 make(storage, &layout::manifest_name(generation, &id), monitor)?;
             }
             holds.iter().try_for_each(|name| storage.drop_guard(name))?;

@@ -112,9 +112,8 @@ impl WriteLock {
                 tracing::info!(lease = %other, "stale lease taken over");
             }
         }
-        if storage.list(layout::TMP).is_err_and(|error| error.is_not_found()) {
-            durable::make_dir(&*storage, layout::TMP)?;
-        }
+        // What a killed run left there is nobody's, and on a full disk the lease may need its room.
+        durable::empty_tmp(&*storage)?;
         replace_lease(&*storage, &mine)?;
         Ok(WriteLock { storage, lease: Mutex::new(mine), _guard: guard })
     }
@@ -294,6 +293,15 @@ mod tests {
                 WriteLock::take(storage, &machine("here", "1"), &Collected::default()).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn what_a_killed_run_left_makes_room_for_the_lease_on_a_full_disk() {
+        let (disk, storage) = disk();
+        storage.create("tmp/pack").unwrap().append(&[0; 1000]).unwrap();
+        disk.set_capacity(Some(1000));
+        WriteLock::take(storage.clone(), &machine("here", "1"), &Collected::default()).unwrap();
+        assert_eq!(storage.list(layout::TMP).unwrap(), []);
     }
 
     #[test]
