@@ -12,6 +12,7 @@ use std::time::Duration;
 use mailkeep_board::{BoardError, Layout};
 use mailkeep_mail::source::parse_duration;
 use mailkeep_mail::{MailError, Source};
+use mailkeep_repository::limits;
 
 use crate::schedule::{Schedule, ScheduleError};
 use raw::RawConfig;
@@ -92,6 +93,8 @@ pub struct Config {
     pub disk_paths: Vec<PathBuf>,
     /// Without a proven backup for longer than this, the box says "overdue".
     pub overdue_after: Option<Duration>,
+    /// In how many runs each disk is wholly read back.
+    pub verify_runs: u32,
     /// When backups begin by themselves.
     pub schedule: Option<Schedule>,
     /// Make up for a backup that was due while the box was off.
@@ -188,6 +191,7 @@ impl Check<'_> {
             disk_paths: self.disk_paths(raw.disks.paths, &board)?,
             board,
             overdue_after,
+            verify_runs: self.verify_runs(raw.disks.verify_runs)?,
             schedule,
             catch_up: raw.schedule.catch_up.unwrap_or(true),
             sources: self.sources(raw.source)?,
@@ -197,6 +201,14 @@ impl Check<'_> {
                 .map(|(name, _)| name)
                 .collect(),
         })
+    }
+
+    fn verify_runs(&self, runs: Option<u32>) -> Result<u32, ConfigError> {
+        let runs = runs.unwrap_or(limits::SLICES);
+        if !(1..=limits::SLICES_MAX).contains(&runs) {
+            return Err(self.bad("disks.verify-runs", format!("must be 1 to {}", limits::SLICES_MAX)));
+        }
+        Ok(runs)
     }
 
     fn name(&self, name: Option<String>) -> Result<String, ConfigError> {
@@ -274,12 +286,13 @@ mod tests {
     #[test]
     fn every_documented_table_is_known() {
         let all = format!(
-            "{GOOD}[disks]\nset-size = 3\noverdue-after = '2d'\n[schedule]\nbackup = '02:30'\ncatch-up = false\n\
+            "{GOOD}[disks]\nset-size = 3\noverdue-after = '2d'\nverify-runs = 7\n[schedule]\nbackup = '02:30'\ncatch-up = false\n\
              [retention]\nkeep-daily = 14\nkeep-weekly = 8\n[web]\nlisten = '0.0.0.0:80'\n[notify]\nmail = 'a@b'\n"
         );
         let config = load(&all).unwrap();
         assert_eq!(config.overdue_after, Some(Duration::from_secs(2 * 86_400)));
         assert!(!config.catch_up);
+        assert_eq!(config.verify_runs, 7);
         let words = config.describe();
         for line in ["02:30", "after 48 hours", "[web] has no effect", "[retention] has no effect"] {
             assert!(words.contains(line), "{line}: {words}");
@@ -299,6 +312,7 @@ mod tests {
             (&format!("{GOOD}[[source]]\nfile = 'tree.toml'\n"), "named twice"),
             (&format!("{GOOD}[schedule]\nbackup = '25:00'\n"), "schedule.backup: "),
             (&format!("{GOOD}[disks]\noverdue-after = '2'\n"), "disks.overdue-after: "),
+            (&format!("{GOOD}[disks]\nverify-runs = 0\n"), "disks.verify-runs: must be 1 to"),
             (&format!("{GOOD}[disks]\npaths = ['/dev/sda1']\n"), "disks.paths: "),
             (&GOOD.replace("insert = 1", "insert = 4"), "[board] cannot be used"),
             ("[board]\nkind = 'bench'\n", "source: is missing"),

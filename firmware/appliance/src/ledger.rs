@@ -1,15 +1,15 @@
 //! What the box remembers across restarts: when the newest proven backup was made, whether one failed
 //! since, and when one was last due.
 //!
-//! Kept as a small JSON file in the state folder, replaced as a whole (new file, fsync, rename, fsync of the
-//! folder): after a power cut either the old or the new one is there. A file that can't be read is said and
+//! Kept as a small JSON file in the state folder, replaced as a whole. A file that can't be read is said and
 //! taken for an empty one; nothing that matters for a restore is in it.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use crate::state_file;
 
 const FILE: &str = "ledger.json";
 
@@ -43,12 +43,7 @@ impl Ledger {
     /// # Errors
     /// The folder can't be written.
     pub fn save(&self, state_dir: &Path) -> io::Result<()> {
-        let new: PathBuf = state_dir.join(format!("{FILE}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()?;
-        std::fs::rename(&new, state_dir.join(FILE))?;
-        File::open(state_dir)?.sync_all()
+        state_file::replace(state_dir, FILE, &serde_json::to_vec_pretty(self)?)
     }
 }
 

@@ -16,6 +16,7 @@
 //! | [`engine`] | the seam to what makes backups; [`pull_engine`]: what really does |
 //! | [`indicators`] | patterns to lamps |
 //! | [`schedule`], [`ledger`] | when backups begin by themselves; what is remembered |
+//! | [`seen`] | what was sealed on which disk, to know an older clone of one |
 //! | [`service_manager`] | READY, WATCHDOG, STOPPING |
 //! | [`words`] | every text that a person reads |
 
@@ -31,7 +32,9 @@ pub mod job;
 pub mod ledger;
 pub mod pull_engine;
 pub mod schedule;
+pub mod seen;
 pub mod service_manager;
+mod state_file;
 pub mod words;
 
 pub use config::Config;

@@ -77,7 +77,10 @@ fn serve(config: Config, log_file: Option<PathBuf>) -> anyhow::Result<()> {
     let draws = matches!(config.board, Layout::Bench(_)) && bench::has_terminal();
     let log_file = log_file.or_else(|| draws.then(|| config.state_dir.join("mailkeepd.log")));
     init_log(log_file.as_deref())?;
-    let engine = Arc::new(PullEngine::new(config.key_file.clone()));
+    let engine = PullEngine::new(config.key_file.clone())
+        .remembering(config.state_dir.clone())
+        .reading_back_in(config.verify_runs);
+    let engine = Arc::new(engine);
     let (layout, disk_paths) = (config.board.clone(), config.disk_paths.clone());
     let open = move |sink: Sink| -> Result<Box<dyn Board>, BoardError> {
         match &layout {

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mailkeep_controller::{Identity, Phase};
 use mailkeep_puller::{ProcessTransport, Progress, PullError, PullOptions, Status, pull};
 use mailkeep_repository::{
-    KeySource, LocalStorage, LogMonitor, ReadData, Repository, RepositoryError, VerifyOptions, WriterOptions,
-    verify,
+    KeySource, LocalStorage, LogMonitor, NextSlice, Repository, RepositoryError, Seen, Severity,
+    WriterOptions, limits, verify_next,
 };
 
 use crate::engine::{Engine, EngineError, News, Sealed, Work};
+use crate::seen::SeenDisks;
 use crate::words;
 
 /// Program and version, for agent and manifest.
@@ -26,6 +27,10 @@ pub struct PullEngine {
     key: KeySource,
     transport: ProcessTransport,
     writer: WriterOptions,
+    /// Where it remembers what it sealed on which disk.
+    state_dir: Option<PathBuf>,
+    /// In how many runs each disk is wholly read back.
+    slices: u32,
 }
 
 impl PullEngine {
@@ -37,7 +42,45 @@ impl PullEngine {
             tracing::warn!(key = %key_file.display(), "no box key: only disks without encryption can be used");
             KeySource::Plain
         };
-        Self { key, transport: ProcessTransport::default(), writer: WriterOptions::default() }
+        Self {
+            key,
+            transport: ProcessTransport::default(),
+            writer: WriterOptions::default(),
+            state_dir: None,
+            slices: limits::SLICES,
+        }
+    }
+
+    /// Remembers in this folder what it sealed on which disk, to know an older clone of one.
+    pub fn remembering(self, state_dir: PathBuf) -> Self {
+        Self { state_dir: Some(state_dir), ..self }
+    }
+
+    /// Reads each disk wholly in so many runs.
+    pub fn reading_back_in(self, slices: u32) -> Self {
+        Self { slices, ..self }
+    }
+
+    /// What contradicts the box's memory of this disk.
+    fn complaint(&self, repository: &Repository) -> Option<String> {
+        let known = self.seen()?;
+        let entries = repository.snapshots(&LogMonitor).ok()?;
+        let complaint = known.complaint(repository.id(), &entries)?;
+        tracing::error!(disk = repository.label().label, "{complaint}");
+        Some(complaint)
+    }
+
+    fn seen(&self) -> Option<SeenDisks> {
+        let state_dir = self.state_dir.as_ref()?;
+        let complain = |error| tracing::warn!("what is remembered of the disks can't be read: {error}");
+        Some(SeenDisks::load(state_dir).map_err(complain).unwrap_or_default())
+    }
+
+    fn remember(&self, repository: &Repository, seen: Seen) {
+        let (Some(state_dir), Some(mut known)) = (&self.state_dir, self.seen()) else { return };
+        if let Err(error) = known.remember(state_dir, repository.id(), seen) {
+            tracing::warn!("what was sealed can't be remembered: {error}");
+        }
     }
 
     fn open(&self, folder: &Path) -> Result<Repository, RepositoryError> {
@@ -53,7 +96,11 @@ impl PullEngine {
 impl Engine for PullEngine {
     fn identify(&self, repository: &Path) -> Result<Identity, EngineError> {
         match self.open(repository) {
-            Ok(_) => Ok(Identity::Ours),
+            Ok(repository) => {
+                // Said when the disk comes in, and again in the report of the backup.
+                self.complaint(&repository);
+                Ok(Identity::Ours)
+            }
             Err(RepositoryError::Absent { .. }) => Ok(Identity::Unknown),
             Err(
                 error @ (RepositoryError::WrongKey { .. }
@@ -84,8 +131,10 @@ impl Engine for PullEngine {
             starting: AtomicBool::new(false),
             mail_in_doubt: AtomicBool::new(false),
         };
+        let complaint = self.complaint(&repository);
         let summary = pull(&repository, work.source, &options, &relay)
             .map_err(|error| pull_failed(error, relay.mail_in_doubt.load(Ordering::Relaxed)))?;
+        self.remember(&repository, Seen { generation: summary.generation, snapshot: summary.snapshot_id });
         let problems = summary.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.what));
         Ok(Sealed {
             snapshot: summary.snapshot_id.to_string(),
@@ -94,20 +143,30 @@ impl Engine for PullEngine {
             window_ms: summary.window_ms,
             files: summary.files,
             added_bytes: summary.added_bytes,
-            remarks: summary.remarks.iter().cloned().chain(problems).collect(),
+            remarks: complaint.into_iter().chain(summary.remarks.iter().cloned()).chain(problems).collect(),
         })
     }
 
     fn verify(&self, work: Work<'_>, sealed: &Sealed, _: &(dyn Fn(News) + Sync)) -> Result<(), EngineError> {
         // Opened anew: what the writer still had in memory proves nothing.
         let repository = self.open(work.repository).map_err(failed)?;
-        let report =
-            verify(&repository, VerifyOptions { read: ReadData::Structure }, &LogMonitor).map_err(failed)?;
-        if report.lost() {
+        let snapshot =
+            sealed.snapshot.parse().map_err(|error: mailkeep_repository::format::ids::IdError| {
+                let what = format!("`{}` is no snapshot", sealed.snapshot);
+                EngineError::Failed { what, source: error.into() }
+            })?;
+        // What it brought, and the next part of everything: what this costs does not grow with history.
+        let machine = self.writer.machine.clone();
+        let options = NextSlice { of: self.slices, snapshot: Some(snapshot), machine };
+        let report = verify_next(&repository, &options, &LogMonitor).map_err(failed)?;
+        tracing::info!(
+            snapshot = %sealed.snapshot, directories = report.directories, packs = report.packs, bytes = report.bytes,
+            problems = report.problems.len(), "read back"
+        );
+        if let Some(first) = report.problems.iter().find(|problem| problem.severity == Severity::Lost) {
             let what =
                 format!("snapshot {} was sealed, but the disk does not read back well", sealed.snapshot);
-            let first = report.problems.first().map(ToString::to_string).unwrap_or_default();
-            return Err(EngineError::Failed { what, source: first.into() });
+            return Err(EngineError::Failed { what, source: first.to_string().into() });
         }
         Ok(())
     }

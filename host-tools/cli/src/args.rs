@@ -67,6 +67,10 @@ pub(crate) enum Verb {
     Verify(Verify),
     #[command(about = verb::PRUNE, long_about = verb::PRUNE_LONG)]
     Prune(Prune),
+    #[command(about = verb::REINDEX)]
+    Reindex,
+    #[command(about = verb::REPAIR)]
+    Repair(Repair),
     #[command(about = verb::STATS)]
     Stats,
     #[command(about = verb::KEY, subcommand_required = true, arg_required_else_help = true)]
@@ -210,6 +214,22 @@ pub(crate) struct Verify {
     pub(crate) read_data: bool,
     #[arg(long, value_name = "n/t", conflicts_with = "read_data", help = verb::VERIFY_SLICE)]
     pub(crate) read_data_slice: Option<String>,
+    #[arg(
+        long,
+        value_name = "K",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = text::SLICES,
+        conflicts_with_all = ["read_data", "read_data_slice"],
+        help = verb::VERIFY_NEXT
+    )]
+    pub(crate) read_data_next: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    #[arg(short = 'n', long, help = verb::REPAIR_DRY)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -240,6 +260,16 @@ pub(crate) struct Prune {
 pub(crate) enum Key {
     #[command(about = verb::KEY_LS)]
     Ls,
+    #[command(about = verb::KEY_ADD)]
+    AddRecovery {
+        #[arg(long, value_name = "FILE", help = verb::INIT_RECOVERY)]
+        out: Option<PathBuf>,
+    },
+    #[command(about = verb::KEY_REVOKE)]
+    Revoke {
+        #[arg(value_name = "ID", help = verb::KEY_REVOKE_ID)]
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

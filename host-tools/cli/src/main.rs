@@ -4,6 +4,7 @@
 //! `text.rs` all words, `exit.rs` all ways to end.
 
 mod args;
+mod claimed;
 mod config;
 mod console;
 mod ear;

@@ -30,6 +30,11 @@ pub(crate) fn storage(app: &App) -> Result<Arc<dyn Storage>, Failure> {
 
 /// The repository that was named, opened with the key that was named.
 pub(crate) fn open(app: &App) -> Result<Repository, Failure> {
+    Ok(open_with(app, &Ear::new(&app.console))?.0)
+}
+
+/// As [`open`], with the key that opened it, for those who need it again; trouble goes to `monitor`.
+pub(crate) fn open_with(app: &App, monitor: &dyn Monitor) -> Result<(Repository, KeySource), Failure> {
     let storage = storage(app)?;
     let key = &app.options.key_file;
     // A default key that is not there is no mistake: the repository may have been made without encryption.
@@ -38,10 +43,10 @@ pub(crate) fn open(app: &App) -> Result<Repository, Failure> {
     } else {
         KeySource::Plain
     };
-    let repository = Repository::open(storage, &source, &Ear::new(&app.console))?;
+    let repository = Repository::open(storage, &source, monitor)?;
     // Only of a key that works: beside a failure it would be noise.
     warn_if_open_to_others(app, key);
-    Ok(repository)
+    Ok((repository, source))
 }
 
 /// A key that others can read is no longer a secret.

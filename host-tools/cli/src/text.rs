@@ -92,8 +92,17 @@ pub(crate) mod verb {
         "How long what nothing needs stays for those who still read it, like 12h or 7d";
     pub(crate) const PRUNE_SHRUNK: &str =
         "Go on although a source is much smaller than it was: somebody has looked, and it is right";
+    pub(crate) const VERIFY_NEXT: &str = "Read the next of K parts and remember on the disk that it was read, so that K runs \
+                                          read everything [default K: 30]";
+    pub(crate) const REINDEX: &str = "Make the index again from the packs";
+    pub(crate) const REPAIR: &str =
+        "Bring back what can be brought back; damaged files are moved to quarantine/, nothing is deleted";
+    pub(crate) const REPAIR_DRY: &str = "Only show what would be done";
     pub(crate) const STATS: &str = "Show sizes and counts of the repository";
-    pub(crate) const KEY: &str = "Look at the keys of the repository";
+    pub(crate) const KEY: &str = "Look at the keys of the repository, add one, take one away";
+    pub(crate) const KEY_ADD: &str = "Make one more recovery key and show it once";
+    pub(crate) const KEY_REVOKE: &str = "Take a key away, so that it no longer opens this disk";
+    pub(crate) const KEY_REVOKE_ID: &str = "Id of the key, as `key ls` shows it";
     pub(crate) const KEY_LS: &str = "List the keys that open it";
     pub(crate) const UNLOCK: &str = "Remove the lock that another box left behind";
     pub(crate) const GENERATE: &str = "Write man pages or shell completions";
@@ -116,8 +125,11 @@ pub(crate) const NOTHING_SEALED_HINT: &str = "the repository is sound; run it ag
 pub(crate) const RESTORE_AGAIN_HINT: &str =
     "run it again with --overwrite if-changed to go on where it stopped";
 pub(crate) const SLICE_FORM: &str = "a slice is written n/t with 1 ≤ n ≤ t ≤ 65535, as 2/7";
-pub(crate) const DAMAGE_HINT: &str =
-    "use another disk of the set for what is named above, and replace this one";
+/// Parts of a whole disk for `--read-data-next` unless asked otherwise.
+pub(crate) const SLICES: &str = "30";
+pub(crate) const NEXT_FORM: &str = "a whole is 1 to 1000 parts, as --read-data-next=30";
+pub(crate) const DAMAGE_HINT: &str = "`mailkeep repair` brings back what can be brought back; use another disk of the set \
+                                      for the rest, and replace this one";
 
 /// What is in a new key file beside the key.
 pub(crate) const KEY_FILE_HEAD: &str = "\
@@ -160,8 +172,8 @@ pub(crate) fn see_help(verb: Option<&str>) -> String {
 /// What the verbs report.
 pub(crate) mod report {
     use mailkeep_puller::{Summary as Pulled, Survey};
-    use mailkeep_repository::PruneReport;
     use mailkeep_repository::retention::{Reason, Rule};
+    use mailkeep_repository::{PruneReport, RepairPlan, RepairReport, SourceStatistics, Statistics};
     use mailkeep_restorer::{Summary as Restored, Totals};
 
     use crate::units::{self, count, counted, size};
@@ -238,7 +250,171 @@ pub(crate) mod report {
     pub(crate) const PASS_COLUMNS: [&str; 7] =
         ["PASS", "STARTED", "FILES SEEN", "CHANGED", "READ", "SENT", "TOOK"];
     /// Headings of the table of keys.
-    pub(crate) const KEY_COLUMNS: [&str; 2] = ["ID", "ROLE"];
+    pub(crate) const KEY_COLUMNS: [&str; 3] = ["ID", "ROLE", "COPIES"];
+    /// What a revocation does not do.
+    pub(crate) const MASTER_STAYS: &str = "The key of the data itself is not changed: whoever had the revoked key and a copy of this disk or of its key \
+         files can go on reading, also what is backed up from now on. To shut them out, make a new repository.";
+
+    pub(crate) const NO_SOURCES: &str = "none yet";
+
+    /// What one source has in the repository.
+    pub(crate) fn source_sums(source: &SourceStatistics) -> String {
+        format!(
+            "{}: {}, the newest {}, all as full copies {}, added {}",
+            source.name,
+            counted(source.snapshots, "snapshot", "snapshots"),
+            size(source.newest_bytes),
+            size(source.bytes),
+            size(source.added_bytes)
+        )
+    }
+
+    /// The rest of `stats`, line by line.
+    pub(crate) fn statistics(all: &Statistics, bytes: u64, free: u64) -> Vec<(&'static str, String)> {
+        let full: u64 = all.sources.iter().map(|source| source.bytes).sum();
+        let snapshots = all.sources.iter().map(|source| source.snapshots).sum();
+        let times =
+            |whole, part| units::ratio(whole, part).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let mut lines = vec![
+            (
+                "Snapshots",
+                format!("{}, {} as full copies", counted(snapshots, "snapshot", "snapshots"), size(full)),
+            ),
+            (
+                "Stored",
+                format!(
+                    "{} of different data ({} times used), {} compressed ({} times smaller): {} in all",
+                    size(all.raw_bytes),
+                    times(full, all.raw_bytes),
+                    size(all.stored_bytes),
+                    times(all.raw_bytes, all.stored_bytes),
+                    times(full, all.pack_bytes)
+                ),
+            ),
+            (
+                "Packs",
+                format!(
+                    "{}, {}; {}, {}",
+                    counted(all.packs, "pack", "packs"),
+                    size(all.pack_bytes),
+                    counted(all.blocks, "block", "blocks"),
+                    counted(all.chunks, "piece", "pieces")
+                ),
+            ),
+            ("Index", format!("{}, {}", counted(all.index_runs, "run", "runs"), size(all.index_bytes))),
+        ];
+        if all.tombstoned_packs > 0 {
+            let packs = counted(all.tombstoned_packs, "pack", "packs");
+            lines.push((
+                "Waste",
+                format!("{packs}, {}: a later prune deletes them", size(all.tombstoned_bytes)),
+            ));
+        }
+        if all.quarantine_bytes > 0 {
+            lines.push(("Set aside", format!("{} in quarantine/", size(all.quarantine_bytes))));
+        }
+        let age = &all.verification;
+        let mut read = match (age.last, age.oldest) {
+            (Some(last), Some(oldest)) => {
+                format!("last {}, longest ago {}", units::local(last), units::local(oldest))
+            }
+            (Some(last), None) => format!("last {}", units::local(last)),
+            (None, _) => "never by the cursor (`mailkeep verify --read-data-next`)".to_owned(),
+        };
+        if age.last.is_some() && age.packs_waiting > 0 {
+            read.push_str(&format!("; {} still to come", counted(age.packs_waiting, "pack", "packs")));
+        }
+        lines.push(("Read back", read));
+        if age.damaged_packs > 0 || age.lost_snapshots > 0 {
+            let packs = counted(age.damaged_packs, "pack", "packs");
+            let lost = counted(age.lost_snapshots, "snapshot has", "snapshots have");
+            lines.push(("DAMAGED", format!("{packs}; {lost} lost something: run `mailkeep repair`")));
+        }
+        lines.push(("In all", format!("{}, {} free", size(bytes), size(free))));
+        lines
+    }
+
+    pub(crate) fn has_lost(snapshot: &str) -> String {
+        format!(
+            "DAMAGED: {snapshot} has lost something on this disk; `mailkeep verify` names it, the rest can be restored."
+        )
+    }
+
+    pub(crate) fn key_added(id: &str) -> String {
+        format!("Added the key {id}; its file was read back from the disk and opened with it.")
+    }
+
+    pub(crate) fn key_revoked(id: &str) -> String {
+        format!("The key {id} no longer opens this disk.")
+    }
+
+    pub(crate) fn reindexed(packs: u64, chunks: u64, removed: u64, damaged: bool) -> String {
+        let mut line = format!(
+            "Made the index again: {} with {}; {} removed.",
+            counted(packs, "pack", "packs"),
+            counted(chunks, "piece", "pieces"),
+            counted(removed, "old part", "old parts")
+        );
+        if damaged {
+            line.push_str(" Damaged packs are left out (see above): run `mailkeep repair`.");
+        }
+        line
+    }
+
+    /// What a repair is going to do.
+    pub(crate) fn repair_plan(plan: &RepairPlan) -> Vec<String> {
+        if plan.is_empty() {
+            return vec!["Nothing to repair.".to_owned()];
+        }
+        let mut lines = vec!["Plan:".to_owned()];
+        lines.extend(
+            plan.to_restore().iter().map(|path| format!("  bring back    {path} from its other copy")),
+        );
+        for pack in &plan.packs {
+            let from = if pack.has_contents { "its good pieces" } else { "what the index knows of it" };
+            lines.push(format!(
+                "  salvage       packs/{:02x}/{} ({}): {from}",
+                pack.id.0[0],
+                pack.id,
+                size(pack.bytes)
+            ));
+        }
+        lines
+            .extend(plan.to_quarantine().iter().map(|path| format!("  set aside     {path} -> quarantine/")));
+        if plan.index || !plan.packs.is_empty() {
+            lines.push("  make again    the index".to_owned());
+        }
+        if !plan.lost_snapshots.is_empty() {
+            let snapshots = counted(plan.lost_snapshots.len() as u64, "snapshot", "snapshots");
+            lines.push(format!(
+                "  lost for good something in {snapshots}, named below; the rest of them can be restored"
+            ));
+        }
+        lines
+    }
+
+    /// How a repair ended.
+    pub(crate) fn repaired(done: &RepairReport, dry_run: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        if dry_run {
+            lines.push("Nothing was written.".to_owned());
+        } else if !done.plan.is_empty() {
+            lines.push(format!(
+                "Repaired: {} brought back, {} salvaged, {} set aside in quarantine/.",
+                counted(done.restored.len() as u64, "file", "files"),
+                counted(done.salvaged, "piece", "pieces"),
+                counted(done.quarantined.len() as u64, "file", "files")
+            ));
+        }
+        if done.lost() {
+            lines.push(
+                "LOST on this disk: what is named above. Use another disk of the set for it; what the server still has \
+                 comes back with the next backup."
+                    .to_owned(),
+            );
+        }
+        lines
+    }
 
     pub(crate) fn yes_no(yes: bool) -> String {
         if yes { "yes" } else { "no" }.to_owned()

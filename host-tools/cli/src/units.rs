@@ -82,6 +82,11 @@ pub(crate) fn utc_nanos(seconds: i64, nanos: u32) -> String {
     }
 }
 
+/// How many times the second the first is, to two digits; nothing where there is nothing to compare.
+pub(crate) fn ratio(whole: u64, part: u64) -> Option<f64> {
+    (whole > 0 && part > 0).then(|| (whole as f64 / part as f64 * 100.0).round() / 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

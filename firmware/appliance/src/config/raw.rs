@@ -49,6 +49,8 @@ pub struct RawDisks {
     pub set_size: Option<u32>,
     /// `2d`, `36h`, …
     pub overdue_after: Option<String>,
+    /// In how many runs each disk is wholly read back.
+    pub verify_runs: Option<u32>,
     /// Device paths at which disks appear.
     pub paths: Vec<PathBuf>,
 }

@@ -109,6 +109,11 @@ impl Run {
         self.reader.packs(|offset, buffer| self.bytes.read_at(offset, buffer))
     }
 
+    /// The packs that it names, with their blocks.
+    pub(crate) fn listed(&self) -> Result<Vec<RunPack>, RepositoryError> {
+        self.packs().map_err(|error| run_error(self.path(), error))
+    }
+
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
         if self.filter_for_many()?.is_some_and(|filter| !filter.may_have(id)) {
             return Ok(false);

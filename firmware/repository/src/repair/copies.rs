@@ -70,6 +70,8 @@ enum Copy {
     Good,
     Missing,
     Damaged,
+    /// The disk does not give it; it may do so another time.
+    Unreadable,
     /// Not for the key that was given; as far as can be told it is in order.
     Unknown,
     /// A newer program wrote it; it is none of ours to judge.
@@ -128,8 +130,10 @@ impl Judge<'_> {
                     bytes[copy] = Some(found);
                 }
                 Err(error) if error.is_not_found() => {}
-                // A file that cannot be read is as good as damaged; the disk is there, for the folder was listed.
-                Err(_) => copies[copy] = Copy::Damaged,
+                Err(error) if error.source.kind() == std::io::ErrorKind::FileTooLarge => {
+                    copies[copy] = Copy::Damaged;
+                }
+                Err(_) => copies[copy] = Copy::Unreadable,
             }
         }
         let alike = bytes[0] == bytes[1];
@@ -137,6 +141,7 @@ impl Judge<'_> {
             [Copy::Newer, _] | [_, Copy::Newer] | [Copy::Good, Copy::Good] => None,
             [Copy::Good, Copy::Missing] => Some(Mending::Missing { good: 0 }),
             [Copy::Missing, Copy::Good] => Some(Mending::Missing { good: 1 }),
+            // One that is good stands in for whatever the other one is; without one, what may be good stays where it is.
             [Copy::Good, _] => Some(Mending::Damaged { good: 0 }),
             [_, Copy::Good] => Some(Mending::Damaged { good: 1 }),
             [Copy::Unknown, Copy::Unknown] if alike => None,
@@ -145,6 +150,7 @@ impl Judge<'_> {
             [Copy::Missing, Copy::Unknown] => Some(Mending::Missing { good: 1 }),
             [Copy::Unknown, Copy::Damaged] => Some(Mending::Damaged { good: 0 }),
             [Copy::Damaged, Copy::Unknown] => Some(Mending::Damaged { good: 1 }),
+            [Copy::Unreadable, _] | [_, Copy::Unreadable] => Some(Mending::Undecided),
             [Copy::Missing, Copy::Missing] => None,
             [one, two] => Some(Mending::Lost { there: [one == Copy::Damaged, two == Copy::Damaged] }),
         };

@@ -17,7 +17,7 @@ use mailkeep_format::{PackId, SnapshotId};
 use crate::error::RepositoryError;
 use crate::keyring::KeySource;
 use crate::lock::{self, WriteLock};
-use crate::monitor::{LogMonitor, Monitor, Problem};
+use crate::monitor::{LogMonitor, Monitor, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{PoisonStorage, Storage};
 use crate::verified::Verified;
@@ -117,24 +117,32 @@ fn apply(
     // Step 2.
     copies::mend(repository, disk, report)?;
     // Step 3.
+    let mut moved = packs.clone();
     if !packs.is_empty() {
-        report.salvaged = salvage::salvage(repository, storage, lock, &options.writer, &packs, monitor)?;
+        let salvaged = salvage::salvage(repository, storage, lock, &options.writer, &packs, monitor)?;
+        report.salvaged = salvaged.chunks;
+        for id in salvaged.unread {
+            moved.remove(&id);
+            let what = "the disk does not give all of it now; it stays in its place: repair again, with another cable or port";
+            report.undone.push(Problem::new(Severity::Lost, layout::pack(&id), what));
+        }
         lock.renew()?;
     }
     // Step 4.
     if !packs.is_empty() || report.plan.index {
-        reindex::rebuild(repository, disk, lock, &packs, &LogMonitor)?;
+        reindex::rebuild(repository, disk, lock, &moved, &LogMonitor)?;
     }
     // Step 5.
     disk.flush_device()?;
     lock.confirm()?;
-    for id in &packs {
+    for id in &moved {
         report.quarantined.push(quarantine::put(disk, &layout::pack(id))?);
     }
     disk.flush_device()?;
     // Step 6.
     if !packs.is_empty() {
-        remember(repository, disk, verified, &BTreeSet::new(), lost, generation)?;
+        let left = packs.difference(&moved).copied().collect();
+        remember(repository, disk, verified, &left, lost, generation)?;
     }
     Ok(())
 }

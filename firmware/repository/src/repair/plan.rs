@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mailkeep_format::{PackId, SnapshotId};
 
-use super::copies::{self, Mending, Twin};
+use super::copies::{self, Kind, Mending, Twin};
 use crate::error::RepositoryError;
 use crate::index::{Loaded, View};
 use crate::keyring::KeySource;
@@ -73,8 +73,13 @@ impl RepairPlan {
     pub(super) fn undecided(&self) -> Vec<Problem> {
         let open = self.twins.iter().filter(|twin| twin.mending == Mending::Undecided);
         open.map(|twin| {
-            let what = "its two copies differ, and only its own key can tell which is the right one: repair with that \
-                        key, or revoke it and add another one";
+            let what = match twin.kind {
+                Kind::Key => {
+                    "its two copies differ, and only its own key can tell which is the right one: repair with that \
+                     key, or revoke it and add another one"
+                }
+                _ => "the disk does not give a copy of it, and no other one is good: try again, with another cable or port",
+            };
             Problem::new(Severity::Covered, twin.paths[0].clone(), what)
         })
         .collect()
@@ -87,11 +92,9 @@ pub(super) fn make(
     key: &KeySource,
     monitor: &dyn Monitor,
 ) -> Result<RepairPlan, RepositoryError> {
-    let verify::Examined { report, mut damaged, lost, generation } = examine(repository, monitor)?;
+    let verify::Examined { report, damaged, lost, generation } = examine(repository, monitor)?;
     let loaded = Loaded::load(repository, &LogMonitor)?;
     let verified = Verified::load(repository, &LogMonitor)?;
-    // A pack whose length is not what the index says may still be sound in what is left of it; its name is not.
-    damaged.retain(|id| loaded.present.contains_key(id));
     let mut plan = RepairPlan {
         twins: copies::examine(repository, key)?,
         index: index_is_damaged(repository, &loaded)?,
@@ -109,7 +112,7 @@ pub(super) fn make(
     let by_path = |problem: &&Problem| {
         problem.severity == Severity::Lost
             && !problem.path.starts_with(layout::INDEX)
-            && !plan.packs.iter().any(|pack| problem.path == layout::pack(&pack.id))
+            && !problem.path.starts_with(&format!("{}/", layout::PACKS))
     };
     plan.lost = report.problems.iter().filter(by_path).cloned().collect();
     plan.looked_at = report;

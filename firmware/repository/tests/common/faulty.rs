@@ -23,28 +23,54 @@ struct State {
     for_ever: bool,
     errno: i32,
     writes_only: bool,
-    rots: bool,
+    /// Reading past the page cache shows other bytes in files below this folder.
+    rots: Option<&'static str>,
+    read_only: bool,
+}
+
+impl State {
+    fn sound() -> Self {
+        let calls = AtomicU64::new(0);
+        State {
+            calls,
+            at: u64::MAX,
+            for_ever: false,
+            errno: 5,
+            writes_only: false,
+            rots: None,
+            read_only: false,
+        }
+    }
 }
 
 impl Faulty {
     /// The `at`-th call fails with this error number, and all later ones too if `for_ever`.
     pub(crate) fn new(inner: &MemoryStorage, at: u64, for_ever: bool, errno: i32) -> Self {
-        let state = State { calls: AtomicU64::new(0), at, for_ever, errno, writes_only: false, rots: false };
+        Faulty::with(inner, State { at, for_ever, errno, ..State::sound() })
+    }
+
+    fn with(inner: &MemoryStorage, state: State) -> Self {
         Faulty { inner: inner.clone(), state: Arc::new(state) }
     }
 
     /// As [`Faulty::new`] with `for_ever`, counting only calls that change the disk: a power cut.
     pub(crate) fn power_cut(inner: &MemoryStorage, at: u64) -> Self {
-        let state =
-            State { calls: AtomicU64::new(0), at, for_ever: true, errno: 5, writes_only: true, rots: false };
-        Faulty { inner: inner.clone(), state: Arc::new(state) }
+        Faulty::with(inner, State { at, for_ever: true, writes_only: true, ..State::sound() })
     }
 
     /// A disk that keeps something else than what it was given: seen only by who reads packs past the page cache.
     pub(crate) fn rotting(inner: &MemoryStorage) -> Self {
-        let calls = AtomicU64::new(0);
-        let state = State { calls, at: u64::MAX, for_ever: false, errno: 5, writes_only: false, rots: true };
-        Faulty { inner: inner.clone(), state: Arc::new(state) }
+        Faulty::rotting_at(inner, "packs/")
+    }
+
+    /// As [`Faulty::rotting`], for the files below another folder.
+    pub(crate) fn rotting_at(inner: &MemoryStorage, folder: &'static str) -> Self {
+        Faulty::with(inner, State { rots: Some(folder), ..State::sound() })
+    }
+
+    /// A disk that is mounted read-only.
+    pub(crate) fn read_only(inner: &MemoryStorage) -> Self {
+        Faulty::with(inner, State { errno: 30, read_only: true, ..State::sound() })
     }
 
     /// Whether the fault has happened.
@@ -54,7 +80,9 @@ impl Faulty {
 
     fn call(&self, operation: Operation, path: &str, write: bool) -> Result<(), StorageError> {
         let state = &self.state;
-        let fails = if write || !state.writes_only {
+        let fails = if state.read_only && (write || operation == Operation::Lock) {
+            true
+        } else if write || !state.writes_only {
             let call = state.calls.fetch_add(1, Ordering::SeqCst) + 1;
             call == state.at || (state.for_ever && call > state.at)
         } else {
@@ -130,7 +158,7 @@ impl Storage for Faulty {
 
     fn drop_cache(&self, path: &str) -> Result<(), StorageError> {
         self.call(Operation::DropCache, path, false)?;
-        if self.state.rots && path.starts_with("packs/") {
+        if self.state.rots.is_some_and(|folder| path.starts_with(folder)) {
             self.inner.damage(path, |bytes| bytes[100] ^= 1);
         }
         self.inner.drop_cache(path)

@@ -4,10 +4,10 @@
 //! used. The recovery file is claimed before anything is made, so that no repository comes to be whose recovery key has
 //! nowhere to go.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use mailkeep_repository::format::keys::Identity;
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::App;
 use crate::args::Init;
+use crate::claimed::Claimed;
 use crate::exit::{self, Failure};
 use crate::repo;
 use crate::text::{self, report};
@@ -134,42 +135,4 @@ fn make_key(path: &Path) -> Result<(), Failure> {
     }
     let what = format!("the key file {} was written but reads back differently", path.display());
     Err(Failure::new(exit::FAILED, what).hint(report::KEY_MISWRITTEN))
-}
-
-/// A new secret file that is ours alone, and goes away again if nothing comes into it.
-struct Claimed {
-    path: PathBuf,
-    file: File,
-    filled: bool,
-}
-
-impl Claimed {
-    fn new(path: &Path) -> Result<Self, Failure> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| Failure::file(exit::FAILED, "make the new file", path, &error))?;
-        Ok(Claimed { path: path.to_owned(), file, filled: false })
-    }
-
-    fn fill(mut self, text: &str) -> Result<(), Failure> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).to_owned();
-        // Durable before anything is encrypted with it, its name included.
-        let written = self
-            .file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| File::open(folder)?.sync_all());
-        written.map_err(|error| Failure::file(exit::FAILED, "write", &self.path, &error))?;
-        self.filled = true;
-        Ok(())
-    }
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if !self.filled {
-            // An empty file of ours; if it stays, the next attempt says so.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }

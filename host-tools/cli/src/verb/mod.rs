@@ -9,6 +9,8 @@ mod key;
 mod ls;
 mod mount;
 mod prune;
+mod reindex;
+mod repair;
 mod restore;
 mod show;
 mod snapshots;
@@ -17,7 +19,7 @@ mod unlock;
 mod verify;
 
 use crate::App;
-use crate::args::{Generate, Key, Verb};
+use crate::args::{Generate, Verb};
 use crate::exit::Failure;
 
 /// Runs a verb; gives the exit code of a run that came to its end.
@@ -35,7 +37,9 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Verify(args) => verify::run(app, &args),
         Verb::Prune(args) => prune::run(app, &args),
         Verb::Stats => stats::run(app),
-        Verb::Key { verb: Key::Ls } => key::run(app),
+        Verb::Reindex => reindex::run(app),
+        Verb::Repair(args) => repair::run(app, &args),
+        Verb::Key { verb } => key::run(app, verb),
         Verb::Unlock => unlock::run(app),
         Verb::Generate { what: Generate::Man { out } } => generate::man(app, out.as_deref()),
         Verb::Generate { what: Generate::Completions { shell } } => generate::completions(app, shell),

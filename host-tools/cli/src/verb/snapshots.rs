@@ -23,6 +23,8 @@ struct Line<'a> {
     bytes: u64,
     added_bytes: u64,
     window_ms: Option<u64>,
+    /// Known to have lost something on this disk; the rest of it can be restored.
+    damaged: bool,
 }
 
 #[derive(Serialize)]
@@ -36,23 +38,29 @@ struct MailCheck {
 pub(crate) fn run(app: &App, args: &Snapshots) -> Result<u8, Failure> {
     signal::end_at_once(&app.console)?;
     let ear = Ear::new(&app.console);
-    let mut entries = repo::open(app)?.snapshots(&ear)?;
+    let repository = repo::open(app)?;
+    let mut entries = repository.snapshots(&ear)?;
+    let known = repository.verification(&ear)?;
+    let has_lost = |entry: &SnapshotEntry| known.as_ref().is_some_and(|known| known.lost.contains(&entry.id));
     if let Some(source) = &args.source {
         entries.retain(|entry| entry.manifest.source.name == *source);
     }
     if app.console.json {
         for entry in &entries {
-            app.console.object(&line(entry))?;
+            app.console.object(&line(entry, has_lost(entry)))?;
         }
     } else if entries.is_empty() {
         app.console.say(text::report::NO_SNAPSHOTS)?;
     } else {
         table(app, &entries)?;
+        for entry in entries.iter().filter(|entry| has_lost(entry)) {
+            app.console.line(&text::report::has_lost(&repo::short(entry)))?;
+        }
     }
     Ok(if app.console.damage() > 0 { exit::DAMAGED } else { exit::DONE })
 }
 
-fn line(entry: &SnapshotEntry) -> Line<'_> {
+fn line(entry: &SnapshotEntry, damaged: bool) -> Line<'_> {
     let manifest = &entry.manifest;
     Line {
         message_type: "snapshot",
@@ -71,6 +79,7 @@ fn line(entry: &SnapshotEntry) -> Line<'_> {
         bytes: manifest.stats.bytes,
         added_bytes: manifest.stats.added_bytes,
         window_ms: manifest.window.map(|window| window.total_ms),
+        damaged,
     }
 }
 

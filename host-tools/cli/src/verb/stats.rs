@@ -1,13 +1,12 @@
-//! `stats`: how much is in the repository, and what it takes.
+//! `stats`: how much is in the repository, what it takes, and how long ago it was read back.
 
-use std::collections::BTreeSet;
-
-use mailkeep_repository::Storage;
+use mailkeep_repository::{SourceStatistics, Statistics, Storage};
 use serde::Serialize;
 
 use crate::App;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
+use crate::text::report;
 use crate::{repo, signal, units};
 
 #[derive(Serialize)]
@@ -17,16 +16,49 @@ struct Stats {
     label: String,
     created: String,
     encrypted: bool,
-    sources: Vec<String>,
+    sources: Vec<Source>,
     snapshots: u64,
     /// Sum over all snapshots, as if each were a full copy.
     snapshot_bytes: u64,
     packs: u64,
     pack_bytes: u64,
+    blocks: u64,
+    chunks: u64,
+    /// What lies in the packs, opened and as it is stored.
+    raw_bytes: u64,
+    stored_bytes: u64,
+    /// How often what is stored is used; how far it is compressed; both together.
+    dedup_ratio: Option<f64>,
+    compression_ratio: Option<f64>,
+    total_ratio: Option<f64>,
+    /// Packs that nothing needs any more and that a later prune deletes.
+    waste_packs: u64,
+    waste_bytes: u64,
+    quarantine_bytes: u64,
+    index_runs: u64,
     index_bytes: u64,
     /// All files of the repository.
     repository_bytes: u64,
     free_bytes: u64,
+    verification: Verification,
+}
+
+#[derive(Serialize)]
+struct Source {
+    name: String,
+    snapshots: u64,
+    bytes: u64,
+    newest_bytes: u64,
+    added_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Verification {
+    last: Option<String>,
+    oldest: Option<String>,
+    packs_waiting: u64,
+    damaged_packs: u64,
+    lost_snapshots: u64,
 }
 
 /// Files and bytes below a folder of the repository.
@@ -39,56 +71,82 @@ struct Sum {
 pub(crate) fn run(app: &App) -> Result<u8, Failure> {
     signal::end_at_once(&app.console)?;
     let repository = repo::open(app)?;
-    let entries = repository.snapshots(&Ear::new(&app.console))?;
-    let storage = &**repository.storage();
-    let (packs, index, all) = (sum(storage, "packs")?, sum(storage, "index")?, sum(storage, "")?);
-    let sources: BTreeSet<String> = entries.iter().map(|entry| entry.manifest.source.name.clone()).collect();
+    let counted = repository.statistics(&Ear::new(&app.console))?;
+    let all = sum(&**repository.storage(), "")?;
     let label = repository.label();
-    let stats = Stats {
-        message_type: "summary",
-        repository_id: repository.id().hex(),
-        label: label.label.clone(),
-        created: units::utc(label.created),
-        encrypted: repository.encrypted(),
-        sources: sources.into_iter().collect(),
-        snapshots: entries.len() as u64,
-        snapshot_bytes: entries.iter().map(|entry| entry.manifest.stats.bytes).sum(),
-        packs: packs.files,
-        pack_bytes: packs.bytes,
-        index_bytes: index.bytes,
-        repository_bytes: all.bytes,
-        free_bytes: repository.free_space()?,
-    };
     if app.console.json {
+        let stats = Stats {
+            repository_id: repository.id().hex(),
+            label: label.label.clone(),
+            created: units::utc(label.created),
+            encrypted: repository.encrypted(),
+            repository_bytes: all.bytes,
+            free_bytes: repository.free_space()?,
+            ..of(&counted)
+        };
         app.console.object(&stats)?;
         return Ok(exit::DONE);
     }
     let field = |name: &str, value: String| app.console.line(&format!("{name:12} {value}"));
-    field("Repository", format!("{} (\"{}\")", stats.repository_id, stats.label))?;
+    field("Repository", format!("{} (\"{}\")", repository.id().hex(), label.label))?;
     field("Made", units::local(label.created))?;
-    field("Encrypted", if stats.encrypted { "yes" } else { "no" }.to_owned())?;
-    field(
-        "Sources",
-        if stats.sources.is_empty() { "none yet".to_owned() } else { stats.sources.join(", ") },
-    )?;
-    let ratio = if stats.repository_bytes > 0 && stats.snapshot_bytes > 0 {
-        format!(
-            ", {:.1} times what they take here",
-            stats.snapshot_bytes as f64 / stats.repository_bytes as f64
-        )
-    } else {
-        String::new()
-    };
-    let snapshots = units::counted(stats.snapshots, "snapshot", "snapshots");
-    field("Snapshots", format!("{snapshots}, {} as full copies{ratio}", units::size(stats.snapshot_bytes)))?;
-    let packs = units::counted(stats.packs, "pack", "packs");
-    field("Packs", format!("{packs}, {}", units::size(stats.pack_bytes)))?;
-    field("Index", units::size(stats.index_bytes))?;
-    field(
-        "In all",
-        format!("{}, {} free", units::size(stats.repository_bytes), units::size(stats.free_bytes)),
-    )?;
+    field("Encrypted", report::yes_no(repository.encrypted()))?;
+    if counted.sources.is_empty() {
+        field("Sources", report::NO_SOURCES.to_owned())?;
+    }
+    for source in &counted.sources {
+        field("Source", report::source_sums(source))?;
+    }
+    let free = repository.free_space()?;
+    for (name, value) in report::statistics(&counted, all.bytes, free) {
+        field(name, value)?;
+    }
     Ok(exit::DONE)
+}
+
+fn of(counted: &Statistics) -> Stats {
+    let snapshot_bytes = counted.sources.iter().map(|source| source.bytes).sum();
+    let age = &counted.verification;
+    let sources = counted.sources.iter().map(|source: &SourceStatistics| Source {
+        name: source.name.clone(),
+        snapshots: source.snapshots,
+        bytes: source.bytes,
+        newest_bytes: source.newest_bytes,
+        added_bytes: source.added_bytes,
+    });
+    Stats {
+        message_type: "summary",
+        repository_id: String::new(),
+        label: String::new(),
+        created: String::new(),
+        encrypted: false,
+        sources: sources.collect(),
+        snapshots: counted.sources.iter().map(|source| source.snapshots).sum(),
+        snapshot_bytes,
+        packs: counted.packs,
+        pack_bytes: counted.pack_bytes,
+        blocks: counted.blocks,
+        chunks: counted.chunks,
+        raw_bytes: counted.raw_bytes,
+        stored_bytes: counted.stored_bytes,
+        dedup_ratio: units::ratio(snapshot_bytes, counted.raw_bytes),
+        compression_ratio: units::ratio(counted.raw_bytes, counted.stored_bytes),
+        total_ratio: units::ratio(snapshot_bytes, counted.pack_bytes),
+        waste_packs: counted.tombstoned_packs,
+        waste_bytes: counted.tombstoned_bytes,
+        quarantine_bytes: counted.quarantine_bytes,
+        index_runs: counted.index_runs,
+        index_bytes: counted.index_bytes,
+        repository_bytes: 0,
+        free_bytes: 0,
+        verification: Verification {
+            last: age.last.map(units::utc),
+            oldest: age.oldest.map(units::utc),
+            packs_waiting: age.packs_waiting,
+            damaged_packs: age.damaged_packs,
+            lost_snapshots: age.lost_snapshots,
+        },
+    }
 }
 
 fn sum(storage: &dyn Storage, folder: &str) -> Result<Sum, Failure> {

@@ -1,6 +1,6 @@
 //! `verify`: whether the repository is whole, by structure or by every byte.
 
-use mailkeep_repository::{ReadData, VerifyOptions, verify};
+use mailkeep_repository::{Machine, NextSlice, ReadData, VerifyOptions, limits, verify, verify_next};
 use serde::Serialize;
 
 use crate::App;
@@ -33,10 +33,19 @@ pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
         None if args.read_data => ReadData::All,
         None => ReadData::Structure,
     };
+    if args.read_data_next.is_some_and(|of| !(1..=limits::SLICES_MAX).contains(&of)) {
+        let what = format!("`{}` is no number of parts", args.read_data_next.unwrap_or(0));
+        return Err(Failure::new(exit::USAGE, what).hint(text::NEXT_FORM));
+    }
     signal::end_at_once(&app.console)?;
     let ear = Ear::new(&app.console);
     let repository = repo::open(app)?;
-    let report = verify(&repository, VerifyOptions { read }, &ear)?;
+    let report = match args.read_data_next {
+        Some(of) => {
+            verify_next(&repository, &NextSlice { of, snapshot: None, machine: Machine::this() }, &ear)?
+        }
+        None => verify(&repository, VerifyOptions { read }, &ear)?,
+    };
     app.console.settle();
     // Also what was found while the repository was opened.
     let problems = app.console.problems() + app.console.covered_count();
@@ -55,7 +64,8 @@ pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
             lost: report.lost(),
         })?;
     } else {
-        let read = (read != ReadData::Structure).then_some((report.bytes, report.chunks));
+        let whole = read != ReadData::Structure || args.read_data_next.is_some();
+        let read = whole.then_some((report.bytes, report.chunks));
         let looked = text::report::looked_at(report.snapshots, report.directories, report.packs, read);
         app.console.say(&looked)?;
         app.console.line(&text::report::verdict(damaged, report.lost(), problems))?;
