@@ -2,6 +2,7 @@
 //! kind of file, the programs under test, and repeatable data. Suites are named by the hazard they guard
 //! against; a suite that cannot run on this machine says so (see [`process::skip`]).
 
+pub mod block;
 pub mod cyrus;
 pub mod mime;
 pub mod process;
