@@ -58,8 +58,7 @@ fn record(kind: FileSystem) -> Log {
     }
     let recording = Recording::start(Image::load(&path("image")).unwrap(), &path("fuse")).unwrap();
     let mounted = Mounted::mount(&path("fuse").join(Recording::file()), &path("mounted"), "").unwrap();
-    let disk: Arc<dyn Storage> =
-        Arc::new(LocalStorage::prepare(&mounted.path().join("mailkeep")).unwrap());
+    let disk: Arc<dyn Storage> = Arc::new(LocalStorage::prepare(&mounted.path().join("mailkeep")).unwrap());
     let repository = init_plain(&disk).unwrap();
     recording.mark(0);
     for day in 0..DAYS {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mailkeep_format::{Identity, Keys, Label, RepositoryId};
 
-use crate::error::{RepositoryError, is_newer};
+use crate::error::RepositoryError;
 use crate::init::{InitOptions, Made};
 use crate::keyring::{self, KeySource, Opened};
 use crate::lock::{self, Lease};
@@ -83,8 +83,15 @@ impl Repository {
                     }
                     return Ok(repository);
                 }
+                // Both are written alike, so a newer one beside a good one is a damaged one.
+                Err(error @ RepositoryError::Unsupported { .. }) => first_error = Some(error),
                 // The other copy has the same to say about keys.
-                Err(error) if error.exit_code() != 65 => return Err(error),
+                Err(error) if error.exit_code() != 65 => {
+                    return Err(match first_error {
+                        Some(newer @ RepositoryError::Unsupported { .. }) => newer,
+                        _ => error,
+                    });
+                }
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
@@ -167,8 +174,6 @@ fn label_copies(storage: &dyn Storage) -> Result<(Vec<LabelCopy>, Vec<&'static s
         match read_whole(storage, path, mailkeep_format::limits::LABEL_FILE_MAX as u64) {
             Ok(bytes) => match Label::decode(&bytes) {
                 Ok(label) => copies.push(Ok((path, bytes, label))),
-                // A newer program wrote both; do not go on with what an old one may have left behind.
-                Err(source) if is_newer(&source) => return Err(RepositoryError::decoding(path, source)),
                 Err(source) => copies.push(Err(RepositoryError::decoding(path, source))),
             },
             Err(error) if error.is_not_found() => missing.push(path),
@@ -180,7 +185,7 @@ fn label_copies(storage: &dyn Storage) -> Result<(Vec<LabelCopy>, Vec<&'static s
 
 fn report_copy(monitor: &dyn Monitor, error: &RepositoryError) {
     let path = match error {
-        RepositoryError::Damaged { path, .. } => path.clone(),
+        RepositoryError::Damaged { path, .. } | RepositoryError::Unsupported { path, .. } => path.clone(),
         _ => "label".to_owned(),
     };
     let what = format!("one copy is damaged, the other one was used: {}", crate::error::chain(error));

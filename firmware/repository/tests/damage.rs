@@ -266,3 +266,106 @@ fn manifests_that_swapped_names_do_not_change_the_order_of_snapshots() {
         monitor.problems().into_iter().map(|problem| (problem.path, problem.severity)).collect();
     assert_eq!(told, [(oldest.clone(), Severity::Covered), (newest.clone(), Severity::Covered)]);
 }
+
+/// A way to damage a disk: what it is, which files it hits, and the change of their bytes, in order.
+struct Damage {
+    what: String,
+    hits: Vec<(String, Vec<u8>)>,
+}
+
+/// Hazard figures: at least 10,000 damaged disks. Bits, sectors, pages, ends, extensions, and files in the place of others,
+/// in every kind of file.
+fn matrix(files: &[(String, Vec<u8>)]) -> Vec<Damage> {
+    let (mut all, mut swaps) = (Vec::new(), Vec::new());
+    for (number, (path, bytes)) in files.iter().enumerate() {
+        let mut add = |what: String, change: &dyn Fn(&mut Vec<u8>)| {
+            let mut other = bytes.clone();
+            change(&mut other);
+            if other != *bytes {
+                all.push(Damage { what: format!("{path} {what}"), hits: vec![(path.clone(), other)] });
+            }
+        };
+        let places = |count: usize| {
+            let count = count.min(bytes.len());
+            (0..count).map(move |step| step * bytes.len() / count)
+        };
+        for at in places(460) {
+            add(format!("with a bit flipped at {at}"), &|other| other[at] ^= 1 << ((at + number) % 8));
+        }
+        for at in places(120) {
+            add(format!("cut off at {at}"), &|other| other.truncate(at));
+        }
+        for size in [512, 4096] {
+            for at in places(30) {
+                let end = (at + size).min(bytes.len());
+                add(format!("with zeros from {at} to {end}"), &|other| other[at..end].fill(0));
+            }
+        }
+        for size in [1, 16, 512, 4096] {
+            add(format!("with {size} zeros added"), &|other| other.extend(vec![0; size]));
+            add(format!("with {size} bytes added"), &|other| other.extend(noise(7, size)));
+        }
+        for (from, (theirs, instead)) in files.iter().enumerate().filter(|(_, (_, instead))| instead != bytes)
+        {
+            add(format!("replaced by {theirs}"), &|other| other.clone_from(instead));
+            if from > number {
+                let hits = vec![(path.clone(), instead.clone()), (theirs.clone(), bytes.clone())];
+                swaps.push(Damage { what: format!("{path} and {theirs} swapped"), hits });
+            }
+        }
+    }
+    all.append(&mut swaps);
+    all
+}
+
+#[test]
+fn the_damage_matrix() {
+    let disk = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let repository = init(&storage).unwrap();
+    for day in 0..DAYS {
+        backup(&repository, &little(day)).unwrap();
+    }
+    let content = |path: &str| !["lock", "lease", "README.txt", "FORMAT.md"].contains(&path);
+    let files: Vec<_> = disk.files().into_iter().filter(|(path, _)| content(path)).collect();
+    let all = matrix(&files);
+    assert!(all.len() >= 10_000, "{} cases", all.len());
+    let lost: usize = std::thread::scope(|scope| {
+        let workers: Vec<_> = all
+            .chunks(all.len().div_ceil(2))
+            .map(|part| {
+                let disk = &disk;
+                scope.spawn(move || part.iter().filter(|damage| one_damage(disk, damage)).count())
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    eprintln!("{} damaged disks, {lost} with something lost", all.len());
+    assert!(lost > 1000, "{lost}");
+}
+
+/// Right bytes or none, and verification says so. Gives whether something was lost.
+fn one_damage(disk: &MemoryStorage, damage: &Damage) -> bool {
+    let what = &damage.what;
+    let (damaged, storage) = copy(disk);
+    for (path, bytes) in &damage.hits {
+        damaged.damage(path, |other| other.clone_from(bytes));
+    }
+    let repository = open(&storage, &LogMonitor)
+        .unwrap_or_else(|error| panic!("{what}: one copy must be enough: {error}"));
+    let (entries, _) = snapshots(&repository);
+    let mut refused = DAYS as usize - entries.len();
+    let reader = repository.reader(&LogMonitor).unwrap_or_else(|error| panic!("{what}: {error}"));
+    for entry in entries {
+        match restore_with(&reader, &entry) {
+            Ok(restored) => assert!(restored == little(entry.manifest.generation - 1), "{what}: wrong bytes"),
+            Err(_) => refused += 1,
+        }
+    }
+    let found = look(&repository, ReadData::All);
+    assert!(found.damaged(), "{what}: goes unnoticed");
+    assert!(refused == 0 || found.lost(), "{what}: {refused} snapshots refused, none told as lost");
+    let packs = damage.hits.iter().any(|(path, _)| path.starts_with("packs/"));
+    assert!(packs || refused == 0, "{what}: a copy or a rebuild must stand in");
+    refused > 0
+}

@@ -138,7 +138,11 @@ impl Judge<'_> {
         }
         let alike = bytes[0] == bytes[1];
         let mending = match copies {
-            [Copy::Newer, _] | [_, Copy::Newer] | [Copy::Good, Copy::Good] => None,
+            [Copy::Good, Copy::Good] => None,
+            // Both were written alike: beside a good copy, one that seems to be newer has a damaged version.
+            [Copy::Good, Copy::Newer] => Some(Mending::Damaged { good: 0 }),
+            [Copy::Newer, Copy::Good] => Some(Mending::Damaged { good: 1 }),
+            [Copy::Newer, _] | [_, Copy::Newer] => None,
             [Copy::Good, Copy::Missing] => Some(Mending::Missing { good: 0 }),
             [Copy::Missing, Copy::Good] => Some(Mending::Missing { good: 1 }),
             // One that is good stands in for whatever the other one is; without one, what may be good stays where it is.
