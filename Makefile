@@ -6,13 +6,14 @@ ALL := $(if $(filter 0,$(shell id -u)),MAILKEEP_REQUIRE_ALL=1)
 # The gate tries the same cases on every machine, so that a change is judged by what it changed; `make soak` takes new ones.
 test lint: export PROPTEST_RNG_SEED ?= 20261123
 
-.PHONY: help run test lint bench soak clean-run
+.PHONY: help run test lint bench soak mutate clean-run
 
 help:
 	@echo "make run        the box on the bench board: a real Cyrus on loopback, two disks, lamps in the terminal"
 	@echo "make test       installs what it needs; format, lints, docs, every test"
 	@echo "make bench      time, memory and size beside the peers that are installed (BENCH=\"--set M --rounds 3\"; BENCH=levels)"
 	@echo "make soak       the long figures of the suites that have a short run in make test"
+	@echo "make mutate     takes the safeguards out one by one; a test must notice each (ONLY=part of a name for some)"
 	@echo "make clean-run  removes what make run left in .run/"
 
 run:
@@ -40,8 +41,12 @@ soak:
 	@bash images/packages.sh build run test
 	$(CARGO) build --release --workspace
 	$(ALL) MAILKEEP_ROUNDS=5 MAILKEEP_KILLS=50 MAILKEEP_CUTS=20 MAILKEEP_CRASH_SEEDS=100 MAILKEEP_CRASH_STATES=8000 \
-		MAILKEEP_MUTATIONS=500 MAILKEEP_MANGLES=200 MAILKEEP_FAULTS=1 \
+		MAILKEEP_BLOCK_STATES=4000 MAILKEEP_FUZZ=400000 MAILKEEP_MUTATIONS=500 MAILKEEP_MANGLES=200 MAILKEEP_FAULTS=1 \
 		$(CARGO) test --release --workspace --no-fail-fast
+
+mutate:
+	@bash images/packages.sh build run test
+	$(CARGO) run --quiet --release -p mailkeep-tests --bin mailkeep-mutate -- $(if $(ONLY),"$(ONLY)")
 
 clean-run:
 	@bash images/bench/run.sh --clean

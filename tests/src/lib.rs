@@ -5,6 +5,7 @@
 pub mod block;
 pub mod cyrus;
 pub mod mime;
+pub mod mutations;
 pub mod process;
 pub mod programs;
 pub mod rig;

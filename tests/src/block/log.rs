@@ -173,7 +173,7 @@ fn subsets(epoch: &Epoch, wanted: usize, sector: usize, seed: u64) -> Vec<(Strin
 /// All of a write, nothing of it, or some of its sectors. The first block is never torn: ext4 has a super block there whose
 /// checksum spans two sectors, and takes it for granted that they are written together.
 fn tear(offset: u64, bytes: &Arc<[u8]>, sector: usize, rng: &mut Rng) -> Vec<Part> {
-    match rng.below(if offset == 0 { 2 } else { 3 }) {
+    match rng.below(if offset < 4096 { 2 } else { 3 }) {
         0 => Vec::new(),
         1 => vec![(offset, bytes.clone())],
         _ => (0..bytes.len())

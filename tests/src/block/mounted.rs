@@ -23,8 +23,16 @@ impl FileSystem {
     pub fn make(self, image: &Path) -> Result<()> {
         let (program, arguments, megabytes): (_, &[&str], _) = match self {
             FileSystem::Ext4 => {
-                let options: &[&str] =
-                    &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-J", "size=4"];
+                let options: &[&str] = &[
+                    "-q",
+                    "-F",
+                    "-b",
+                    "4096",
+                    "-E",
+                    "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+                    "-J",
+                    "size=4",
+                ];
                 ("mkfs.ext4", options, 24)
             }
             FileSystem::Btrfs => ("mkfs.btrfs", &["-q", "-K", "-m", "dup", "-d", "single"], 128),

@@ -405,21 +405,22 @@ impl Hashes {
     }
 }
 
-/// Remembers the disk after every call that changes it.
+/// Remembers the disk after every call that changes or flushes it, or looks past the page cache.
 #[derive(Clone, Debug)]
-struct Recorder {
+pub(crate) struct Recorder {
     disk: MemoryStorage,
     moments: Arc<Mutex<Vec<(String, MemoryStorage)>>>,
 }
 
 impl Recorder {
-    fn new(start: &MemoryStorage) -> Self {
+    pub(crate) fn new(start: &MemoryStorage) -> Self {
         let disk = start.crash(1);
         let first = ("before the first call".to_owned(), disk.fork());
         Recorder { disk, moments: Arc::new(Mutex::new(vec![first])) }
     }
 
-    fn moments(&self) -> Vec<(String, MemoryStorage)> {
+    /// The calls and the disk after each; forgets them.
+    pub(crate) fn moments(&self) -> Vec<(String, MemoryStorage)> {
         std::mem::take(&mut self.moments.lock().unwrap())
     }
 
@@ -483,7 +484,7 @@ impl Storage for Recorder {
     }
 
     fn drop_cache(&self, path: &str) -> Result<(), StorageError> {
-        self.disk.drop_cache(path)
+        self.noted("drop_cache", path, || self.disk.drop_cache(path))
     }
 
     fn make_guard(&self, name: &str) -> Result<Guarding, StorageError> {

@@ -1,0 +1,303 @@
+//! The decoders of untrusted bytes. Each says whether it took the bytes, and stands by what it took: what has one encoding
+//! is encoded to the same bytes again.
+
+use std::path::Path;
+
+use mailkeep_format::block::{BlockHead, Method, open_block};
+use mailkeep_format::cbor::{self, CborLimits};
+use mailkeep_format::pack::PackFooter;
+use mailkeep_format::run::RunReader;
+use mailkeep_format::sweep::SweepRecord;
+use mailkeep_format::verification::Verification;
+use mailkeep_format::{ChunkKind, Label, Manifest, limits, node};
+use mailkeep_link::frame::{Frame, read_frame};
+use mailkeep_link::message::{ToAgent, ToBox};
+use mailkeep_link::wire::Message;
+use mailkeep_mail::Source;
+use mailkeep_mail::cyrus::header::CyrusHeader;
+use mailkeep_mail::cyrus::imapd_conf::ImapdConf;
+use mailkeep_mail::cyrus::index::Index;
+use mailkeep_mail::cyrus::mailbox_list;
+
+use crate::sealed::{self, REPOSITORY, SALT, keys};
+
+/// A decoder and what it is fed with.
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    /// Whether it takes the bytes.
+    pub(crate) run: fn(&[u8]) -> bool,
+    /// Files of the tree that it starts from, beside its folder in the corpus.
+    pub(crate) samples: &'static [&'static str],
+    /// Samples that are made.
+    pub(crate) made: fn() -> Vec<Vec<u8>>,
+}
+
+const GOLDEN: &str = "firmware/format/tests/golden/v1";
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "cbor_fence", run: cbor_fence, samples: &[MANIFEST_CBOR], made: none },
+    Target { name: "manifest", run: manifest, samples: &[MANIFEST_CBOR], made: none },
+    Target { name: "label", run: label, samples: &["firmware/format/tests/golden/v1/label"], made: none },
+    Target { name: "pack", run: pack, samples: PACKS, made: none },
+    Target { name: "pack_footer", run: pack_footer, samples: &[], made: footers },
+    Target { name: "block", run: block, samples: &[], made: blocks },
+    Target { name: "tree", run: tree, samples: &["firmware/format/tests/golden/v1/tree"], made: none },
+    Target { name: "run", run, samples: &["firmware/format/tests/golden/v1/run"], made: none },
+    Target { name: "run_pages", run: run_pages, samples: &[], made: pages },
+    Target { name: "sweep_record", run: sweep_record, samples: &[MANIFEST_CBOR], made: none },
+    Target { name: "verification", run: verification, samples: &[MANIFEST_CBOR], made: none },
+    Target { name: "frame_to_box", run: frame::<ToBox>, samples: &[], made: frames },
+    Target { name: "frame_to_agent", run: frame::<ToAgent>, samples: &[], made: frames },
+    Target { name: "cyrus_index", run: cyrus_index, samples: INDEXES, made: none },
+    Target { name: "cyrus_header", run: cyrus_header, samples: HEADERS, made: none },
+    Target { name: "mailbox_list", run: list, samples: LISTS, made: none },
+    Target { name: "imapd_conf", run: imapd_conf, samples: &[], made: none },
+    Target { name: "source_toml", run: source_toml, samples: &[], made: none },
+];
+
+const MANIFEST_CBOR: &str = "firmware/format/tests/golden/v1/manifest.cbor";
+const PACKS: &[&str] =
+    &["firmware/format/tests/golden/v1/pack", "firmware/format/tests/golden/v1/pack-stored"];
+const INDEXES: &[&str] = &[
+    "firmware/mail/tests/data/cyrus-3.6.1/inbox-v17.index",
+    "firmware/mail/tests/data/cyrus-3.6.1/sent-v12.index",
+    "firmware/mail/tests/data/cyrus-3.6.1/sent-v6.index",
+    "firmware/mail/tests/data/cyrus-3.6.1/sent-v9.index",
+];
+const HEADERS: &[&str] = &[
+    "firmware/mail/tests/data/cyrus-3.6.1/inbox.header",
+    "firmware/mail/tests/data/cyrus-3.6.1/sent.header",
+];
+const LISTS: &[&str] = &["firmware/mail/tests/data/cyrus-3.6.1/mailboxlist.json"];
+
+fn none() -> Vec<Vec<u8>> {
+    Vec::new()
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::fs::read(top.join(GOLDEN).join(name)).unwrap()
+}
+
+/// Whatever the fence lets through means the same to another decoder.
+fn cbor_fence(bytes: &[u8]) -> bool {
+    let limits = CborLimits { max_len: 1 << 20, max_depth: 8, max_items: 100_000 };
+    let Ok(manifest) = cbor::from_slice::<Manifest>(bytes, &limits) else { return false };
+    let theirs: Manifest = ciborium::from_reader(bytes).unwrap();
+    assert_eq!(theirs, manifest);
+    true
+}
+
+fn manifest(body: &[u8]) -> bool {
+    let header = sealed::header(b"MK-MANI\n", &7u64.to_le_bytes());
+    let mut plain = (body.len() as u32).to_le_bytes().to_vec();
+    plain.extend(zstd::bulk::compress(body, 1).unwrap());
+    let aad = [b"mailkeep manifest", &header[..]].concat();
+    let file = [&header[..], &sealed::seal("manifest", &SALT.0, 7, &aad, &plain)].concat();
+    Manifest::decode(&keys(), &REPOSITORY, &file).is_ok()
+}
+
+fn label(bytes: &[u8]) -> bool {
+    let authentic = Label::verify(bytes, &keys()).is_ok();
+    assert!(!authentic || Label::decode(bytes).is_ok());
+    Label::decode(bytes).is_ok()
+}
+
+fn pack(bytes: &[u8]) -> bool {
+    PackFooter::of(&keys(), &REPOSITORY, bytes).is_ok()
+}
+
+/// Header and blocks of a pack, its footer's plaintext, and what the footer is bound to.
+fn taken_apart(name: &str) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let pack = golden(name);
+    let trailer = &pack[pack.len() - 24..];
+    let offset = u64::from_le_bytes(trailer[..8].try_into().unwrap());
+    let length = u32::from_le_bytes(trailer[8..12].try_into().unwrap()) as usize;
+    let front = pack[..offset as usize].to_vec();
+    let aad = [b"mailkeep footer", &front[..44], &offset.to_le_bytes()].concat();
+    let footer =
+        sealed::open("pack footer", &front[28..44], 0, &aad, &pack[front.len()..front.len() + length]);
+    (front, footer, aad)
+}
+
+fn footers() -> Vec<Vec<u8>> {
+    ["pack", "pack-stored"].iter().map(|name| taken_apart(name).1).collect()
+}
+
+fn pack_footer(plain: &[u8]) -> bool {
+    let (front, _, aad) = taken_apart("pack-stored");
+    let footer = sealed::seal("pack footer", &front[28..44], 0, &aad, plain);
+    let offset = (front.len() as u64).to_le_bytes();
+    let length = (footer.len() as u32).to_le_bytes();
+    let version = 1u32.to_le_bytes();
+    let pack = [&front[..], &footer, &offset, &length, &version, b"MK-PEND\n"].concat();
+    PackFooter::of(&keys(), &REPOSITORY, &pack).is_ok()
+}
+
+/// A method, three bytes of length, and a frame: sound ones, and one that opens to much more than is said.
+fn blocks() -> Vec<Vec<u8>> {
+    let of = |method: u8, length: usize, bytes: &[u8]| {
+        [&[method], &(length as u32).to_le_bytes()[..3], bytes].concat()
+    };
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    let text = b"the same words again and again ".repeat(40);
+    vec![
+        of(0, 5, b"plain"),
+        of(1, text.len(), &zstd::bulk::compress(&text, 3).unwrap()),
+        of(1, 1 << 20, &bomb),
+        of(1, 2 << 20, &zstd::bulk::compress(&vec![7; 2 << 20], 3).unwrap()),
+    ]
+}
+
+fn block(bytes: &[u8]) -> bool {
+    let [method, a, b, c, plain @ ..] = bytes else { return false };
+    let method = if method % 2 == 0 { Method::Stored } else { Method::Zstd };
+    let raw_len = u32::from_le_bytes([*a, *b, *c, 0]);
+    let kind = ChunkKind::Data;
+    let aad = [
+        b"mailkeep block",
+        &1u32.to_le_bytes()[..],
+        &REPOSITORY.0,
+        &[0, u8::from(method == Method::Zstd)],
+        &raw_len.to_le_bytes(),
+    ]
+    .concat();
+    let stored = sealed::seal("pack block", &SALT.0, 3, &aad, plain);
+    let head = BlockHead { offset: 44, stored_len: stored.len() as u32, raw_len, kind, method };
+    match open_block(&keys(), REPOSITORY, &SALT, 3, &head, stored) {
+        Ok(raw) => {
+            assert_eq!(raw.len(), raw_len as usize);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn tree(bytes: &[u8]) -> bool {
+    match node::decode_tree(bytes) {
+        Ok(nodes) => {
+            assert_eq!(node::encode_tree(&nodes).unwrap(), bytes);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn run(bytes: &[u8]) -> bool {
+    let read_at = |offset: u64, buffer: &mut [u8]| -> Result<(), String> {
+        let from = usize::try_from(offset).map_err(|_| "far")?;
+        let end = from.checked_add(buffer.len()).ok_or("far")?;
+        buffer.copy_from_slice(bytes.get(from..end).ok_or("past the end")?);
+        Ok(())
+    };
+    let Ok(run) = RunReader::open(&keys(), &REPOSITORY, bytes.len() as u64, read_at) else { return false };
+    run.check(read_at).is_ok()
+}
+
+/// The plaintext of the pages of a run, one after the other.
+fn pages() -> Vec<Vec<u8>> {
+    let run = golden("run");
+    let header = &run[..44];
+    let aad = [b"mailkeep index", header].concat();
+    let mut plain = Vec::new();
+    for (number, page) in run.chunks(4096).enumerate() {
+        let page = if number == 0 { &page[44..] } else { page };
+        plain.extend(sealed::open("index run", &header[28..], number as u64, &aad, page));
+    }
+    vec![plain]
+}
+
+fn run_pages(plain: &[u8]) -> bool {
+    let header = sealed::header(b"MK-INDX\n", &[]);
+    let aad = [b"mailkeep index", &header[..]].concat();
+    let (mut file, mut rest, mut number) = (header.clone(), plain, 0);
+    while number == 0 || !rest.is_empty() {
+        let length = if number == 0 { 4036 } else { 4080 };
+        let mut page = rest[..rest.len().min(length)].to_vec();
+        rest = &rest[page.len()..];
+        page.resize(length, 0);
+        file.extend(sealed::seal("index run", &SALT.0, number, &aad, &page));
+        number += 1;
+    }
+    run(&file)
+}
+
+fn sweep_record(bytes: &[u8]) -> bool {
+    let limits = CborLimits { max_len: 1 << 20, max_depth: 8, max_items: 100_000 };
+    let _ = SweepRecord::decode(&keys(), &REPOSITORY, bytes);
+    cbor::from_slice::<SweepRecord>(bytes, &limits).is_ok()
+}
+
+fn verification(bytes: &[u8]) -> bool {
+    let limits = CborLimits { max_len: 1 << 20, max_depth: 8, max_items: limits::VERIFICATION_ITEMS_MAX };
+    let _ = Verification::decode(&keys(), &REPOSITORY, bytes);
+    cbor::from_slice::<Verification>(bytes, &limits).is_ok()
+}
+
+/// Frames of every kind, empty and with a few bytes.
+fn frames() -> Vec<Vec<u8>> {
+    let framed = |kind: u8, payload: &[u8]| {
+        let mut bytes = Vec::new();
+        Frame { kind, payload: payload.to_vec() }.put(&mut bytes);
+        bytes
+    };
+    let kinds = (0..32).chain(128..160);
+    let mut made: Vec<Vec<u8>> = kinds
+        .flat_map(|kind| {
+            [
+                framed(kind, &[]),
+                framed(kind, &[0; 9]),
+                framed(kind, &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+                framed(kind, b"\xa3\x66lowest\x01\x67highest\x01\x67program\x61x"),
+            ]
+        })
+        .collect();
+    made.push([0xff; 9].to_vec());
+    for message in [ToBox::alive().encode(), ToAgent::alive().encode(), ToAgent::Resume.encode()] {
+        let mut bytes = Vec::new();
+        message.unwrap().put(&mut bytes);
+        made.push(bytes);
+    }
+    made
+}
+
+/// A stream of frames, up to the first that is none.
+fn frame<M: Message>(bytes: &[u8]) -> bool {
+    let (mut input, mut taken) = (bytes, false);
+    while let Ok(frame) = read_frame(&mut input, &mut || {}) {
+        if let Ok(message) = M::decode(&frame) {
+            assert_eq!(message.encode().unwrap(), frame);
+            taken = true;
+        }
+    }
+    taken
+}
+
+fn cyrus_index(bytes: &[u8]) -> bool {
+    let Ok(index) = Index::parse(bytes) else { return false };
+    index.records().take(100_000).all(|record| record.is_ok())
+}
+
+fn cyrus_header(bytes: &[u8]) -> bool {
+    CyrusHeader::parse(bytes).is_ok()
+}
+
+fn list(bytes: &[u8]) -> bool {
+    let Ok(entries) = mailbox_list::parse(bytes) else { return false };
+    entries.len() <= bytes.len()
+}
+
+/// Every file that is included has the same text, so that includes of themselves are met.
+fn imapd_conf(bytes: &[u8]) -> bool {
+    let mut read = 0;
+    let conf = ImapdConf::read(Path::new("/etc/imapd.conf"), &mut |_| {
+        read += 1;
+        Ok(bytes.to_vec())
+    });
+    assert!(read <= 1000, "{read} files were read");
+    conf.is_ok()
+}
+
+fn source_toml(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| Source::parse(text, "fuzz").is_ok())
+}
