@@ -43,15 +43,36 @@ fn victim() {
 #[test]
 fn killed_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
+    killed(folder.path(), 12);
+}
+
+#[test]
+fn killed_at_any_moment_on_btrfs_no_guard_is_left_half_made() {
+    let Some(disk) = loops::Loop::btrfs(300) else { return };
+    killed(&disk.path(), 8);
+    let storage = LocalStorage::open(&disk.path().join("disk")).unwrap();
+    let mut guards = storage.guards().unwrap();
+    assert_eq!(guards.len(), 2);
+    guards.sort();
+    let mut there: Vec<String> = std::fs::read_dir(disk.path().join("disk/guards"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "probe")
+        .collect();
+    there.sort();
+    assert_eq!(there, guards);
+}
+
+fn killed(folder: &Path, rounds: u64) {
     let key = Identity::generate();
-    std::fs::write(folder.path().join("key"), key.to_text().as_bytes()).unwrap();
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::prepare(&folder.path().join("disk")).unwrap());
+    std::fs::write(folder.join("key"), key.to_text().as_bytes()).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::prepare(&folder.join("disk")).unwrap());
     let encryption = Encryption::Wrapped { box_key: key };
     Repository::init(storage, &InitOptions { label: "kill".into(), encryption }).unwrap();
-    for round in 0..12u64 {
+    for round in 0..rounds {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "victim", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(FOLDER, folder.path())
+            .env(FOLDER, folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -74,15 +95,15 @@ fn killed_at_any_moment() {
             }
         }
         assert!(sealed > 0, "the victim never sealed anything");
-        let repository = opened(folder.path());
+        let repository = opened(folder);
         let (entries, monitor) = snapshots(&repository);
         assert!(entries.len() as u64 >= sealed, "{} of {sealed}: {:?}", entries.len(), monitor.problems());
         let last = entries.last().unwrap();
         assert!(restore(&repository, last).unwrap() == source(last.manifest.generation - 1));
         let next = backup(&repository, &source(next_day(&repository))).unwrap();
         assert_eq!(next.manifest.previous, Some(last.id));
-        assert_eq!(std::fs::read_dir(folder.path().join("disk/tmp")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(folder.join("disk/tmp")).unwrap().count(), 0);
     }
-    let report = verify(&opened(folder.path()), VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
+    let report = verify(&opened(folder), VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
     assert_eq!(report.problems, []);
 }
