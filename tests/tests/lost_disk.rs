@@ -71,7 +71,12 @@ impl Disk {
     }
 
     fn mount(&self) -> Result<()> {
-        command("mount", &[&"-o", &"loop,noatime", &self.image(), &self.point()])
+        let mount = || command("mount", &[&"-o", &"loop,noatime", &self.image(), &self.point()]);
+        // Another suite may take the free loop device between mount's look and its grasp.
+        mount().or_else(|_| {
+            std::thread::sleep(Duration::from_millis(300));
+            mount()
+        })
     }
 
     fn unmount(&self) -> Result<()> {

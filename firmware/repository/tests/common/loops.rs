@@ -69,7 +69,12 @@ impl Loop {
     }
 
     pub(crate) fn mount(&self, options: &str) -> Result<String, String> {
-        run("mount", &[&"-o", &format!("loop,{options}"), &self.image(), &self.path()])
+        let mount = || run("mount", &[&"-o", &format!("loop,{options}"), &self.image(), &self.path()]);
+        // Another suite may take the free loop device between mount's look and its grasp.
+        mount().or_else(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            mount()
+        })
     }
 
     pub(crate) fn unmount(&self) -> Result<String, String> {
