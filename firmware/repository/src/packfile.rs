@@ -115,13 +115,22 @@ pub(crate) fn open(repository: &Repository, id: &PackId) -> Result<OpenPack, Rep
     Ok(OpenPack { file: PackFile { path, file }, footer })
 }
 
+/// How often a footer is asked for before the disk is taken not to give it: all chunks of the pack hang on it.
+const FOOTER_ATTEMPTS: u32 = 3;
+
 /// The footer of a pack; `None`, reported, if it is damaged.
 pub(crate) fn read_footer(
     repository: &Repository,
     id: &PackId,
     monitor: &dyn Monitor,
 ) -> Result<Option<PackFooter>, RepositoryError> {
-    match open(repository, id) {
+    let mut opened = open(repository, id);
+    for _ in 1..FOOTER_ATTEMPTS {
+        if matches!(&opened, Err(RepositoryError::Storage(error)) if !error.is_not_found()) {
+            opened = open(repository, id);
+        }
+    }
+    match opened {
         Ok(pack) => Ok(Some(pack.footer)),
         Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Storage(_))) => {
             let what = format!("its contents cannot be found: {}", crate::error::chain(&error));

@@ -9,8 +9,11 @@ use mailkeep_format::{PackId, Salt, Verification, limits};
 use crate::error::{RepositoryError, chain};
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repository::Repository;
-use crate::storage::{Storage, StorageError, read_whole};
+use crate::storage::{Operation, Storage, StorageError, read_whole};
 use crate::{durable, layout};
+
+/// How often a record is asked for before the disk is taken not to give it.
+const ATTEMPTS: u32 = 3;
 
 /// What is known of the state of the disk.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +24,8 @@ pub(crate) struct Verified {
     pub(crate) highest: u64,
     /// Names of records that are damaged.
     pub(crate) damaged: Vec<String>,
+    /// The first record of these that the disk did not give: what it says is damaged is not known.
+    unread: Option<String>,
     /// All names of records, by sequence.
     names: Vec<(u64, String)>,
 }
@@ -49,7 +54,13 @@ impl Verified {
         verified.highest = verified.names.last().map_or(0, |(sequence, _)| *sequence);
         for (_, name) in verified.names.iter().rev() {
             let path = format!("{}/{name}", layout::VERIFIED);
-            match read(repository, &path, name) {
+            let mut found = read(repository, &path, name);
+            for _ in 1..ATTEMPTS {
+                if matches!(&found, Err(RepositoryError::Storage(error)) if !error.is_not_found()) {
+                    found = read(repository, &path, name);
+                }
+            }
+            match found {
                 Ok(record) => {
                     verified.newest = Some(record);
                     break;
@@ -60,6 +71,9 @@ impl Verified {
                     monitor.problem(&Problem::new(Severity::Note, path, chain(&error)));
                 }
                 Err(error) => {
+                    if matches!(error, RepositoryError::Storage(_)) && verified.unread.is_none() {
+                        verified.unread = Some(path.clone());
+                    }
                     let what = format!("this verification record is damaged: {}", chain(&error));
                     monitor.problem(&Problem::new(Severity::Covered, path, what));
                     verified.damaged.push(name.clone());
@@ -67,6 +81,18 @@ impl Verified {
             }
         }
         Ok(verified)
+    }
+
+    /// Refuses to go on when the newest record is there and the disk does not give it: a new snapshot could rely on what
+    /// it says is damaged. A reader goes on without.
+    pub(crate) fn must_be_known(&self) -> Result<(), RepositoryError> {
+        match &self.unread {
+            None => Ok(()),
+            Some(path) => {
+                let why = "it says what is damaged on this disk: run `mailkeep repair`";
+                Err(StorageError::new(Operation::Read, path.clone(), std::io::Error::other(why)).into())
+            }
+        }
     }
 
     /// Packs that no new snapshot may rely on.
@@ -104,7 +130,8 @@ impl Verified {
             storage.sync_dir(layout::VERIFIED)?;
         }
         names.push((record.sequence, name));
-        Ok(Verified { highest: record.sequence, newest: Some(record), damaged: self.damaged.clone(), names })
+        let damaged = self.damaged.clone();
+        Ok(Verified { highest: record.sequence, newest: Some(record), damaged, unread: None, names })
     }
 }
 

@@ -12,8 +12,8 @@ use common::*;
 use mailkeep_repository::format::verification::place_of;
 use mailkeep_repository::format::{PackId, SnapshotId, Verification};
 use mailkeep_repository::{
-    LogMonitor, MemoryStorage, NextSlice, ReadData, Repository, RepositoryError, Storage, VerifyOptions,
-    VerifyReport, verify, verify_next,
+    KeySource, LogMonitor, MemoryStorage, NextSlice, ReadData, RepairOptions, Repository, RepositoryError,
+    Storage, VerifyOptions, VerifyReport, verify, verify_next,
 };
 
 fn sharing(disk: &MemoryStorage) -> Arc<dyn Storage> {
@@ -225,4 +225,40 @@ fn a_run_that_is_cut_or_fails_at_any_call_loses_nothing() {
         }
         assert!(at > 8, "{at}");
     }
+}
+
+#[test]
+fn a_backup_in_which_any_call_fails_never_relies_on_what_is_known_to_be_damaged() {
+    let start = filled(2);
+    let pack = packs(&start).into_iter().next().unwrap();
+    start.damage(&format!("packs/{:02x}/{pack}", pack.0[0]), |bytes| bytes[100] ^= 1);
+    next(&open(&sharing(&start), &LogMonitor).unwrap(), 1, None);
+    let mut at = 1;
+    loop {
+        let disk = start.crash(1);
+        let faulty = Faulty::new(&disk, at, false, 5);
+        let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
+        let done = open(&storage, &LogMonitor).and_then(|repository| backup(&repository, &source(1)));
+        if let Ok(sealed) = done {
+            let repository = open(&sharing(&disk), &LogMonitor).unwrap();
+            let entry = snapshots(&repository).0.into_iter().find(|entry| entry.id == sealed.id).unwrap();
+            assert!(restore(&repository, &entry).unwrap() == source(1), "call {at}");
+        }
+        if !faulty.happened() {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 60, "{at}");
+    // A record that the disk never gives again: no backup, one line that says what to do, and repair does it.
+    let record = start.files().into_keys().rfind(|path| path.starts_with("verified/")).unwrap();
+    let faulty = Faulty::unreadable(&start, &record);
+    let storage: Arc<dyn Storage> = Arc::new(faulty);
+    let repository = open(&storage, &LogMonitor).unwrap();
+    let refused = backup(&repository, &source(1)).unwrap_err();
+    assert!(matches!(refused, RepositoryError::Storage(_)), "{refused}");
+    assert!(repository.reader(&LogMonitor).is_ok(), "reading goes on");
+    let options = RepairOptions { dry_run: false, key: KeySource::Identity(box_key()), writer: options() };
+    repository.repair(&options, &mut |_| {}, &LogMonitor).unwrap();
+    backup(&repository, &source(1)).unwrap();
 }

@@ -87,6 +87,13 @@ impl View {
         view
     }
 
+    /// Relying on these packs no longer.
+    pub(crate) fn distrusting(&self, packs: &BTreeSet<PackId>) -> View {
+        let mut view = self.clone();
+        view.distrusted.extend(packs);
+        view
+    }
+
     /// The runs, for a check of all of them.
     pub(crate) fn runs(&self) -> &[Arc<Run>] {
         &self.runs

@@ -258,7 +258,15 @@ pub(super) fn mend(
             }
         }
     }
-    for path in &report.plan.singles {
+    let there: BTreeSet<String> = match storage.list(layout::VERIFIED) {
+        Ok(entries) => {
+            entries.into_iter().map(|entry| format!("{}/{}", layout::VERIFIED, entry.name)).collect()
+        }
+        Err(error) if error.is_not_found() => BTreeSet::new(),
+        Err(error) => return Err(error.into()),
+    };
+    // A record that the one of this repair has superseded is gone already.
+    for path in report.plan.singles.iter().filter(|path| there.contains(*path)) {
         report.quarantined.push(quarantine::put(storage, path)?);
     }
     Ok(())

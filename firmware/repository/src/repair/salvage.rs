@@ -40,6 +40,8 @@ pub(super) fn salvage(
     let reader = repository.reader(&LogMonitor)?;
     let view = Loaded::load(repository, &LogMonitor)?.view;
     let mut writer = Writer::under(repository, storage.clone(), lock.clone(), options, &LogMonitor)?;
+    // The record says so too; but a record can be unreadable just now.
+    writer.distrust(packs);
     let mut salvaged = Salvaged::default();
     for (done, id) in (0..).zip(packs) {
         monitor.progress(Phase::Salvage, done, packs.len() as u64);

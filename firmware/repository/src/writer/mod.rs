@@ -294,6 +294,12 @@ impl Writer {
         &self.repository
     }
 
+    /// Relies no longer on these packs, whatever the index says.
+    pub(crate) fn distrust(&mut self, packs: &BTreeSet<PackId>) {
+        self.known = Arc::new(self.known.distrusting(packs));
+        *sync::lock(&self.view) = self.known.clone();
+    }
+
     /// Whether a chunk need not be put: a sound pack has it, or this session.
     pub(crate) fn knows(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
         self.has(id)

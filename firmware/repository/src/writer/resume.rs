@@ -7,10 +7,11 @@ use mailkeep_format::{Label, PackId, SnapshotId, limits as format_limits};
 
 use crate::error::RepositoryError;
 use crate::index::{self, Loaded, View};
-use crate::monitor::{Monitor, Phase, Problem, Severity};
+use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::snapshots::Manifests;
 use crate::storage::{Storage, read_whole};
+use crate::verified::Verified;
 use crate::{durable, layout, limits, packfile, swept};
 
 /// Where a writer goes on.
@@ -48,6 +49,7 @@ pub(super) fn resume(
         .chain(manifests.swept.packs.iter().copied())
         .chain(manifests.swept.tombstoned.keys().copied())
         .collect();
+    Verified::load(repository, &LogMonitor)?.must_be_known()?;
     let loaded = Loaded::load(repository, monitor)?;
     let mut unsealed: BTreeSet<PackId> =
         loaded.present.keys().filter(|id| !sealed.contains(id)).copied().collect();

@@ -26,6 +26,8 @@ struct State {
     /// Reading past the page cache shows other bytes in files below this folder.
     rots: Option<&'static str>,
     read_only: bool,
+    /// Reading this file fails.
+    unreadable: Option<String>,
 }
 
 impl State {
@@ -39,6 +41,7 @@ impl State {
             writes_only: false,
             rots: None,
             read_only: false,
+            unreadable: None,
         }
     }
 }
@@ -68,6 +71,11 @@ impl Faulty {
         Faulty::with(inner, State { rots: Some(folder), ..State::sound() })
     }
 
+    /// A disk with a bad sector in this file.
+    pub(crate) fn unreadable(inner: &MemoryStorage, path: &str) -> Self {
+        Faulty::with(inner, State { unreadable: Some(path.to_owned()), ..State::sound() })
+    }
+
     /// A disk that is mounted read-only.
     pub(crate) fn read_only(inner: &MemoryStorage) -> Self {
         Faulty::with(inner, State { errno: 30, read_only: true, ..State::sound() })
@@ -81,6 +89,8 @@ impl Faulty {
     fn call(&self, operation: Operation, path: &str, write: bool) -> Result<(), StorageError> {
         let state = &self.state;
         let fails = if state.read_only && (write || operation == Operation::Lock) {
+            true
+        } else if operation == Operation::Read && state.unreadable.as_deref() == Some(path) {
             true
         } else if write || !state.writes_only {
             let call = state.calls.fetch_add(1, Ordering::SeqCst) + 1;
