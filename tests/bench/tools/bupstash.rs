@@ -39,8 +39,10 @@ impl Commands for Bupstash {
             Row::Folder => vec![at.line(&[&restore[..], &["--pick", &at.folder(), &newest]].concat())],
             Row::Verify => vec![at.line(&["get", "-q", &newest])],
             Row::Prune => {
-                let older = format!("row={} or row={}", Row::First.name(), Row::NoChange.name());
-                vec![at.line(&["rm", "-q", "--allow-many", &older]), at.line(&["gc", "-q"])]
+                let (first, second) =
+                    (format!("row={}", Row::First.name()), format!("row={}", Row::NoChange.name()));
+                let older = at.line(&["rm", "-q", "--allow-many", &first, "or", &second]);
+                vec![older, at.line(&["gc", "-q"])]
             }
         }
     }
