@@ -19,10 +19,13 @@ use serde::Serialize;
 use crate::options::Options;
 use crate::spool::Spool;
 
-/// One choice of the three numbers.
+/// One choice of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Choice {
+    /// Level of blocks of several chunks.
     level: i32,
+    /// Level of blocks of one large chunk, which is mostly base64 that has no repeats to be found.
+    lone_level: i32,
     block: usize,
     large: usize,
 }
@@ -39,7 +42,12 @@ struct Outcome {
     per_chunk: f64,
 }
 
-const CHOSEN: Choice = Choice { level: DEFAULT_LEVEL, block: limits::BLOCK_TARGET, large: LARGE_CHUNK };
+const CHOSEN: Choice = Choice {
+    level: DEFAULT_LEVEL,
+    lone_level: DEFAULT_LEVEL,
+    block: limits::BLOCK_TARGET,
+    large: LARGE_CHUNK,
+};
 
 /// Writes a spool, and prints a line per choice.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -55,8 +63,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     eprintln!("{:.1} MB of files, {raw:.1} MB in {unique} chunks that differ", chunks.source as f64 / 1e6);
     if !options.json {
         println!(
-            "{:>5} {:>9} {:>9} {:>11} {:>9} {:>8} {:>8} {:>13}",
-            "level", "block KiB", "alone KiB", "stored MB", "of source", "CPU s", "blocks", "KiB per chunk"
+            "{:>5} {:>6} {:>9} {:>9} {:>11} {:>9} {:>8} {:>8} {:>13}",
+            "level",
+            "alone",
+            "block KiB",
+            "alone KiB",
+            "stored MB",
+            "of source",
+            "CPU s",
+            "blocks",
+            "KiB per chunk"
         );
     }
     for choice in choices(options.all) {
@@ -66,8 +82,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             continue;
         }
         println!(
-            "{:>5} {:>9} {:>9} {:>11.2} {:>9.4} {:>8.2} {:>8} {:>13.0}{}",
+            "{:>5} {:>6} {:>9} {:>9} {:>11.2} {:>9.4} {:>8.2} {:>8} {:>13.0}{}",
             choice.level,
+            choice.lone_level,
             choice.block >> 10,
             choice.large >> 10,
             outcome.stored as f64 / 1e6,
@@ -89,13 +106,19 @@ fn choices(all: bool) -> Vec<Choice> {
     let larges = (14..=19).map(|bits| 1 << bits);
     if all {
         let pairs = blocks.flat_map(|block| larges.clone().map(move |large| (block, large)));
-        let all =
-            pairs.flat_map(|(block, large)| levels.clone().map(move |level| Choice { level, block, large }));
+        let all = pairs.flat_map(|(block, large)| {
+            levels.clone().map(move |level| Choice { level, lone_level: level, block, large })
+        });
         return all.filter(|choice| choice.large <= choice.block).collect();
     }
-    let mut choices: Vec<Choice> = levels.map(|level| Choice { level, ..CHOSEN }).collect();
+    let mut choices: Vec<Choice> =
+        levels.map(|level| Choice { level, lone_level: level, ..CHOSEN }).collect();
     choices.extend(blocks.map(|block| Choice { block, large: LARGE_CHUNK.min(block), ..CHOSEN }));
     choices.extend(larges.map(|large| Choice { large, ..CHOSEN }));
+    let larges = [64 << 10, 128 << 10].into_iter();
+    choices.extend(
+        larges.flat_map(|large| [-5, -1, 1].map(|lone_level| Choice { large, lone_level, ..CHOSEN })),
+    );
     choices
 }
 
@@ -137,10 +160,12 @@ impl Chunks {
 }
 
 fn measure(chunks: &Chunks, choice: Choice) -> Result<Outcome> {
-    let mut compressor = BlockCompressor::new(choice.level)?;
+    let mut together = BlockCompressor::new(choice.level)?;
+    let mut lone = BlockCompressor::new(choice.lone_level)?;
     let mut outcome = Outcome { choice, stored: 0, cpu: 0.0, blocks: 0, per_chunk: 0.0 };
     let mut close = |raw: &mut Vec<u8>, count: usize, outcome: &mut Outcome| -> Result<()> {
         if !raw.is_empty() {
+            let compressor = if raw.len() >= choice.large && count == 1 { &mut lone } else { &mut together };
             outcome.stored += u64::from(compressor.compress(ChunkKind::Data, raw)?.stored_len());
             outcome.blocks += 1;
             outcome.per_chunk += (raw.len() * count) as f64;
