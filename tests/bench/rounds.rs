@@ -73,6 +73,7 @@ fn run_round(options: &Options, round: usize, work: &Path, results: &mut Results
                     results.runs.push(Run { set, round, row, tool, cost, before, after });
                 }
                 Err(error) => {
+                    empty(&tool.place.target())?;
                     eprintln!("  {:<10} {:<9} failed: {error:#}", row.name(), tool.name());
                     ensure!(tool.name() != OURS || row != Row::First, "nothing to compare with");
                     // Without its backup there is nothing to restore.
@@ -93,6 +94,7 @@ fn measure_row(tool: &Tool, row: Row, lines: &[Vec<String>], spool: &Spool) -> R
     if !row.is_backup() {
         spool::warm(&repository)?;
     }
+    empty(&target)?;
     rustix::fs::sync();
     let mut cost = Cost::default();
     for line in lines {
@@ -106,8 +108,13 @@ fn measure_row(tool: &Tool, row: Row, lines: &[Vec<String>], spool: &Spool) -> R
         };
         let got = spool::content(&target)?;
         ensure!(got == wanted, "restored {got:?} instead of {wanted:?}");
-        fs::remove_dir_all(&target).with_context(|| format!("remove {}", target.display()))?;
-        fs::create_dir_all(&target)?;
+        empty(&target)?;
     }
     Ok((cost, before, after))
+}
+
+/// Leaves nothing in a folder, whatever a run that failed has left behind.
+fn empty(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))
 }

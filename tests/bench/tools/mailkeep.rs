@@ -1,4 +1,7 @@
 //! Ours: the spool as a generic source whose message files are written once, pulled by an agent on the same machine.
+//!
+//! A sweep has two phases with a sealed snapshot in between, so prune is measured as what reclaims the room: prune, the
+//! next backup, prune, without the days of grace.
 
 use std::fs;
 
@@ -35,12 +38,15 @@ impl Commands for Mailkeep {
 
     fn steps(&self, row: Row, at: &Place) -> Vec<Line> {
         let target = at.target().display().to_string();
+        let source = at.own("source.toml");
+        let backup = ["backup", "-q", "--source", &source];
+        let prune = ["prune", "-q", "--keep-last", "1", "--grace", "0s"];
         let args: &[&str] = match row {
-            Row::First | Row::NoChange | Row::Day => &["backup", "-q", "--source", &at.own("source.toml")],
+            Row::First | Row::NoChange | Row::Day => &backup,
             Row::Restore => &["restore", "latest", "-q", "--target", &target],
             Row::Folder => &["restore", "latest", "-q", "--target", &target, "--path", &at.folder_in_spool()],
             Row::Verify => &["verify", "-q", "--read-data"],
-            Row::Prune => &["prune", "-q", "--keep-last", "1"],
+            Row::Prune => return vec![at.line(&prune), at.line(&backup), at.line(&prune)],
         };
         vec![at.line(args)]
     }
