@@ -7,8 +7,10 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::FormatError;
 
-/// Default compression level: on mail in 1 MiB blocks 3.25 at 119 MB/s; -1 gives 2.92, -6 gives 3.42 at a third.
-pub const DEFAULT_LEVEL: i32 = 3;
+/// Default compression level. On 553 MB of chunks of mail in blocks of 1 MiB: level 1 leaves 0.577 at 572 MB per CPU
+/// second, 2 leaves 0.551 at 408, 3 leaves 0.535 at 370, 4 leaves 0.533 at 312. The blocks have won most of what there is
+/// to be won already, and compression is the largest part of a first backup.
+pub const DEFAULT_LEVEL: i32 = 1;
 
 /// Both contexts of zstd and a buffer for each.
 pub(crate) struct Squeezer {

@@ -66,7 +66,7 @@ pub const MESSAGE_PIECE_MIN: usize = 1 << 10;
 /// Base64 parts from this length on are chunks of their own; 12 % of mails carry one, median 57 KB.
 pub const MESSAGE_PART_MIN: usize = 16 << 10;
 /// Base64 parts up to this length are one chunk.
-pub const MESSAGE_PART_ONE_CHUNK_MAX: usize = 256 << 10;
+pub const MESSAGE_PART_ONE_CHUNK_MAX: usize = 512 << 10;
 /// Longest MIME part header that is looked through; a longer one is taken for text.
 pub const MESSAGE_PART_HEADER_MAX: usize = 8 << 10;
 /// Shortest, usual and longest chunk of file contents cut by content.

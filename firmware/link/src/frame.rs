@@ -225,7 +225,7 @@ impl FrameReader {
 }
 
 /// Buffers that are kept to be used again.
-const BUFFERS_KEPT: usize = 16;
+const BUFFERS_KEPT: usize = 8;
 
 /// Reads until `buffer` is full or the input ends; returns how much came.
 pub(crate) fn fill(

@@ -20,7 +20,7 @@ pub const CONTROL_DEPTH: usize = 6;
 /// Messages that may wait in an inbox.
 pub const INBOX_MESSAGES: usize = 4096;
 /// Bytes (as framed) that may wait in the box's inbox; as much again is being taken out of it.
-pub const INBOX_BYTES: usize = 4 << 20;
+pub const INBOX_BYTES: usize = 2 << 20;
 /// Messages that may wait in the agent's inbox. An agent has at most 16 Ki unanswered pieces outstanding, so a box
 /// that behaves cannot fill it.
 pub const AGENT_INBOX_MESSAGES: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub const AGENT_INBOX_BYTES: usize = 48 << 20;
 /// Messages that may wait to be written.
 pub const OUTBOX_MESSAGES: usize = 4096;
 /// Bytes (as framed) that may wait to be written; as much again is being written.
-pub const OUTBOX_BYTES: usize = 2 << 20;
+pub const OUTBOX_BYTES: usize = 1 << 20;
 /// Bytes that are worth a write to the pipe of their own; messages that can wait gather up to here.
 pub const WRITE_WORTH: usize = 64 << 10;
 /// For how long messages that can wait are gathered. Waking the writing thread and the peer for each of them costs more
@@ -40,7 +40,7 @@ pub const WRITE_BUFFER: usize = 256 << 10;
 /// Bytes from which a chunk is written from where it lies instead of being gathered.
 pub const WRITE_IN_PLACE: usize = 8 << 10;
 /// Bytes that are read from the pipe at a time, at most.
-pub const READ_BUFFER: usize = 512 << 10;
+pub const READ_BUFFER: usize = 256 << 10;
 /// Bytes that may be kept only because a part of them is in use.
 pub const SHARED_WASTE_MAX: usize = 256 << 10;
 

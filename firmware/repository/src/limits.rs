@@ -5,7 +5,7 @@
 /// nothing else.
 pub const LARGE_CHUNK: usize = 512 << 10;
 /// Chunks whose place is held in memory by a writer before they are written out as an index run; about 90 bytes each.
-pub const SESSION_CHUNKS: usize = 400_000;
+pub const SESSION_CHUNKS: usize = 200_000;
 /// Index runs that a lookup may have to ask; beyond, the smaller ones are merged.
 pub const RUNS_MAX: usize = 6;
 /// Decoded blocks that a reader keeps, in bytes. For directories and single reads (a mount); a restore gathers what lies

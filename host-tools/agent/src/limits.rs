@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// Entries listed and not yet answered or read: how far the walk runs ahead.
-pub const ENTRIES_AHEAD: usize = 16 << 10;
+pub const ENTRIES_AHEAD: usize = 8 << 10;
 /// Pieces of listings that may be under way; each holds one open directory.
 pub const PIECES_AHEAD: usize = 1024;
 /// Bytes read and not yet answered by the box.
-pub const BYTES_AHEAD: usize = 12 << 20;
+pub const BYTES_AHEAD: usize = 4 << 20;
 /// Bytes of a file above `WHOLE_FILE_MAX` that are cut and announced at a time.
 pub const STREAM_STEP: usize = 1 << 20;
 /// Threads that read files. Two keep a disk busy while the other hashes.

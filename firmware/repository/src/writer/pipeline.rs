@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use mailkeep_format::block::{BlockCompressor, Compressed};
 use mailkeep_format::pack::PackFooter;
-use mailkeep_format::{ChunkId, ChunkKind, PackId};
+use mailkeep_format::{ChunkId, ChunkKind, PackId, limits};
 
 use super::packer::Packer;
 use crate::error::{RepositoryError, chain};
@@ -111,7 +111,9 @@ impl Pipeline {
 
     /// An empty buffer for the next block.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        sync::lock(&self.shared.state).spare.pop().unwrap_or_default()
+        // At its full size at once: growing it would leave holes behind that are never used again.
+        let spare = sync::lock(&self.shared.state).spare.pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(limits::BLOCK_TARGET))
     }
 
     /// Bytes that were written to packs so far.

@@ -68,7 +68,20 @@ impl Pass {
         let walked = Arc::new(Mutex::new(None));
         let (needs, needed) = mpsc::channel();
         let mut pass = Pass { ledger, needs, threads: Vec::new(), walked };
-        let started = pass.start(order, plan, link, needed);
+        // One thread is made humble and starts the others, who take after it: a process for each would cost more than a
+        // walk of a thousand mails.
+        let humble = !order.is_final;
+        let started = std::thread::scope(|scope| {
+            let starter = std::thread::Builder::new().name("start".into());
+            let started = starter.spawn_scoped(scope, || {
+                if humble {
+                    priority::lower_this_thread();
+                }
+                pass.start(order, plan, link, needed)
+            })?;
+            started.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread died")))
+        });
+        let started = started.and_then(|()| pass.settle(link));
         if let Err(error) = started {
             pass.abort();
             return Err(AgentError::Thread(error));
@@ -83,9 +96,8 @@ impl Pass {
         link: &ToBoxSender,
         needed: mpsc::Receiver<Need>,
     ) -> std::io::Result<()> {
-        let lowly = !order.is_final;
         let (ledger, link, walked) = (Arc::clone(&self.ledger), link.clone(), Arc::clone(&self.walked));
-        self.thread("walk", lowly, {
+        self.thread("walk", {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
                 let Order { profile, is_final, .. } = order;
@@ -102,7 +114,7 @@ impl Pass {
         })?;
         for number in 0..limits::READERS {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
-            self.thread(&format!("read-{number}"), lowly, move || {
+            self.thread(&format!("read-{number}"), move || {
                 while let Some(job) = ledger.next_job() {
                     let Ok(outcome) = read::read(&job, &ledger, &voice) else { return };
                     if let Some(outcome) = ledger.read(job.file, outcome) {
@@ -113,7 +125,7 @@ impl Pass {
                 }
             })?;
         }
-        self.thread("send", lowly, {
+        self.thread("send", {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
                 for need in needed {
@@ -124,10 +136,15 @@ impl Pass {
                     }
                 }
             }
-        })?;
+        })
+    }
+
+    /// Starts the thread that says the last word.
+    fn settle(&mut self, link: &ToBoxSender) -> std::io::Result<()> {
+        let ledger = Arc::clone(&self.ledger);
         let walked = Arc::clone(&self.walked);
-        let voice = Voice::new(&ledger, &link);
-        self.thread("settle", false, move || {
+        let voice = Voice::new(&ledger, link);
+        self.thread("settle", move || {
             let Ok(bytes_read) = ledger.settled() else { return };
             let walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(walked) = walked.as_ref() else { return };
@@ -136,17 +153,9 @@ impl Pass {
         })
     }
 
-    fn thread(
-        &mut self,
-        name: &str,
-        lowly: bool,
-        work: impl FnOnce() + Send + 'static,
-    ) -> std::io::Result<()> {
+    fn thread(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         let ledger = Arc::clone(&self.ledger);
         let body = move || {
-            if lowly {
-                priority::lower_this_thread();
-            }
             // A panic must end the run, not leave it hanging.
             let guard = FailOnPanic(ledger);
             work();

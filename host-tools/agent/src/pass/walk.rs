@@ -249,7 +249,7 @@ impl<'a> Walk<'a> {
         owners: &mut OwnerNumbers,
     ) -> Result<(), Aborted> {
         let stop = listing.stop.and_then(|stop| stop.children.get(&name));
-        let path = listing.path.join(OsStr::from_bytes(&name));
+        let path = || listing.path.join(OsStr::from_bytes(&name));
         let looked = match stop.and_then(|stop| stop.instead.as_deref()) {
             Some(instead) => Directory::open(instead).and_then(|directory| directory.stat_self()),
             None => listing.directory.stat(&name),
@@ -260,7 +260,7 @@ impl<'a> Walk<'a> {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => {
                 let why = io::Error::from(error);
-                return self.problem(&format!("cannot stat it: {why}"), &path, true);
+                return self.problem(&format!("cannot stat it: {why}"), &path(), true);
             }
         };
         let is_dir = meta::file_type(&stat) == FileType::Directory;
@@ -314,7 +314,7 @@ impl<'a> Walk<'a> {
         name: &[u8],
         stat: &Stat,
         class: FileClass,
-        path: &Path,
+        path: &dyn Fn() -> PathBuf,
     ) -> Result<Option<(Node, Hint)>, Aborted> {
         if meta::file_type(stat) == FileType::RegularFile {
             let hint = if class == FileClass::Message { Hint::Message } else { Hint::Plain };
@@ -328,7 +328,7 @@ impl<'a> Walk<'a> {
                 Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
                 Err(error) => {
                     let why = io::Error::from(error);
-                    self.problem(&format!("cannot read where this link leads: {why}"), path, true)?;
+                    self.problem(&format!("cannot read where this link leads: {why}"), &path(), true)?;
                     return Ok(None);
                 }
             }
@@ -336,14 +336,14 @@ impl<'a> Walk<'a> {
             None
         };
         let Some(kind) = meta::other_kind(stat, target) else {
-            self.problem("it is of a kind that this version does not know", path, true)?;
+            self.problem("it is of a kind that this version does not know", &path(), true)?;
             return Ok(None);
         };
         let hint = match kind {
-            NodeKind::Directory { .. } => self.directory_hint(listing, name, stat, class, path)?,
+            NodeKind::Directory { .. } => self.directory_hint(listing, name, stat, class, &path())?,
             _ => Hint::Plain,
         };
-        let xattrs = self.xattrs(listing, name, path)?;
+        let xattrs = self.xattrs(listing, name, &path())?;
         Ok(Some((Node { name: name.to_vec(), meta: meta::meta_of(stat, xattrs), kind }, hint)))
     }
 
