@@ -44,6 +44,11 @@ pub const OWNERS_MAX: usize = 65_536;
 /// Bytes that the pipes to the agent's process hold: the most that Linux allows to everybody.
 pub const PIPE_SIZE: usize = 1 << 20;
 
+/// Environment of an agent on this machine: glibc keeps less freed memory per thread and gives large buffers back at
+/// once. Box and agent share the memory here; measured on a first backup: 18 MiB instead of 32.
+pub const FRUGAL_ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144"), ("MALLOC_TRIM_THRESHOLD_", "1048576")];
+
 /// How long an agent may be silent. It says that it is alive every 5 s; a link that is silent for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often a wait for the agent looks up to see whether it was cancelled.

@@ -18,7 +18,9 @@ use mailkeep_link::LinkError;
 use mailkeep_mail::Source;
 use mailkeep_mail::source::{SshTransport, Transport as Way};
 
-use crate::limits::{PIPE_SIZE, REAP_WAIT, SSH_ALIVE_SECONDS, SSH_CONNECT_SECONDS, STDERR_LINES, TEXT_MAX};
+use crate::limits::{
+    FRUGAL_ALLOCATOR, PIPE_SIZE, REAP_WAIT, SSH_ALIVE_SECONDS, SSH_CONNECT_SECONDS, STDERR_LINES, TEXT_MAX,
+};
 use crate::{PullError, text};
 
 /// Name of the agent's program.
@@ -65,7 +67,7 @@ impl Transport for ProcessTransport {
                 let program =
                     agent_path.clone().or_else(|| self.local_agent.clone()).unwrap_or_else(beside_us);
                 let mut command = Command::new(&program);
-                command.arg("serve");
+                command.arg("serve").envs(FRUGAL_ALLOCATOR);
                 start(command, &program, "this machine", false)
             }
             Way::Ssh(ssh) => start(ssh_command(ssh), Path::new("ssh"), &ssh.host, true),
