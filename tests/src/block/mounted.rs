@@ -79,7 +79,16 @@ impl Mounted {
     /// Something is still open there.
     pub fn unmount(mut self) -> Result<()> {
         self.there = false;
-        run("umount", [self.point.clone().into()])
+        // A child that some other thread has forked and that has not reached its exec yet holds our files open a moment
+        // longer than we do.
+        let mut left = 100;
+        loop {
+            match run("umount", [self.point.clone().into()]) {
+                Err(_) if left > 0 => left -= 1,
+                other => return other,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 
