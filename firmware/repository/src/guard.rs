@@ -18,7 +18,7 @@ pub(crate) fn after_seal(storage: &dyn Storage, generation: u64, id: &SnapshotId
     }
 }
 
-/// A guard for the time in which prune or repair take something away. If it is lost (the process was killed) it stays
+/// A guard for the time in which prune takes something away. If it is lost (the process was killed) it stays
 /// until the next one is released.
 #[derive(Debug)]
 #[must_use = "a hold keeps the space of all that is deleted until it is released"]

@@ -21,7 +21,7 @@ pub(crate) const LEASE: &str = "lease";
 pub(crate) const README: &str = "README.txt";
 pub(crate) const FORMAT: &str = "FORMAT.md";
 
-/// Start of the name of a guard that prune or repair holds.
+/// Start of the name of a guard that prune holds.
 const HOLD: &str = "hold-";
 
 /// The folders of a new repository.
@@ -74,7 +74,7 @@ pub(crate) fn hold_name(generation: u64, random: [u8; 4]) -> String {
     format!("{HOLD}{generation:010}-{:08x}", u32::from_be_bytes(random))
 }
 
-/// Whether a guard was made for the time of a prune or repair.
+/// Whether a guard was made for the time of a prune.
 pub(crate) fn is_hold(name: &str) -> bool {
     name.strip_prefix(HOLD)
         .and_then(|rest| rest.split_once('-'))

@@ -14,7 +14,6 @@
 mod durable;
 mod error;
 mod filter;
-#[allow(dead_code, reason = "prune and repair are on their way")]
 mod guard;
 mod index;
 mod init;
