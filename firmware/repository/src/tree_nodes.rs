@@ -17,6 +17,7 @@ pub struct TreeNodes {
 
 impl Reader {
     /// The nodes of a directory, decoded as they are asked for. What came before an error is sound.
+    #[allow(clippy::unnecessary_to_owned, reason = "the iterator outlives what it was asked for")]
     pub fn tree_nodes(&self, content: &[ChunkRef]) -> TreeNodes {
         TreeNodes {
             reader: self.clone(),

@@ -210,6 +210,7 @@ struct Looked {
 }
 
 /// Steps 3 to 5.
+#[allow(clippy::too_many_arguments, reason = "the rehearsal and the run differ in each of them")]
 fn look(
     repository: &Repository,
     view: &Arc<View>,

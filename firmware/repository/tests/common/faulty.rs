@@ -88,9 +88,9 @@ impl Faulty {
 
     fn call(&self, operation: Operation, path: &str, write: bool) -> Result<(), StorageError> {
         let state = &self.state;
-        let fails = if state.read_only && (write || operation == Operation::Lock) {
-            true
-        } else if operation == Operation::Read && state.unreadable.as_deref() == Some(path) {
+        let refused = state.read_only && (write || operation == Operation::Lock);
+        let unreadable = operation == Operation::Read && state.unreadable.as_deref() == Some(path);
+        let fails = if refused || unreadable {
             true
         } else if write || !state.writes_only {
             let call = state.calls.fetch_add(1, Ordering::SeqCst) + 1;
