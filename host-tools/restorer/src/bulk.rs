@@ -12,8 +12,8 @@ use mailkeep_format::{Node, NodeKind};
 use mailkeep_repository::{Piece, Scratch};
 use rustix::io::Errno;
 
-use crate::apply::Engine;
 use crate::batch::{Batch, Filling, State, Task};
+use crate::engine::Engine;
 use crate::fill::{FillError, write_pieces};
 use crate::meta::Shortfall;
 use crate::path::split;

@@ -21,6 +21,7 @@ mod bulk;
 mod contents;
 mod decide;
 mod diff;
+mod engine;
 mod error;
 mod fill;
 mod folder;
