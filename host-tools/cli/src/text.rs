@@ -230,12 +230,12 @@ pub(crate) mod report {
             counted(report.removed(), "snapshot", "snapshots"),
             count(kept)
         )];
-        lines.push(format!(
-            "Freed {} now; {} more when {} are over and another snapshot is sealed.",
-            size(report.freed_bytes),
-            size(report.later_bytes),
-            units::duration(grace)
-        ));
+        let after = if grace > 0.0 { format!("{} and", units::duration(grace)) } else { String::new() };
+        let (now, later) = (size(report.freed_bytes), size(report.later_bytes));
+        lines.push(
+            format!("Freed {now} now; {later} more after {after} another sealed snapshot.")
+                .replace("  ", " "),
+        );
         if report.copied_bytes > 0 {
             let packs = counted(report.repacked_packs, "pack that was", "packs that were");
             lines.push(format!("Copied {} out of {packs} mostly waste.", size(report.copied_bytes)));
