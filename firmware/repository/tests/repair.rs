@@ -370,6 +370,9 @@ fn a_repair_cut_at_every_call_leaves_nothing_worse() {
             for path in before.keys() {
                 assert!(now.contains_key(path), "{context}: {path:?} cannot be read any more");
             }
+            if done.is_ok() {
+                nothing_was_deleted(&start, &after, &context);
+            }
             states += 1;
             if seed != 2 {
                 continue;
@@ -419,6 +422,22 @@ fn a_repair_in_which_any_call_fails_leaves_nothing_worse() {
     }
     eprintln!("{calls} failed calls");
     assert!(calls > 300);
+}
+
+#[test]
+fn a_pack_that_the_disk_does_not_give_stays_in_its_place() {
+    let disk = filled();
+    let before = disk.files();
+    let pack = before.keys().find(|path| path.starts_with("packs/")).unwrap();
+    let report =
+        repair_over(&(Arc::new(Faulty::unreadable(&disk, pack)) as Arc<dyn Storage>), false).unwrap();
+    assert!(report.partly() && report.undone.iter().any(|problem| problem.path == *pack), "{report:?}");
+    assert!(report.quarantined.is_empty());
+    // With another cable it is all there again, and nothing was lost.
+    assert_eq!(disk.files().get(pack), before.get(pack));
+    assert_eq!(readable(&disk).len(), all_files());
+    let again = repair(&disk);
+    assert!(!again.lost() && !again.partly() && !look(&disk).damaged(), "{again:?}");
 }
 
 #[test]
