@@ -12,7 +12,7 @@
 mod encoder;
 mod reader;
 
-pub use encoder::{RunEncoder, encode_run};
+pub use encoder::{RunEncoder, encode_run, sorted_entries};
 pub use reader::{RunError, RunReader};
 
 use crate::block::{BlockHead, Method};

@@ -145,15 +145,7 @@ pub fn encode_run(
     salt: Salt,
     packs: &[(PackId, &PackFooter)],
 ) -> Result<(Vec<u8>, RunId), FormatError> {
-    let mut entries = Vec::with_capacity(packs.iter().map(|(_, footer)| footer.chunk_count()).sum());
-    for (block, info) in (0u32..).zip(packs.iter().flat_map(|(_, footer)| &footer.blocks)) {
-        let mut offset = 0;
-        for &(id, length) in &info.chunks {
-            entries.push(RunEntry { id, block, offset, length });
-            offset += length;
-        }
-    }
-    entries.sort_unstable();
+    let entries = sorted_entries(packs.iter().map(|(_, footer)| *footer));
     let packs: Vec<RunPack> = packs.iter().map(|&(id, footer)| RunPack::new(id, footer)).collect();
     let mut out = Vec::new();
     let mut encoder = RunEncoder::new(keys, repository, salt, &packs, entries.len() as u64, &mut out)?;
@@ -162,4 +154,18 @@ pub fn encode_run(
     }
     let id = encoder.finish(&mut out)?;
     Ok((out, id))
+}
+
+/// All chunks of packs with these tables of contents, in the order of a run over them.
+pub fn sorted_entries<'a>(packs: impl Iterator<Item = &'a PackFooter> + Clone) -> Vec<RunEntry> {
+    let mut entries = Vec::with_capacity(packs.clone().map(PackFooter::chunk_count).sum());
+    for (block, info) in (0u32..).zip(packs.flat_map(|footer| &footer.blocks)) {
+        let mut offset = 0;
+        for &(id, length) in &info.chunks {
+            entries.push(RunEntry { id, block, offset, length });
+            offset += length;
+        }
+    }
+    entries.sort_unstable();
+    entries
 }

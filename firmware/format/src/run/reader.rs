@@ -11,9 +11,9 @@ use super::{
 use crate::seal::{SealKey, nonce};
 use crate::{ChunkId, FormatError, Keys, RepositoryId};
 
-/// Opened pages kept per run unless told otherwise: 4 MiB, which is all of a run of 110,000 chunks. The tables of packs
+/// Opened pages kept per run unless told otherwise: 2 MiB, which is all of a run of 55,000 chunks. The tables of packs
 /// and blocks are small and hot.
-const PAGES_CACHED: usize = 1024;
+const PAGES_CACHED: usize = 512;
 
 /// Probes by interpolation before halving takes over: keyed ids are even, so two nearly always do.
 const INTERPOLATIONS: u32 = 4;

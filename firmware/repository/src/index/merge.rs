@@ -8,24 +8,22 @@ use mailkeep_format::Salt;
 use mailkeep_format::run::{RunEncoder, RunEntry, RunPack};
 
 use super::run::{Run, run_error};
-use super::view::View;
 use crate::durable::Unnamed;
 use crate::error::RepositoryError;
 use crate::repository::Repository;
 use crate::storage::Storage;
 use crate::{layout, limits};
 
-/// Merges runs until a lookup has few to ask; gives the view over what is left. Small ones go first, so that every entry
-/// is rewritten a logarithmic number of times.
-pub(crate) fn merge(
+/// Merges runs until a lookup has few to ask; gives those that are left, the largest first. Small ones go first, so that
+/// every entry is rewritten a logarithmic number of times.
+pub(super) fn merge_small(
     repository: &Repository,
     storage: &dyn Storage,
-    view: &View,
-) -> Result<View, RepositoryError> {
-    if view.runs.len() <= limits::RUNS_MAX {
-        return Ok(view.clone());
+    mut runs: Vec<Arc<Run>>,
+) -> Result<Vec<Arc<Run>>, RepositoryError> {
+    if runs.len() <= limits::RUNS_MAX {
+        return Ok(runs);
     }
-    let mut runs = view.runs.clone();
     runs.sort_by_key(|run| run.reader.entry_count());
     let (mut count, mut sum) = (0, 0);
     for run in &runs {
@@ -36,12 +34,10 @@ pub(crate) fn merge(
         count += 1;
         sum += entries;
     }
-    let kept = runs.split_off(count);
+    let mut left = runs.split_off(count);
     let sound: Vec<Arc<Run>> = runs.iter().map(Run::sound).collect::<Result<_, _>>()?;
-    let merged = merge_runs(repository, storage, &sound)?;
-    let mut left = View { runs: kept, ..view.clone() };
-    left.runs.push(Arc::new(merged));
-    left.runs.sort_by_key(|run| Reverse(run.reader.entry_count()));
+    left.push(Arc::new(merge_runs(repository, storage, &sound)?));
+    left.sort_by_key(|run| Reverse(run.reader.entry_count()));
     for id in runs.iter().filter_map(|run| run.id) {
         crate::durable::remove(storage, &layout::run(&id))?;
     }
@@ -50,7 +46,7 @@ pub(crate) fn merge(
 }
 
 /// Writes one run with everything that is in these, going through them side by side, a page of each in memory.
-fn merge_runs(
+pub(super) fn merge_runs(
     repository: &Repository,
     storage: &dyn Storage,
     runs: &[Arc<Run>],
@@ -92,7 +88,7 @@ fn merge_runs(
     file.append(storage, &out)?;
     file.name(storage, &layout::run(&id))?;
     storage.sync_dir(layout::INDEX)?;
-    Run::open(repository, id).map_err(|error| run_error(layout::run(&id), error))
+    Run::open_in(repository, storage, id).map_err(|error| run_error(layout::run(&id), error))
 }
 
 /// Goes through the entries of one run.

@@ -6,13 +6,13 @@
 mod contents;
 mod merge;
 mod run;
+mod scratch;
 mod view;
 mod visited;
 mod without;
 
 pub(crate) use contents::contents;
-pub(crate) use merge::merge;
 pub(crate) use run::{Run, run_error, write_run};
-pub(crate) use view::{Loaded, View};
+pub(crate) use view::{Loaded, View, merge};
 pub(crate) use visited::Visited;
 pub(crate) use without::without;

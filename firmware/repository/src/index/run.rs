@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mailkeep_format::pack::PackFooter;
-use mailkeep_format::run::{Location, RunEntry, RunError, RunPack, RunReader, encode_run};
+use mailkeep_format::run::{Location, RunEncoder, RunEntry, RunError, RunPack, RunReader, sorted_entries};
 use mailkeep_format::{ChunkId, FormatError, PackId, RunId, Salt};
 
+use crate::durable::Unnamed;
 use crate::error::RepositoryError;
 use crate::filter::Filter;
-use crate::monitor::LogMonitor;
+use crate::monitor::{LogMonitor, Monitor};
 use crate::repository::Repository;
 use crate::storage::{ReadFile, Storage, StorageError};
 use crate::{layout, limits, packfile};
@@ -23,12 +24,17 @@ pub(crate) struct Run {
     pub(super) bytes: RunBytes,
     pub(super) reader: RunReader,
     repository: Repository,
+    /// What makes a run of the same packs for a damaged one; without, it is made in memory.
+    stand_in: Option<StandIn>,
     /// Made from the footers of its packs, once a page of this run has turned out to be damaged.
     rebuilt: OnceLock<Arc<Run>>,
     /// How often this run was asked for a chunk, and what it costs less to ask once that was often.
     asked: AtomicU64,
     filter: OnceLock<Filter>,
 }
+
+/// Makes one run of packs from their tables of contents.
+pub(super) type StandIn = fn(&Repository, &[PackId], &dyn Monitor) -> Result<Arc<Run>, RepositoryError>;
 
 pub(super) enum RunBytes {
     File(Box<dyn ReadFile>),
@@ -65,7 +71,22 @@ impl RunBytes {
 impl Run {
     /// Opens a run on the disk.
     pub(crate) fn open(repository: &Repository, id: RunId) -> Result<Self, RunError<StorageError>> {
-        let file = repository.storage().open(&layout::run(&id)).map_err(RunError::Read)?;
+        Run::open_in(repository, &**repository.storage(), id)
+    }
+
+    /// With what makes a run of the same packs if this one turns out to be damaged.
+    pub(super) fn standing_in(mut self, stand_in: StandIn) -> Self {
+        self.stand_in = Some(stand_in);
+        self
+    }
+
+    /// Opens a run that lies in `storage`.
+    pub(super) fn open_in(
+        repository: &Repository,
+        storage: &dyn Storage,
+        id: RunId,
+    ) -> Result<Self, RunError<StorageError>> {
+        let file = storage.open(&layout::run(&id)).map_err(RunError::Read)?;
         let length = file.length();
         Run::over(repository, Some(id), RunBytes::File(file), length)
     }
@@ -74,7 +95,11 @@ impl Run {
         repository: &Repository,
         packs: &[(PackId, PackFooter)],
     ) -> Result<Self, RepositoryError> {
-        let (bytes, _) = encode(repository, packs)?;
+        let mut bytes = Vec::new();
+        encode(repository, packs, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
         let length = bytes.len() as u64;
         Run::over(repository, None, RunBytes::Memory(bytes), length)
             .map_err(|error| run_error("an index in memory".to_owned(), error))
@@ -94,6 +119,7 @@ impl Run {
             bytes,
             reader,
             repository: repository.clone(),
+            stand_in: None,
             rebuilt: OnceLock::new(),
             asked: AtomicU64::new(0),
             filter: OnceLock::new(),
@@ -240,13 +266,20 @@ impl Run {
         if let Some(rebuilt) = self.rebuilt.get() {
             return Ok(rebuilt.clone());
         }
-        let mut footers = Vec::new();
-        for pack in self.packs().map_err(|error| run_error(self.path(), error))? {
-            if let Some(footer) = packfile::read_footer(&self.repository, &pack.id, &LogMonitor)? {
-                footers.push((pack.id, footer));
+        let packs = self.packs().map_err(|error| run_error(self.path(), error))?;
+        let packs: Vec<PackId> = packs.iter().map(|pack| pack.id).collect();
+        let rebuilt = match self.stand_in {
+            Some(make) => make(&self.repository, &packs, &LogMonitor)?,
+            None => {
+                let mut footers = Vec::new();
+                for id in packs {
+                    footers.extend(
+                        packfile::read_footer(&self.repository, &id, &LogMonitor)?.map(|footer| (id, footer)),
+                    );
+                }
+                Arc::new(Run::in_memory(&self.repository, &footers)?)
             }
-        }
-        let rebuilt = Arc::new(Run::in_memory(&self.repository, &footers)?);
+        };
         Ok(self.rebuilt.get_or_init(|| rebuilt).clone())
     }
 
@@ -266,23 +299,40 @@ pub(crate) fn run_error(path: String, error: RunError<StorageError>) -> Reposito
     }
 }
 
-fn encode(
-    repository: &Repository,
-    packs: &[(PackId, PackFooter)],
-) -> Result<(Vec<u8>, RunId), RepositoryError> {
-    let failed = |source| RepositoryError::Encode { what: "an index run", source };
-    let salt = Salt::generate().map_err(|error| failed(error.into()))?;
-    let packs: Vec<(PackId, &PackFooter)> = packs.iter().map(|(id, footer)| (*id, footer)).collect();
-    encode_run(repository.keys(), repository.id(), salt, &packs).map_err(failed)
-}
-
-/// Writes the run of these packs durably and opens it.
+/// Writes the run of these packs durably and opens it. Beside the packs it takes 36 bytes of memory for each chunk.
 pub(crate) fn write_run(
     repository: &Repository,
     storage: &dyn Storage,
     packs: &[(PackId, PackFooter)],
 ) -> Result<Run, RepositoryError> {
-    let (bytes, id) = encode(repository, packs)?;
-    crate::durable::write_once(storage, &layout::run(&id), &bytes)?;
-    Run::open(repository, id).map_err(|error| run_error(layout::run(&id), error))
+    let mut file = Unnamed::create(storage)?;
+    let id = encode(repository, packs, |bytes| file.append(storage, bytes))?;
+    file.name(storage, &layout::run(&id))?;
+    storage.sync_dir(layout::INDEX)?;
+    Run::open_in(repository, storage, id).map_err(|error| run_error(layout::run(&id), error))
+}
+
+fn encode(
+    repository: &Repository,
+    packs: &[(PackId, PackFooter)],
+    mut sink: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
+) -> Result<RunId, RepositoryError> {
+    let failed = |source| RepositoryError::Encode { what: "an index run", source };
+    let salt = Salt::generate().map_err(|error| failed(error.into()))?;
+    let entries = sorted_entries(packs.iter().map(|(_, footer)| footer));
+    let packs: Vec<RunPack> = packs.iter().map(|(id, footer)| RunPack::new(*id, footer)).collect();
+    let mut out = Vec::new();
+    let mut encoder =
+        RunEncoder::new(repository.keys(), repository.id(), salt, &packs, entries.len() as u64, &mut out)
+            .map_err(failed)?;
+    for entry in entries {
+        encoder.push(entry, &mut out).map_err(failed)?;
+        if out.len() > limits::READ_BUFFER {
+            sink(&out)?;
+            out.clear();
+        }
+    }
+    let id = encoder.finish(&mut out).map_err(failed)?;
+    sink(&out)?;
+    Ok(id)
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use mailkeep_format::run::{Location, RunError};
 use mailkeep_format::{ChunkId, PackId, RunId};
 
+use super::merge::merge_small;
 use super::run::Run;
+use super::scratch;
 use crate::error::RepositoryError;
-use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
+use crate::monitor::{LogMonitor, Monitor, Problem, Severity};
 use crate::repository::Repository;
 use crate::storage::{Storage, StorageError};
 use crate::verified::Verified;
-use crate::{layout, limits, packfile, swept};
+use crate::{layout, swept};
 
 /// How often a listing is repeated when a writer beside this reader merges runs under it.
 const LISTINGS: usize = 5;
@@ -114,29 +116,22 @@ impl View {
         &self.deleted
     }
 
-    /// For reading: runs, and an index in memory for packs that no run names.
+    /// For reading: runs, and an index for packs that no run names, made for this reader.
     pub(crate) fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<View, RepositoryError> {
         let Loaded { mut view, unindexed, .. } = Loaded::load(repository, monitor)?;
-        let total = unindexed.len() as u64;
-        let mut batch = Vec::new();
-        let mut chunks = 0;
-        for (done, id) in (0..).zip(&unindexed) {
-            monitor.progress(Phase::Index, done, total);
-            if let Some(footer) = packfile::read_footer(repository, id, monitor)? {
-                chunks += footer.chunk_count();
-                batch.push((*id, footer));
-            }
-            if chunks > limits::SESSION_CHUNKS {
-                view = view.with(Run::in_memory(repository, &batch)?);
-                batch.clear();
-                chunks = 0;
-            }
-        }
-        if !batch.is_empty() {
-            view = view.with(Run::in_memory(repository, &batch)?);
-        }
+        view.runs.extend(scratch::index_of(repository, &unindexed, monitor)?);
         Ok(view)
     }
+}
+
+/// Merges runs on the disk until a lookup has few to ask; gives the view over what is left.
+pub(crate) fn merge(
+    repository: &Repository,
+    storage: &dyn Storage,
+    view: &View,
+) -> Result<View, RepositoryError> {
+    let runs = merge_small(repository, storage, view.runs.clone())?;
+    Ok(View { runs, ..view.clone() })
 }
 
 /// What lies in `index/` and `packs/`.
@@ -177,7 +172,8 @@ impl Loaded {
         }
         let mut opened = Vec::new();
         for id in runs {
-            let listed = Run::open(repository, id).and_then(|run| Ok((run.packs()?, run)));
+            let listed = Run::open(repository, id)
+                .and_then(|run| Ok((run.packs()?, run.standing_in(scratch::run_of))));
             opened.push((id, listed));
         }
         let present = list_packs(storage, monitor)?;

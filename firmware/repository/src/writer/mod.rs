@@ -250,7 +250,13 @@ impl Writer {
         let packs = self.pipeline.finish_packs()?;
         if !packs.is_empty() {
             let run = self.publish(&packs, monitor).map_err(|error| self.pipeline.stop(error))?;
-            self.known = Arc::new(self.known.with(run));
+            let mut view = self.known.with(run);
+            // However long the backup, few runs are to be asked.
+            if view.runs().len() > limits::RUNS_IN_BACKUP_MAX {
+                view = index::merge(&self.repository, &*self.storage, &view)
+                    .map_err(|error| self.pipeline.stop(error))?;
+            }
+            self.known = Arc::new(view);
             *sync::lock(&self.view) = self.known.clone();
             self.unsealed.extend(packs.iter().map(|(id, _)| *id));
         }
