@@ -20,8 +20,10 @@ use mailkeep_repository::{
 use mailkeep_tests::block::{FileSystem, Image, Log, Mounted, Recording, State};
 use mailkeep_tests::process::{env_number, have, is_root, skip};
 
-/// Snapshots that are made on the disk.
-const DAYS: u64 = 4;
+/// Snapshots that are made on the disk: as many as have the states that are asked for (a little more than 400 each).
+fn days() -> u64 {
+    4.max(env_number("MAILKEEP_BLOCK_STATES", 150) as u64 / 350)
+}
 
 /// A folder in memory where there is one, so that states cost no disk.
 fn workshop() -> tempfile::TempDir {
@@ -61,7 +63,7 @@ fn record(kind: FileSystem) -> Log {
     let disk: Arc<dyn Storage> = Arc::new(LocalStorage::prepare(&mounted.path().join("mailkeep")).unwrap());
     let repository = init_plain(&disk).unwrap();
     recording.mark(0);
-    for day in 0..DAYS {
+    for day in 0..days() {
         if day == 2 {
             let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
             put_source(&mut writer, &source(day)).unwrap();
