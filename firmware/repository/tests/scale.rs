@@ -101,9 +101,11 @@ fn day(repository: &Repository) {
     let reader = writer.reader();
     let mut seen = 0;
     for folder in reader.tree_nodes(&root) {
-        seen += reader.tree_nodes(folder.unwrap().content()).map(|node| node.unwrap()).count();
+        for node in reader.tree_nodes(folder.unwrap().content()) {
+            seen += u32::from(node.is_ok());
+        }
     }
-    assert_eq!(seen as u32, messages());
+    assert_eq!(seen, messages());
     for number in (0..messages()).step_by(20) {
         for part in parts(number) {
             let known = writer.chunk_for(ChunkKind::Data, &ContentHash::of(&part), 12).unwrap();
