@@ -20,6 +20,10 @@ use crate::{layout, swept};
 /// How often a listing is repeated when a writer beside this reader merges runs under it.
 const LISTINGS: usize = 5;
 
+/// How often a run is asked for before the disk is taken not to give it: of a pack whose own table of contents is damaged
+/// nobody else knows what lies in it.
+const RUN_ATTEMPTS: u32 = 3;
+
 /// What can be found, as of one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
@@ -172,8 +176,15 @@ impl Loaded {
         }
         let mut opened = Vec::new();
         for id in runs {
-            let listed = Run::open(repository, id)
-                .and_then(|run| Ok((run.packs()?, run.standing_in(scratch::run_of))));
+            let open = || {
+                Run::open(repository, id).and_then(|run| Ok((run.packs()?, run.standing_in(scratch::run_of))))
+            };
+            let mut listed = open();
+            for _ in 1..RUN_ATTEMPTS {
+                if matches!(&listed, Err(RunError::Read(error)) if !error.is_not_found()) {
+                    listed = open();
+                }
+            }
             opened.push((id, listed));
         }
         let present = list_packs(storage, monitor)?;

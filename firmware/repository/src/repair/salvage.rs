@@ -72,7 +72,8 @@ pub(super) fn salvage(
                     salvaged.chunks += 1;
                 }
                 // What the disk does not give now it may give another time: then the pack must still be in its place.
-                Err(RepositoryError::Storage(_)) => {
+                // The same holds for what the index knew a moment ago.
+                Err(RepositoryError::Storage(_) | RepositoryError::MissingChunk { .. }) => {
                     salvaged.unread.insert(*id);
                 }
                 // What is damaged was named in the plan.
