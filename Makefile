@@ -5,6 +5,7 @@ CARGO ?= cargo
 ALL := $(if $(filter 0,$(shell id -u)),MAILKEEP_REQUIRE_ALL=1)
 # The gate tries the same cases on every machine, so that a change is judged by what it changed; `make soak` takes new ones.
 test lint: export PROPTEST_RNG_SEED ?= 20261123
+test: export MAILKEEP_SEED ?= 20261123
 
 .PHONY: help run test lint bench soak mutate clean-run
 

@@ -11,12 +11,20 @@ impl Rng {
         Self(seed ^ 0x6d61_696c_6b65_6570)
     }
 
-    /// A sequence that differs in every run, for suites that hunt moments (kills, cuts). The seed is
-    /// returned so that a failure can name it.
+    /// A sequence that differs in every run, with its seed, so that a failure can name it.
     pub fn from_time() -> (Self, u64) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let seed = now.map(|d| d.as_nanos() as u64).unwrap_or(1) ^ u64::from(std::process::id());
         (Self::new(seed), seed)
+    }
+
+    /// The sequence of a suite that hunts moments or damage: by `MAILKEEP_SEED` where that is set, as in `make test`, so
+    /// that a run is judged by the change and not by the dice; else another in every run.
+    pub fn of_run() -> (Self, u64) {
+        match std::env::var("MAILKEEP_SEED").ok().and_then(|seed| seed.parse().ok()) {
+            Some(seed) => (Self::new(seed), seed),
+            None => Self::from_time(),
+        }
     }
 
     /// The next 64 bits.

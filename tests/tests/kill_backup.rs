@@ -17,7 +17,7 @@ fn killed_at_random_moments_nothing_sealed_is_lost() -> Result<()> {
     let home = tempfile::tempdir()?;
     let rig = Rig::new(home.path())?;
     let folder = home.path().join("tree");
-    let (mut rng, seed) = Rng::from_time();
+    let (mut rng, seed) = Rng::of_run();
     fs::create_dir(&folder)?;
     for round in 0..4 {
         change(&folder, round, &mut rng)?;

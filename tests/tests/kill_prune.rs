@@ -22,7 +22,7 @@ fn killed_at_random_moments_what_stays_is_whole_and_the_room_comes_back() -> Res
     let rig = Rig::new(home.path())?;
     let folder = home.path().join("tree");
     fs::create_dir(&folder)?;
-    let (mut rng, seed) = Rng::from_time();
+    let (mut rng, seed) = Rng::of_run();
     let source = generic_source(&home.path().join("tree.toml"), "tree", &folder, "")?;
     let mut sealed = Vec::new();
     let mut next = |rig: &Rig, rng: &mut Rng| -> Result<Vec<(String, tree::Facts)>> {

@@ -65,7 +65,7 @@ fn pulled_over_ssh_the_restored_server_is_equal() -> Result<()> {
 fn a_link_cut_in_the_window_brings_mail_back() -> Result<()> {
     let Some(lab) = lab()? else { return Ok(()) };
     let source = source(&lab)?;
-    let (mut rng, seed) = Rng::from_time();
+    let (mut rng, seed) = Rng::of_run();
     for cut in 0..env_number("MAILKEEP_CUTS", 3) {
         let stops = lab.server.events().iter().filter(|e| *e == "stop").count();
         let mut backup = Running::spawn(&mut lab.rig.backup_command(&source))?;
