@@ -65,7 +65,10 @@ fn tested(one: &Mutation, tree: &Path, target: &Path) -> Result<Outcome> {
             let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             command.arg("test").args(build.split_whitespace()).args(extra).current_dir(tree);
             // Small figures: a safeguard that is gone shows in few states.
-            command.env("CARGO_TARGET_DIR", target).env("MAILKEEP_CRASH_STATES", "128");
+            command
+                .env("CARGO_TARGET_DIR", target)
+                .env("CARGO_INCREMENTAL", "0")
+                .env("MAILKEEP_CRASH_STATES", "128");
             command.env("MAILKEEP_BLOCK_STATES", "300").env("PROPTEST_RNG_SEED", "20261123");
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.status()

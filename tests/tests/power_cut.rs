@@ -20,9 +20,9 @@ use mailkeep_repository::{
 use mailkeep_tests::block::{FileSystem, Image, Log, Mounted, Recording, State};
 use mailkeep_tests::process::{env_number, have, is_root, skip};
 
-/// Snapshots that are made on the disk: as many as have the states that are asked for (a little more than 400 each).
+/// Snapshots that are made on the disk: as many as have the states that are asked for (ext4 has about 100 more for each).
 fn days() -> u64 {
-    4.max(env_number("MAILKEEP_BLOCK_STATES", 150) as u64 / 350)
+    4.max(env_number("MAILKEEP_BLOCK_STATES", 150) as u64 / 150)
 }
 
 /// A folder in memory where there is one, so that states cost no disk.
