@@ -69,6 +69,12 @@ pub(crate) fn parse_numbered(name: &str) -> Option<(u64, &str)> {
     (digits && hex).then(|| Some((number.parse().ok()?, hash)))?
 }
 
+/// Whether these bytes are those that a numbered name was given for: a flipped bit in them can look like a version to
+/// come, but not under the right name.
+pub(crate) fn is_named_after(name: &str, bytes: &[u8]) -> bool {
+    parse_numbered(name).is_some_and(|(_, hash)| blake3::hash(bytes).to_hex().starts_with(hash))
+}
+
 /// Name of a guard that is held while something is taken away.
 pub(crate) fn hold_name(generation: u64, random: [u8; 4]) -> String {
     format!("{HOLD}{generation:010}-{:08x}", u32::from_be_bytes(random))

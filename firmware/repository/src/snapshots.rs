@@ -213,10 +213,7 @@ fn read(repository: &Repository, path: &str, name: &str) -> Result<SnapshotEntry
     let bytes = read_whole(&**repository.storage(), path, limits::MANIFEST_FILE_MAX as u64)?;
     let damaged = |source| RepositoryError::Damaged { path: path.to_owned(), source };
     let manifest = Manifest::decode(repository.keys(), &repository.id(), &bytes).map_err(|source| {
-        // A flipped bit can look like a version to come, but not with the right name.
-        let as_named =
-            name.rsplit('-').next().is_some_and(|part| Manifest::id_of(&bytes).hex().starts_with(part));
-        match is_newer(&source) && as_named {
+        match is_newer(&source) && layout::is_named_after(name, &bytes) {
             true => RepositoryError::decoding(path, source),
             false => damaged(source),
         }

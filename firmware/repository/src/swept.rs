@@ -11,7 +11,7 @@ use mailkeep_format::{FormatError, PackId, Salt, SnapshotId, limits};
 use crate::error::{RepositoryError, chain, is_newer};
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repository::Repository;
-use crate::storage::{Storage, read_whole};
+use crate::storage::{Storage, StorageError, read_whole};
 use crate::{durable, layout};
 
 /// What was removed from a repository, and what may be deleted.
@@ -90,7 +90,8 @@ fn path(copy: usize, name: &str) -> String {
     format!("{}/{name}", layout::SWEPT[copy])
 }
 
-/// The record from the first copy that is good; `None` if none is.
+/// The record from the first copy that is good; `None` if none is. Without one, `newer` says whether the record is from a
+/// later version: its name or its other copy must vouch for that, for a flipped bit can look the same.
 fn read_copies(
     repository: &Repository,
     name: &str,
@@ -99,38 +100,47 @@ fn read_copies(
     monitor: &dyn Monitor,
 ) -> Result<Option<SweepRecord>, RepositoryError> {
     let mut good = None;
+    let (mut vouched, mut seeming) = (false, Vec::new());
     for &copy in copies {
         let path = path(copy, name);
-        match read(repository, &path, name) {
-            Ok(record) => good = good.or(Some(record)),
+        let unusable = match read_whole(&**repository.storage(), &path, limits::SWEEP_FILE_MAX as u64) {
+            Ok(bytes) => match decode(repository, name, &bytes) {
+                Ok(record) => {
+                    good = good.or(Some(record));
+                    continue;
+                }
+                Err(source) if is_newer(&source) => {
+                    let named = layout::is_named_after(name, &bytes);
+                    vouched |= named || seeming.contains(&bytes);
+                    seeming.push(bytes);
+                    match named {
+                        true => RepositoryError::Unsupported { path: path.clone(), source },
+                        false => RepositoryError::Damaged { path: path.clone(), source },
+                    }
+                }
+                Err(source) => RepositoryError::Damaged { path: path.clone(), source },
+            },
             // A prune beside this reader has written a newer one.
-            Err(RepositoryError::Storage(error)) if error.is_not_found() => {}
-            Err(error @ RepositoryError::Storage(_)) if !is_too_long(&error) => return Err(error),
-            Err(error) => {
-                *newer |= matches!(error, RepositoryError::Unsupported { .. });
-                let what = format!("this copy of the sweep record is unusable: {}", chain(&error));
-                monitor.problem(&Problem::new(Severity::Covered, path, what));
-            }
-        }
+            Err(error) if error.is_not_found() => continue,
+            Err(error) if is_too_long(&error) => error.into(),
+            Err(error) => return Err(error.into()),
+        };
+        let what = format!("this copy of the sweep record is unusable: {}", chain(&unusable));
+        monitor.problem(&Problem::new(Severity::Covered, path, what));
     }
+    *newer |= good.is_none() && vouched;
     Ok(good)
 }
 
-fn is_too_long(error: &RepositoryError) -> bool {
-    matches!(error, RepositoryError::Storage(error) if error.source.kind() == std::io::ErrorKind::FileTooLarge)
+fn is_too_long(error: &StorageError) -> bool {
+    error.source.kind() == std::io::ErrorKind::FileTooLarge
 }
 
-fn read(repository: &Repository, path: &str, name: &str) -> Result<SweepRecord, RepositoryError> {
-    let bytes = read_whole(&**repository.storage(), path, limits::SWEEP_FILE_MAX as u64)?;
-    let damaged = |source: FormatError| match is_newer(&source) {
-        true => RepositoryError::decoding(path, source),
-        false => RepositoryError::Damaged { path: path.to_owned(), source },
-    };
-    let record = SweepRecord::decode(repository.keys(), &repository.id(), &bytes).map_err(damaged)?;
-    let hash = SnapshotId(*blake3::hash(&bytes).as_bytes());
-    if layout::manifest_name(record.sequence, &hash) != name {
+fn decode(repository: &Repository, name: &str, bytes: &[u8]) -> Result<SweepRecord, FormatError> {
+    let record = SweepRecord::decode(repository.keys(), &repository.id(), bytes)?;
+    if layout::numbered_name(record.sequence, blake3::hash(bytes).as_bytes()) != name {
         let why = "its name is not that of its contents".to_owned();
-        return Err(damaged(FormatError::Malformed { what: "sweep record", why }));
+        return Err(FormatError::Malformed { what: "sweep record", why });
     }
     Ok(record)
 }

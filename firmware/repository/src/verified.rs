@@ -137,8 +137,12 @@ impl Verified {
 
 fn read(repository: &Repository, path: &str, name: &str) -> Result<Verification, RepositoryError> {
     let bytes = read_whole(&**repository.storage(), path, limits::VERIFICATION_FILE_MAX as u64)?;
-    let record = Verification::decode(repository.keys(), &repository.id(), &bytes)
-        .map_err(|source| RepositoryError::decoding(path, source))?;
+    let record = Verification::decode(repository.keys(), &repository.id(), &bytes).map_err(|source| {
+        match layout::is_named_after(name, &bytes) {
+            true => RepositoryError::decoding(path, source),
+            false => RepositoryError::Damaged { path: path.to_owned(), source },
+        }
+    })?;
     let hash = *blake3::hash(&bytes).as_bytes();
     if layout::numbered_name(record.sequence, &hash) != name {
         let why = "its name is not that of its contents".to_owned();

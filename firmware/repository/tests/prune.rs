@@ -320,6 +320,78 @@ fn a_source_that_is_suddenly_empty_halts_it() {
     assert_eq!(prune(&repository, &options).unwrap().removed(), 2);
 }
 
+/// The newest sweep record, as paths of its copies.
+fn newest_record(disk: &MemoryStorage) -> [String; 2] {
+    let names = disk.files().into_keys().filter_map(|path| Some(path.strip_prefix("swept/")?.to_owned()));
+    let newest = names.max().unwrap();
+    [format!("swept/{newest}"), format!("swept.2/{newest}")]
+}
+
+/// The version is in the clear, in the ninth byte.
+fn set_version(version: u8) -> impl Fn(&mut Vec<u8>) {
+    move |bytes| bytes[8] = version
+}
+
+#[test]
+fn a_flipped_version_bit_in_a_sweep_record_is_damage_and_halts_nothing() {
+    for damaged in [&[0][..], &[1], &[0, 1]] {
+        let (disk, repository) = disk();
+        (0..3).for_each(|day| drop(backup(&repository, &other(day)).unwrap()));
+        prune(&repository, &last(2, 24, 0)).unwrap();
+        backup(&repository, &other(3)).unwrap();
+        prune(&repository, &last(2, 24, 1)).unwrap();
+        let record = newest_record(&disk);
+        for copy in damaged {
+            // Not the same bit: that both copies have flipped alike is no accident.
+            disk.damage(&record[*copy], set_version(if *copy == 0 { 3 } else { 5 }));
+        }
+        let context = format!("copies {damaged:?}");
+        let monitor = Collected::default();
+        opened(&disk).snapshots(&monitor).unwrap();
+        for copy in damaged {
+            let told: Vec<Severity> = monitor
+                .problems()
+                .into_iter()
+                .filter(|problem| problem.path == record[*copy] && problem.what.contains("damaged"))
+                .map(|problem| problem.severity)
+                .collect();
+            assert_eq!(told[..1], [Severity::Covered], "{context}: {:?}", monitor.problems());
+        }
+        backup(&opened(&disk), &other(4)).unwrap();
+        let report =
+            prune(&opened(&disk), &last(2, 24, 9)).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(report.removed(), 1, "{context}");
+        if *damaged != [0, 1] {
+            assert!(report.deleted_packs > 0, "{context}: {report:?}");
+            whole(&opened(&disk), &[4, 5], &other, &context);
+        }
+    }
+}
+
+#[test]
+fn a_sweep_record_of_a_later_version_halts_it() {
+    for (there, named) in [(&[0][..], true), (&[1], true), (&[0, 1], true), (&[0, 1], false)] {
+        let (disk, repository) = disk();
+        (0..3).for_each(|day| drop(backup(&repository, &other(day)).unwrap()));
+        prune(&repository, &last(2, 24, 0)).unwrap();
+        let mut bytes = disk.files()[&newest_record(&disk)[0]].to_vec();
+        set_version(2)(&mut bytes);
+        let hash = if named { blake3::hash(&bytes).to_hex() } else { blake3::hash(b"in a new way").to_hex() };
+        for copy in there {
+            let path = format!("{}/0000000002-{}", ["swept", "swept.2"][*copy], &hash[..16]);
+            let mut file = disk.create(&path).unwrap();
+            file.append(&bytes).unwrap();
+            file.sync().unwrap();
+        }
+        let before = packs(&disk);
+        let context = format!("copies {there:?}, named after its bytes: {named}");
+        let error = prune(&opened(&disk), &last(1, 0, 9)).expect_err(&context);
+        assert_eq!(error.exit_code(), 65, "{context}");
+        assert!(error.to_string().contains("newer version"), "{context}: {error}");
+        assert!(packs(&disk) == before && snapshots(&opened(&disk)).0.len() == 2, "{context}");
+    }
+}
+
 #[test]
 fn only_one_writes_at_a_time() {
     let (_, repository) = disk();

@@ -76,6 +76,8 @@ enum Copy {
     Unknown,
     /// A newer program wrote it; it is none of ours to judge.
     Newer,
+    /// It has a version to come, but nothing vouches for that beside a copy that says the same.
+    SeemsNewer,
 }
 
 /// Looks at all copies.
@@ -137,6 +139,8 @@ impl Judge<'_> {
             }
         }
         let alike = bytes[0] == bytes[1];
+        let seeming = if alike { Copy::Newer } else { Copy::Damaged };
+        let copies = copies.map(|copy| if copy == Copy::SeemsNewer { seeming } else { copy });
         let mending = match copies {
             [Copy::Good, Copy::Good] => None,
             // Both were written alike: beside a good copy, one that seems to be newer has a damaged version.
@@ -174,7 +178,7 @@ impl Judge<'_> {
                     let name = layout::manifest_name(manifest.generation, &Manifest::id_of(bytes));
                     if path.ends_with(&name) { Copy::Good } else { Copy::Damaged }
                 }
-                Err(error) => of_error(&error),
+                Err(error) => of_named(&error, path, bytes),
             },
             Kind::Sweep => match SweepRecord::decode(keys, &self.repository.id(), bytes) {
                 Ok(record) => {
@@ -182,7 +186,7 @@ impl Judge<'_> {
                     let name = layout::numbered_name(record.sequence, hash.as_bytes());
                     if path.ends_with(&name) { Copy::Good } else { Copy::Damaged }
                 }
-                Err(error) => of_error(&error),
+                Err(error) => of_named(&error, path, bytes),
             },
             Kind::Key => self.judge_key(path, bytes),
         }
@@ -209,6 +213,16 @@ impl Judge<'_> {
 
 fn of_error(error: &FormatError) -> Copy {
     if is_newer(error) { Copy::Newer } else { Copy::Damaged }
+}
+
+/// A name that is a hash tells a version to come from a flipped bit.
+fn of_named(error: &FormatError, path: &str, bytes: &[u8]) -> Copy {
+    match of_error(error) {
+        Copy::Newer if !layout::is_named_after(path.rsplit('/').next().unwrap_or_default(), bytes) => {
+            Copy::SeemsNewer
+        }
+        copy => copy,
+    }
 }
 
 fn limit(kind: Kind) -> u64 {
