@@ -2,6 +2,9 @@
 //!
 //! Two threads belong to an end: one reads and decodes, one writes and says `Alive` when there is nothing else to say.
 //! They end when the streams do. An error on either is kept and given to every later call.
+//!
+//! An agent that cannot be heard any more has nothing to wait for: a failed writer ends what it receives, and it goes and
+//! starts mail. The box reads on, because the agent's last words say why it ended.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -53,6 +56,15 @@ pub struct Sender<Out: Message, In: Message> {
     said: std::marker::PhantomData<fn(Out)>,
 }
 
+/// What an end does once nothing that it says arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WhenUnheard {
+    /// Hears what the peer still says.
+    ReadOn,
+    /// Ends.
+    End,
+}
+
 struct Shared<In> {
     inbox: Arc<Inbox<In>>,
     outbox: Arc<Outbox>,
@@ -98,7 +110,7 @@ impl BoxSide {
             bytes: limits::INBOX_BYTES,
             when_full: WhenFull::Wait,
         };
-        let sender = Sender::start(input, output, bounds, options)?;
+        let sender = Sender::start(input, output, bounds, WhenUnheard::ReadOn, options)?;
         let own = version::hello(&options.program);
         sender.send(ToAgent::hello(own.clone()))?;
         Self::agree(sender, &own)
@@ -120,7 +132,7 @@ impl AgentSide {
             bytes: limits::AGENT_INBOX_BYTES,
             when_full: WhenFull::Refuse,
         };
-        let sender = Sender::start(input, output, bounds, options)?;
+        let sender = Sender::start(input, output, bounds, WhenUnheard::End, options)?;
         let own = version::hello(&options.program);
         // Answered even if the versions do not meet, so that both sides can say which one is too old.
         sender.send(ToBox::hello(own.clone()))?;
@@ -226,6 +238,7 @@ impl<Out: Message, In: Message> Sender<Out, In> {
         mut input: Box<dyn Read + Send>,
         mut output: Box<dyn Write + Send>,
         bounds: Bounds,
+        unheard: WhenUnheard,
         options: &Options,
     ) -> Result<Self, LinkError> {
         let inbox = Arc::new(Inbox::new(bounds, options.silence));
@@ -242,9 +255,13 @@ impl<Out: Message, In: Message> Sender<Out, In> {
                 .map_err(|error| LinkError::Thread(error.into()))?;
         }
         {
-            let outbox = Arc::clone(&outbox);
+            let (inbox, outbox) = (Arc::clone(&inbox), Arc::clone(&outbox));
             thread("link-write")
-                .spawn(move || outbox.run(&mut *output, &alive))
+                .spawn(move || {
+                    if let (Err(why), WhenUnheard::End) = (outbox.run(&mut *output, &alive), unheard) {
+                        inbox.end(why);
+                    }
+                })
                 .map_err(|error| LinkError::Thread(error.into()))?;
         }
         Ok(Sender { shared: Arc::new(Shared { inbox, outbox }), said: std::marker::PhantomData })

@@ -120,16 +120,19 @@ impl Outbox {
         self.queued.notify_all();
     }
 
-    /// The writing thread.
-    pub(crate) fn run(&self, output: &mut dyn Write, alive: &Outgoing) {
-        if let Err(error) = self.write_all(output, alive) {
-            let mut state = self.lock();
-            state.failed = Some(LinkError::Write(error.into()));
+    /// The writing thread; returns why it ended if that was not asked for.
+    pub(crate) fn run(&self, output: &mut dyn Write, alive: &Outgoing) -> Result<(), LinkError> {
+        let ended = self.write_all(output, alive).map_err(|error| LinkError::Write(error.into()));
+        let mut state = self.lock();
+        if let Err(why) = &ended {
+            state.failed = Some(why.clone());
             state.queue.clear();
             state.bytes = 0;
         }
-        self.lock().gone = true;
+        state.gone = true;
+        drop(state);
         self.written.notify_all();
+        ended
     }
 
     fn write_all(&self, output: &mut dyn Write, alive: &Outgoing) -> io::Result<()> {
@@ -274,7 +277,7 @@ mod tests {
                 outbox.push(message, &|| Ok(())).unwrap();
             }
             outbox.finish(Duration::from_secs(30)).unwrap();
-            writer.join().unwrap();
+            writer.join().unwrap().unwrap();
         });
         assert!(written == expected);
     }
@@ -284,7 +287,7 @@ mod tests {
         let outbox = Outbox::new();
         let (read, write) = std::os::unix::net::UnixStream::pair().unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| outbox.run(&mut { write }, &message(9, 0, false)));
+            let _writer = scope.spawn(|| outbox.run(&mut { write }, &message(9, 0, false)));
             outbox.push(message(1, 10, true), &|| Ok(())).unwrap();
             // Comes although nothing follows.
             let mut got = [0; 18];

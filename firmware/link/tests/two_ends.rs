@@ -48,6 +48,19 @@ fn connect() -> (BoxSide, AgentSide) {
     (BoxSide::open(input, output, &options()).unwrap(), agent.join().unwrap())
 }
 
+/// An output whose far end is gone.
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn data(chunk: u32) -> ToBox {
     let file = FileId { directory: DirectoryId(0), index: 0 };
     ToBox::Data(Data { file, chunk, bytes: vec![chunk as u8; 100_000].into() })
@@ -65,6 +78,38 @@ fn messages_arrive_whole_and_in_order() {
     far.finish(Duration::from_secs(10)).unwrap();
     assert_eq!(near.receive().unwrap(), data(1));
     assert!(matches!(near.receive(), Err(LinkError::Closed)));
+}
+
+#[test]
+fn an_agent_that_cannot_be_heard_ends_though_its_input_stays_open() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let mut hello = Vec::new();
+    let offer = Hello { lowest: 1, highest: 1, program: "box".into() };
+    mailkeep_link::frame::Frame::from(ToAgent::Hello(offer).outgoing().unwrap()).put(&mut hello);
+    (&near).write_all(&hello).unwrap();
+    let mut options = options();
+    // Without a failed writer's word only the silence would end it, and as such.
+    options.silence = Duration::from_secs(20);
+    let ended = AgentSide::open(Box::new(far), Box::new(Broken), &options).and_then(|agent| agent.receive());
+    assert!(matches!(ended, Err(LinkError::Write(_))), "{ended:?}");
+    drop(near);
+}
+
+#[test]
+fn a_box_that_cannot_be_heard_still_hears_the_last_words() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let mut said = Vec::new();
+    let offer = Hello { lowest: 1, highest: 1, program: "agent".into() };
+    let words = Failed { what: "it broke".into(), hint: String::new(), exit_code: 1 };
+    for message in [ToBox::Hello(offer), ToBox::Failed(words.clone())] {
+        mailkeep_link::frame::Frame::from(message.outgoing().unwrap()).put(&mut said);
+    }
+    let the_box = thread::spawn(move || {
+        BoxSide::open(Box::new(near), Box::new(Broken), &options()).and_then(|link| link.receive())
+    });
+    (&far).write_all(&said).unwrap();
+    let heard = the_box.join().unwrap();
+    assert!(matches!(&heard, Ok(ToBox::Failed(failed)) if *failed == words), "{heard:?}");
 }
 
 #[test]
