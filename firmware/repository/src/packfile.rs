@@ -10,7 +10,7 @@ use mailkeep_format::{FormatError, PackId, Salt};
 use crate::error::RepositoryError;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repository::Repository;
-use crate::storage::{ReadFile, Storage, StorageError};
+use crate::storage::{ReadFile, Storage, StorageError, Window};
 use crate::{layout, limits};
 
 /// The file of a pack.
@@ -43,6 +43,16 @@ impl PackFile {
     /// Fills `buffer` from `offset`.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
         self.file.read_at(offset, buffer)
+    }
+
+    /// The bytes from `offset` on, in `window`.
+    pub(crate) fn read_window<'w>(
+        &self,
+        offset: u64,
+        length: usize,
+        window: &'w mut Window,
+    ) -> Result<&'w mut [u8], StorageError> {
+        self.file.read_window(offset, length, window)
     }
 
     /// The raw bytes of one block.
@@ -96,7 +106,17 @@ pub(crate) fn open_file(repository: &Repository, id: &PackId) -> Result<PackFile
 
 /// Opens a pack and its footer.
 pub(crate) fn open(repository: &Repository, id: &PackId) -> Result<OpenPack, RepositoryError> {
-    let PackFile { path, file } = open_file(repository, id)?;
+    open_in(repository, open_file(repository, id)?)
+}
+
+/// As [`open`], past the page cache: what that holds says nothing about the disk.
+pub(crate) fn open_past_cache(repository: &Repository, id: &PackId) -> Result<OpenPack, RepositoryError> {
+    let path = layout::pack(id);
+    let file = repository.storage().open_past_cache(&path)?;
+    open_in(repository, PackFile { path, file })
+}
+
+fn open_in(repository: &Repository, PackFile { path, file }: PackFile) -> Result<OpenPack, RepositoryError> {
     let length = file.length();
     let damaged = |source| RepositoryError::decoding(&path, source);
     let shortest = (PackHeader::LEN + PackTrailer::LEN) as u64;
@@ -144,8 +164,7 @@ pub(crate) fn read_footer(
 /// Reads a whole pack past the page cache and says whether its bytes hash to its name.
 pub(crate) fn reads_back(storage: &dyn Storage, id: &PackId) -> Result<bool, RepositoryError> {
     let path = layout::pack(id);
-    storage.drop_cache(&path)?;
-    let hash = hash_of(&*storage.open(&path)?)?;
+    let hash = hash_of(&*storage.open_past_cache(&path)?)?;
     // What was read is not needed again soon: leave the cache to the mail that is being read.
     storage.drop_cache(&path)?;
     Ok(hash == blake3::Hash::from_bytes(id.0))
@@ -154,12 +173,11 @@ pub(crate) fn reads_back(storage: &dyn Storage, id: &PackId) -> Result<bool, Rep
 /// BLAKE3 of a whole file.
 pub(crate) fn hash_of(file: &dyn ReadFile) -> Result<blake3::Hash, StorageError> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; limits::READ_BUFFER.min(file.length() as usize)];
+    let mut window = Window::new();
     let (mut offset, length) = (0, file.length());
     while offset < length {
-        let count = (length - offset).min(buffer.len() as u64) as usize;
-        file.read_at(offset, &mut buffer[..count])?;
-        hasher.update(&buffer[..count]);
+        let count = (length - offset).min(limits::READ_BUFFER as u64) as usize;
+        hasher.update(file.read_window(offset, count, &mut window)?);
         offset += count as u64;
     }
     Ok(hasher.finalize())

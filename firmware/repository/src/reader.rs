@@ -5,7 +5,7 @@
 
 mod gather;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, Node, PackId, n
 use crate::error::RepositoryError;
 use crate::index::View;
 use crate::lru::Lru;
-use crate::monitor::Monitor;
+use crate::monitor::{LogMonitor, Monitor};
 use crate::packfile::{self, OpenPack};
 use crate::repository::Repository;
 use crate::{limits, sync};
@@ -36,6 +36,9 @@ pub struct Reader {
 struct Shared {
     repository: Repository,
     view: Arc<Mutex<Arc<View>>>,
+    /// Packs that were found gone, for whose sake the index was loaded again: once for each. `None` where somebody else
+    /// keeps the view current.
+    gone: Option<Mutex<HashSet<PackId>>>,
     packs: Mutex<Lru<PackId, Arc<OpenPack>>>,
     blocks: Mutex<Blocks>,
     openers: Mutex<Vec<BlockOpener>>,
@@ -66,6 +69,16 @@ impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Chunk({} bytes)", self.len())
     }
+}
+
+/// What came of looking for a chunk.
+enum Found {
+    Chunk(Chunk),
+    Nowhere {
+        error: RepositoryError,
+        /// A pack that should have it and is not there any more.
+        gone: Option<PackId>,
+    },
 }
 
 struct Block {
@@ -120,15 +133,24 @@ impl Reader {
     /// A reader of what is on the disk now.
     pub(crate) fn open(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
         let view = View::load(repository, monitor)?;
-        Ok(Reader::over(repository, Arc::new(Mutex::new(Arc::new(view)))))
+        Ok(Reader::new(repository, Arc::new(Mutex::new(Arc::new(view))), Some(Mutex::default())))
     }
 
     /// A reader over a view that somebody else keeps current.
     pub(crate) fn over(repository: &Repository, view: Arc<Mutex<Arc<View>>>) -> Self {
+        Reader::new(repository, view, None)
+    }
+
+    fn new(
+        repository: &Repository,
+        view: Arc<Mutex<Arc<View>>>,
+        gone: Option<Mutex<HashSet<PackId>>>,
+    ) -> Self {
         Reader {
             shared: Arc::new(Shared {
                 repository: repository.clone(),
                 view,
+                gone,
                 packs: Mutex::new(Lru::new(limits::FOOTER_CACHE, OPEN_PACKS)),
                 blocks: Mutex::new(Blocks {
                     cache: Lru::new(limits::BLOCK_CACHE, usize::MAX),
@@ -150,15 +172,62 @@ impl Reader {
             return self.prove(kind, chunk, found, pack);
         }
         let view = sync::lock(&self.shared.view).clone();
-        let mut error = RepositoryError::MissingChunk { id: chunk.id };
-        for place in view.places(&chunk.id)? {
-            match self.load(&chunk.id, &place).and_then(|found| self.prove(kind, chunk, found, place.pack)) {
-                Ok(found) => return Ok(found),
-                // Another pack may have it too.
-                Err(failed) => error = failed,
+        match self.find(&view, kind, chunk)? {
+            Found::Chunk(found) => Ok(found),
+            Found::Nowhere { error, gone } => {
+                if gone.is_some_and(|pack| self.looks_again(&view, pack)) {
+                    let view = sync::lock(&self.shared.view).clone();
+                    return match self.find(&view, kind, chunk)? {
+                        Found::Chunk(found) => Ok(found),
+                        Found::Nowhere { error, .. } => Err(error),
+                    };
+                }
+                Err(error)
             }
         }
-        Err(error)
+    }
+
+    /// Looks for a chunk in every place that `view` knows.
+    fn find(&self, view: &View, kind: ChunkKind, chunk: &ChunkRef) -> Result<Found, RepositoryError> {
+        let (mut error, mut gone) = (RepositoryError::MissingChunk { id: chunk.id }, None);
+        for place in view.places(&chunk.id)? {
+            match self.load(&chunk.id, &place).and_then(|found| self.prove(kind, chunk, found, place.pack)) {
+                Ok(found) => return Ok(Found::Chunk(found)),
+                // Another pack may have it too.
+                Err(failed) => {
+                    if matches!(&failed, RepositoryError::Storage(error) if error.is_not_found()) {
+                        gone = Some(place.pack);
+                    }
+                    error = failed;
+                }
+            }
+        }
+        Ok(Found::Nowhere { error, gone })
+    }
+
+    /// A pack that this reader's index names is gone: a prune or a repair beside this reader may have put what was needed
+    /// of it elsewhere. Loads the index again, once for each such pack; whether there is another one now than `seen`.
+    fn looks_again(&self, seen: &Arc<View>, pack: PackId) -> bool {
+        let Some(gone) = &self.shared.gone else { return false };
+        // One at a time: who waits here finds the new one.
+        let mut gone = sync::lock(gone);
+        if !Arc::ptr_eq(&sync::lock(&self.shared.view), seen) {
+            return true;
+        }
+        if !gone.insert(pack) {
+            return false;
+        }
+        tracing::info!(%pack, "a pack is gone, the index is loaded again");
+        match View::load(&self.shared.repository, &LogMonitor) {
+            Ok(view) => {
+                *sync::lock(&self.shared.view) = Arc::new(view);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = crate::error::chain(&error), "the index cannot be loaded again");
+                false
+            }
+        }
     }
 
     fn prove(

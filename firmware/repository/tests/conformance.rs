@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mailkeep_repository::storage::{LockKind, PoisonStorage};
+use mailkeep_repository::storage::{LockKind, PoisonStorage, Window};
 use mailkeep_repository::{LocalStorage, MemoryStorage, Storage};
 
 fn write(storage: &dyn Storage, path: &str, bytes: &[u8]) {
@@ -72,6 +72,31 @@ fn conforms(storage: &dyn Storage) {
     // Dropping the cache changes nothing that can be seen.
     storage.drop_cache("a/b/two").unwrap();
     assert_eq!(read(storage, "a/b/two"), b"second");
+    // Nor does reading past it, wherever a piece begins and ends.
+    let long: Vec<u8> = (0..30_000u32).map(|at| (at * 7 % 251) as u8).collect();
+    write(storage, "a/long", &long);
+    let past = storage.open_past_cache("a/long").unwrap();
+    assert_eq!(past.length(), 30_000);
+    let mut window = Window::new();
+    let pieces =
+        [(0, 30_000), (0, 1), (4095, 2), (4096, 4096), (1, 8191), (29_999, 1), (20_480, 9520), (30_000, 0)];
+    for (from, length) in pieces {
+        let wanted = &long[from..from + length];
+        assert_eq!(past.read_window(from as u64, length, &mut window).unwrap(), wanted, "{from} {length}");
+        let mut buffer = vec![0; length];
+        past.read_at(from as u64, &mut buffer).unwrap();
+        assert_eq!(buffer, wanted, "{from} {length}");
+        let plain = storage.open("a/long").unwrap();
+        assert_eq!(plain.read_window(from as u64, length, &mut window).unwrap(), wanted, "{from} {length}");
+    }
+    for (from, length) in [(29_999, 2), (0, 30_001), (40_000, 1), (30_720, 1)] {
+        let ended = past.read_window(from, length, &mut window).unwrap_err();
+        assert_eq!(ended.source.kind(), std::io::ErrorKind::UnexpectedEof, "{from} {length}");
+    }
+    assert!(storage.open_past_cache("a/none").err().unwrap().is_not_found());
+    assert!(storage.open_past_cache("a/b").is_err(), "a folder is no file");
+    storage.remove("a/long").unwrap();
+    past.read_window(5, 100, &mut window).unwrap();
     storage.flush_device().unwrap();
     // Removing; an open file stays readable.
     storage.remove("a/one").unwrap();
@@ -109,6 +134,19 @@ fn a_folder_conforms() {
 }
 
 #[test]
+fn what_is_read_past_the_cache_is_what_the_device_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::open(folder.path()).unwrap();
+    let written = vec![3; 10_000];
+    write(&storage, "file", &written);
+    // Changed behind its back, and not synced: still the newest bytes, whichever way they come.
+    std::fs::write(folder.path().join("file"), vec![4; 10_000]).unwrap();
+    let mut window = Window::new();
+    let past = storage.open_past_cache("file").unwrap();
+    assert_eq!(past.read_window(0, 10_000, &mut window).unwrap(), vec![4; 10_000]);
+}
+
+#[test]
 fn after_the_first_failure_the_poison_wrapper_writes_nothing_and_still_reads() {
     let disk = MemoryStorage::new();
     let storage = PoisonStorage::new(Arc::new(disk.clone()));
@@ -137,6 +175,7 @@ fn a_link_on_a_hostile_disk_leads_nowhere() {
     std::os::unix::fs::symlink(&outside, inside.join("packs")).unwrap();
     std::os::unix::fs::symlink(outside.join("secret"), inside.join("label")).unwrap();
     assert!(storage.open("label").is_err() && storage.open("packs/secret").is_err());
+    assert!(storage.open_past_cache("label").is_err() && storage.open_past_cache("packs/secret").is_err());
     assert!(storage.list("packs").is_err() && storage.open("../outside/secret").is_err());
     assert!(storage.create("packs/new").is_err() && storage.create("label").is_err());
     assert!(storage.remove("packs/secret").is_err());

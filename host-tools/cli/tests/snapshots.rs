@@ -310,6 +310,60 @@ fn mounting_shows_the_files_in_foreground_and_background() {
 }
 
 #[test]
+fn a_mount_outlives_a_prune_that_moves_what_it_shows() {
+    if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let tree = lab.path("tree");
+    fs::create_dir(&tree).unwrap();
+    // Bytes that do not shrink, so that each day's own are more than a quarter of its pack.
+    let noise = |seed: u64| -> Vec<u8> {
+        let step = |x: &mut u64| {
+            *x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            Some((*x >> 33) as u8)
+        };
+        let mut x = seed;
+        std::iter::from_fn(|| step(&mut x)).take(200_000).collect()
+    };
+    fs::write(tree.join("always"), noise(1)).unwrap();
+    for day in 2..5 {
+        fs::write(tree.join("daily"), noise(day)).unwrap();
+        lab.store("mail1", &tree, "/srv");
+    }
+    let point = lab.path("mnt");
+    fs::create_dir(&point).unwrap();
+    let said = lab.run(&["mount", &lab.text("mnt")]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let prune = |keep: &str| {
+        let said = lab.run(&["prune", "--keep-last", keep, "--grace", "0s"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+    };
+    let packs = || walk(&lab.path("repo/packs"));
+    let before = packs();
+    prune("1");
+    fs::write(tree.join("daily"), noise(9)).unwrap();
+    lab.store("mail1", &tree, "/srv");
+    prune("2");
+    let after = packs();
+    assert!(before.iter().any(|pack| !after.contains(pack)), "no pack went: {before:?}");
+    // Nothing of it was read before; and `latest` is what it was when it was mounted.
+    let read = |name: &str| fs::read(point.join("latest/srv").join(name));
+    let seen = (read("always"), read("daily"));
+    rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(seen.0.unwrap() == noise(1) && seen.1.unwrap() == noise(4));
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
 fn pages_and_completions_are_generated() {
     let lab = Lab::empty();
     let page = lab.run(&["generate", "man"]);

@@ -13,8 +13,8 @@ use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, 
 use rustix::io::Errno;
 
 use super::{
-    DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, WriteFile, advice,
-    btrfs, device,
+    DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storage, StorageError, Window, WriteFile,
+    advice, btrfs, device, window::ALIGNMENT,
 };
 use crate::layout;
 
@@ -131,9 +131,13 @@ impl LocalStorage {
     }
 
     fn open_file(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        self.open_with(path, OFlags::empty())
+    }
+
+    fn open_with(&self, path: &str, more: OFlags) -> rustix::io::Result<OwnedFd> {
         let (folder, name) = self.resolve(path)?;
         // NONBLOCK: a named pipe planted on the disk must not hang us.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
         let file = fs::openat(&folder, name, flags, Mode::empty())?;
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
             FileType::RegularFile => Ok(file),
@@ -244,6 +248,25 @@ impl Storage for LocalStorage {
                 Err(self.error(Operation::Open, path, errno))
             }
         }
+    }
+
+    fn open_past_cache(&self, path: &str) -> Result<Box<dyn ReadFile>, StorageError> {
+        let file = match self.open_with(path, OFlags::DIRECT) {
+            // Not every file system reads past the cache.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                self.drop_cache(path)?;
+                return self.open(path);
+            }
+            other => other.map_err(|errno| self.error(Operation::Open, path, errno))?,
+        };
+        let opened = || {
+            // What lies in the cache is not needed any more either, and is not to be read from it should the file system
+            // refuse direct reads after all.
+            fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+            fs::fstat(&file).map(|stat| stat.st_size as u64)
+        };
+        let length = opened().map_err(|errno| self.error(Operation::DropCache, path, errno))?;
+        Ok(Box::new(DirectFile { file, length, path: self.full(path) }))
     }
 
     fn lock(&self, path: &str, kind: LockKind) -> Result<Option<Box<dyn LockGuard>>, StorageError> {
@@ -364,5 +387,71 @@ impl ReadFile for LocalReadFile {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that is read past the page cache, in whole blocks of the disk.
+struct DirectFile {
+    file: OwnedFd,
+    length: u64,
+    path: String,
+}
+
+impl DirectFile {
+    /// Fills as much of `buffer` as the file has from `offset` on, at least `least` bytes. Both begin at a multiple of
+    /// [`ALIGNMENT`], and the buffer is as long as one.
+    fn fill(&self, offset: u64, buffer: &mut [u8], least: usize) -> Result<(), StorageError> {
+        let mut filled = 0;
+        while filled < least {
+            match rustix::io::pread(&self.file, &mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => {
+                    let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Err(StorageError::new(Operation::Read, &self.path, ended));
+                }
+                Ok(read) => filled += read,
+                Err(Errno::INTR) => {}
+                // It does not read so after all, or a read that was cut short left us between two blocks. Its pages were
+                // dropped when it was opened.
+                Err(Errno::INVAL) if self.reads_directly() => self.read_through_cache()?,
+                Err(errno) => return Err(StorageError::new(Operation::Read, &self.path, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn reads_directly(&self) -> bool {
+        fs::fcntl_getfl(&self.file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+    }
+
+    fn read_through_cache(&self) -> Result<(), StorageError> {
+        fs::fcntl_getfl(&self.file)
+            .and_then(|flags| fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT))
+            .map_err(|errno| StorageError::new(Operation::Read, &self.path, errno))
+    }
+}
+
+impl ReadFile for DirectFile {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let mut window = Window::new();
+        let length = buffer.len();
+        buffer.copy_from_slice(self.read_window(offset, length, &mut window)?);
+        Ok(())
+    }
+
+    fn read_window<'w>(
+        &self,
+        offset: u64,
+        length: usize,
+        window: &'w mut Window,
+    ) -> Result<&'w mut [u8], StorageError> {
+        let before = (offset % ALIGNMENT as u64) as usize;
+        let end = before + length;
+        let bytes = window.of_length(end.next_multiple_of(ALIGNMENT));
+        self.fill(offset - before as u64, bytes, end)?;
+        Ok(&mut bytes[before..end])
     }
 }

@@ -12,6 +12,7 @@ mod device;
 mod local;
 mod memory;
 mod poison;
+mod window;
 
 use std::fmt;
 use std::io;
@@ -21,6 +22,7 @@ use thiserror::Error;
 pub use local::LocalStorage;
 pub use memory::{Choice, GuardCall, MemoryStorage};
 pub use poison::PoisonStorage;
+pub use window::Window;
 
 /// Which operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,6 +182,22 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// [`Operation::Read`]; an end of file inside is `UnexpectedEof`.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// The `length` bytes from `offset` on, in `window`, which is used again from call to call. For large pieces: a file
+    /// that is read past the cache has them here without a copy.
+    ///
+    /// # Errors
+    /// As [`ReadFile::read_at`].
+    fn read_window<'w>(
+        &self,
+        offset: u64,
+        length: usize,
+        window: &'w mut Window,
+    ) -> Result<&'w mut [u8], StorageError> {
+        let bytes = window.of_length(length);
+        self.read_at(offset, bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// The file operations of a repository. All of them may be called from several threads.
@@ -247,6 +265,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Operation::FreeSpace`].
     fn free_space(&self) -> Result<u64, StorageError>;
+
+    /// As [`Storage::open`], for reading a synced file once: what is read comes from the device and not from the page
+    /// cache, and does not stay in it, as far as the system allows.
+    ///
+    /// # Errors
+    /// [`Operation::Open`] or [`Operation::DropCache`], `NotFound` if it is not there.
+    fn open_past_cache(&self, path: &str) -> Result<Box<dyn ReadFile>, StorageError> {
+        self.drop_cache(path)?;
+        self.open(path)
+    }
 
     /// Makes the next read of this synced file come from the device, as far as the system allows.
     ///

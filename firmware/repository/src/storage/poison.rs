@@ -94,6 +94,10 @@ impl Storage for PoisonStorage {
         self.inner.open(path)
     }
 
+    fn open_past_cache(&self, path: &str) -> Result<Box<dyn ReadFile>, StorageError> {
+        self.inner.open_past_cache(path)
+    }
+
     fn lock(&self, path: &str, kind: LockKind) -> Result<Option<Box<dyn LockGuard>>, StorageError> {
         self.inner.lock(path, kind)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use mailkeep_format::block::BlockOpener;
-use mailkeep_format::pack::{PackFooter, PackHeader};
+use mailkeep_format::pack::{BlockInfo, PackFooter, PackHeader};
 use mailkeep_format::{ChunkId, ContentHash, PackId};
 
 use super::{ReadData, VerifyReport};
@@ -14,7 +14,7 @@ use crate::index::{self, Loaded};
 use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::packfile::{self, PackFile};
 use crate::repository::Repository;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, Window};
 use crate::{layout, limits, sync};
 
 /// Packs are looked at by several threads; this is what they share.
@@ -104,20 +104,23 @@ fn is_chosen(read: ReadData, id: &PackId) -> bool {
 }
 
 fn look_at_packs(shared: &Shared<'_>) -> Result<(), RepositoryError> {
-    let mut opener = packfile::opener(shared.repository)?;
+    let mut tools =
+        Tools { opener: packfile::opener(shared.repository)?, window: Window::new(), raw: Vec::new() };
     while let Some((id, length)) = shared.packs.get(shared.next.fetch_add(1, Ordering::Relaxed)) {
         let problem = |what: String| {
             shared.monitor.problem(&Problem::new(Severity::Lost, layout::pack(id), what));
             sync::lock(&shared.found).damaged.insert(*id);
         };
-        match packfile::open(shared.repository, id) {
+        // What the page cache holds says nothing about the disk.
+        let opened = if shared.whole {
+            packfile::open_past_cache(shared.repository, id)
+        } else {
+            packfile::open(shared.repository, id)
+        };
+        match opened {
             Ok(_) if !shared.whole => {}
             Ok(pack) => {
-                // What the page cache holds says nothing about the disk.
-                let uncached = shared.repository.storage().drop_cache(&layout::pack(id));
-                if let Err(error) =
-                    uncached.and_then(|()| read_pack(shared, &mut opener, id, &pack, &pack.footer))
-                {
+                if let Err(error) = read_pack(shared, &mut tools, id, &pack, &pack.footer) {
                     problem(chain(&error));
                     sync::lock(&shared.found).bad.extend(all_chunks(&pack.footer));
                 }
@@ -135,46 +138,75 @@ fn look_at_packs(shared: &Shared<'_>) -> Result<(), RepositoryError> {
     Ok(())
 }
 
+/// What one thread uses again from block to block.
+struct Tools {
+    opener: BlockOpener,
+    window: Window,
+    raw: Vec<u8>,
+}
+
 fn all_chunks(footer: &PackFooter) -> impl Iterator<Item = ChunkId> + '_ {
     footer.blocks.iter().flat_map(|block| block.chunks.iter().map(|(id, _)| *id))
+}
+
+/// How many of these blocks are read at once, and their length together.
+fn next_read(blocks: &[BlockInfo]) -> (usize, usize) {
+    let (mut count, mut length) = (0, 0);
+    for block in blocks {
+        let stored = block.head.stored_len as usize;
+        if count > 0 && length + stored > limits::READ_BUFFER {
+            break;
+        }
+        count += 1;
+        length += stored;
+    }
+    (count, length)
 }
 
 /// Reads the file once, front to back: hashes all of it, opens every block, hashes every chunk.
 fn read_pack(
     shared: &Shared<'_>,
-    opener: &mut BlockOpener,
+    tools: &mut Tools,
     id: &PackId,
     file: &PackFile,
     footer: &PackFooter,
 ) -> Result<(), StorageError> {
+    let Tools { opener, window, raw } = tools;
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; PackHeader::LEN];
-    file.read_at(0, &mut buffer)?;
-    hasher.update(&buffer);
+    let mut header = [0; PackHeader::LEN];
+    file.read_at(0, &mut header)?;
+    hasher.update(&header);
     let mut end = PackHeader::LEN as u64;
     let (mut bad, mut chunks) = (Vec::new(), 0);
-    for (number, info) in (0..).zip(&footer.blocks) {
-        let mut stored = vec![0; info.head.stored_len as usize];
-        file.read_at(end, &mut stored)?;
-        hasher.update(&stored);
-        end += stored.len() as u64;
-        let raw = opener.open(&footer.salt, number, &info.head, stored).unwrap_or_default();
-        let mut start = 0;
-        for (chunk, length) in &info.chunks {
-            let bytes = raw.get(start..start + *length as usize);
-            start += *length as usize;
-            chunks += 1;
-            let fits = |bytes| {
-                shared.repository.keys().id.chunk_id(info.head.kind, &ContentHash::of(bytes)) == *chunk
-            };
-            if !bytes.is_some_and(fits) {
-                bad.push(*chunk);
+    let mut number = 0;
+    while !footer.blocks[number..].is_empty() {
+        let (count, length) = next_read(&footer.blocks[number..]);
+        let mut stored = file.read_window(end, length, window)?;
+        hasher.update(stored);
+        end += length as u64;
+        for info in &footer.blocks[number..number + count] {
+            let (block, rest) = stored.split_at_mut(info.head.stored_len as usize);
+            stored = rest;
+            if opener.open_into(&footer.salt, number as u32, &info.head, block, raw).is_err() {
+                raw.clear();
+            }
+            number += 1;
+            let mut start = 0;
+            for (chunk, length) in &info.chunks {
+                let bytes = raw.get(start..start + *length as usize);
+                start += *length as usize;
+                chunks += 1;
+                let fits = |bytes| {
+                    shared.repository.keys().id.chunk_id(info.head.kind, &ContentHash::of(bytes)) == *chunk
+                };
+                if !bytes.is_some_and(fits) {
+                    bad.push(*chunk);
+                }
             }
         }
     }
-    let mut rest = vec![0; (footer.length - end) as usize];
-    file.read_at(end, &mut rest)?;
-    hasher.update(&rest);
+    let rest = file.read_window(end, (footer.length - end) as usize, window)?;
+    hasher.update(rest);
     let is_named = hasher.finalize() == blake3::Hash::from_bytes(id.0);
     if !is_named || !bad.is_empty() {
         let what = format!(

@@ -86,6 +86,16 @@ impl Faulty {
         self.state.calls.load(Ordering::SeqCst) >= self.state.at
     }
 
+    /// How many calls there have been.
+    pub(crate) fn calls(&self) -> u64 {
+        self.state.calls.load(Ordering::SeqCst)
+    }
+
+    /// A disk without any fault, for counting.
+    pub(crate) fn sound(inner: &MemoryStorage) -> Self {
+        Faulty::with(inner, State::sound())
+    }
+
     fn call(&self, operation: Operation, path: &str, write: bool) -> Result<(), StorageError> {
         let state = &self.state;
         let refused = state.read_only && (write || operation == Operation::Lock);
