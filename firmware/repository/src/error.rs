@@ -166,6 +166,11 @@ pub enum RepositoryError {
         /// What is in the way.
         why: String,
     },
+    /// A sweep was done, and not all that stays is whole.
+    #[error(
+        "what stays after this prune is not whole; the guard from before it is kept: see `mailkeep guards list`"
+    )]
+    SweptTooMuch,
     /// No snapshot fits what was asked for.
     #[error("no snapshot {wanted} here: see `mailkeep snapshots`")]
     NoSnapshot {
@@ -214,6 +219,7 @@ impl RepositoryError {
             | RepositoryError::ReadBack { .. }
             | RepositoryError::MissingChunk { .. }
             | RepositoryError::NotSwept { .. }
+            | RepositoryError::SweptTooMuch
             | RepositoryError::DamagedChunk { .. } => 65,
             _ => 1,
         }

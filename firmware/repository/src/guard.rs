@@ -45,6 +45,24 @@ impl Hold {
         self.name.is_some()
     }
 
+    /// What stays is damaged, as it was before: nothing that may have more of it is dropped. So that guards do not pile
+    /// up from run to run, only the oldest hold is kept beside this one.
+    pub(crate) fn keep(self, storage: &dyn Storage, monitor: &dyn Monitor) {
+        let kept = (|| {
+            let holds: Vec<String> =
+                storage.guards()?.into_iter().filter(|name| layout::is_hold(name)).collect();
+            let between = holds.iter().skip(1).filter(|name| Some(*name) != self.name.as_ref());
+            between.into_iter().try_for_each(|name| storage.drop_guard(name))
+        })();
+        match kept {
+            Ok(()) => {
+                let what = "what stays is damaged, so the guard from before this prune is kept".to_owned();
+                monitor.problem(&Problem::new(Severity::Note, layout::GUARDS, what));
+            }
+            Err(error) => note(monitor, &chain(&error)),
+        }
+    }
+
     /// What stays has been verified, and `newest` is its newest snapshot: from now on the guard is of the present state,
     /// and everything that older ones held on to is free, this one and those of killed runs included. Waits for the
     /// space.

@@ -179,31 +179,6 @@ fn of_packs_that_are_mostly_waste_the_rest_is_copied() {
 }
 
 #[test]
-fn a_copy_that_is_no_longer_sound_keeps_the_other_one() {
-    let (disk, repository) = disk();
-    let mixed = |day: u64| {
-        let mut source = other(day);
-        source.insert("always".into(), other(99).remove("day99-0").unwrap());
-        source
-    };
-    backup(&repository, &mixed(0)).unwrap();
-    backup(&repository, &mixed(1)).unwrap();
-    let before = packs(&disk);
-    prune(&repository, &last(1, 24, 0)).unwrap();
-    let copies: Vec<String> = packs(&disk).into_keys().filter(|path| !before.contains_key(path)).collect();
-    backup(&repository, &mixed(2)).unwrap();
-    disk.damage(&copies[0], |bytes| bytes[200] ^= 1);
-    let there = packs(&disk);
-    let error = prune(&repository, &last(2, 24, 2)).unwrap_err();
-    assert!(matches!(error, RepositoryError::NotSwept { .. }), "{error}");
-    assert_eq!(error.exit_code(), 65);
-    assert_eq!(packs(&disk), there, "nothing was deleted");
-    for entry in snapshots(&repository).0 {
-        assert!(restore(&repository, &entry).unwrap() == mixed(entry.manifest.generation - 1));
-    }
-}
-
-#[test]
 fn what_an_interrupted_backup_has_stored_is_left_for_the_next_one() {
     let (disk, repository) = disk();
     backup(&repository, &other(0)).unwrap();
@@ -281,25 +256,6 @@ fn damage_in_what_must_be_known_ends_it_before_anything_goes() {
         broken.damage(name, |bytes| bytes[70] ^= 1);
     }
     refused(&broken, "a manifest that cannot be read in either copy");
-    for name in packs(&disk).into_keys() {
-        let broken = disk.crash(1);
-        broken.damage(&name, |bytes| bytes[45..].fill(0));
-        broken.damage("none", |_| {});
-        for run in broken.files().into_keys().filter(|path| path.starts_with("index/")) {
-            broken.remove(&run).unwrap();
-        }
-        if snapshot_needs(&broken, 3) {
-            refused(&broken, &format!("{name} is unreadable"));
-        }
-    }
-}
-
-/// Whether this snapshot cannot be read in full.
-fn snapshot_needs(disk: &MemoryStorage, generation: u64) -> bool {
-    let repository = opened(disk);
-    let entries = snapshots(&repository).0;
-    let entry = entries.iter().find(|entry| entry.manifest.generation == generation).unwrap();
-    restore(&repository, entry).is_err()
 }
 
 #[test]

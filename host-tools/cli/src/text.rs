@@ -240,6 +240,14 @@ pub(crate) mod report {
             let packs = counted(report.repacked_packs, "pack that was", "packs that were");
             lines.push(format!("Copied {} out of {packs} mostly waste.", size(report.copied_bytes)));
         }
+        if report.unreadable_directories > 0 {
+            lines.push(
+                "No pack was given up: directories cannot be read, so what they need is not known."
+                    .to_owned(),
+            );
+        } else if report.damaged_packs + report.missing_chunks > 0 {
+            lines.push("What may stand in for something damaged stays.".to_owned());
+        }
         if report.short {
             lines.push("The disk is short of room; --grace 0 frees everything at once.".to_owned());
         }

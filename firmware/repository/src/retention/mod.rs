@@ -140,6 +140,8 @@ pub enum Halt {
         /// Files and bytes of the newest.
         now: (u64, u64),
     },
+    /// The newest snapshot cannot be read in full. Retention itself never says so: the sweep does, which looks.
+    Damaged,
 }
 
 impl fmt::Display for Halt {
@@ -153,6 +155,10 @@ impl fmt::Display for Halt {
                 "nothing is removed: its newest snapshot has {} files ({} bytes), an older one {} ({} bytes); if it was \
                  meant to shrink, prune with --accept-shrunk",
                 now.0, now.1, before.0, before.1
+            ),
+            Halt::Damaged => f.write_str(
+                "nothing is removed: its newest snapshot cannot be read in full, so the older ones are needed; back it up \
+                 again, or run `mailkeep repair`",
             ),
         }
     }

@@ -4,10 +4,11 @@
 //! Nothing here decides. What is handed in is held against the disk once more, and one doubt ends it before the first
 //! file goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailkeep_format::{PackId, SnapshotId};
 
+use super::doubt;
 use super::mark::Marks;
 use crate::error::RepositoryError;
 use crate::monitor::{LogMonitor, Monitor, Phase};
@@ -15,7 +16,7 @@ use crate::repository::Repository;
 use crate::snapshots::Manifests;
 use crate::storage::Storage;
 use crate::swept::{self, Swept};
-use crate::{durable, layout, packfile};
+use crate::{durable, layout};
 
 /// Takes away the manifests of these snapshots, which the record on the disk must list as removed.
 pub(super) fn manifests(
@@ -25,7 +26,7 @@ pub(super) fn manifests(
 ) -> Result<(), RepositoryError> {
     let swept = swept::load(repository, &LogMonitor)?;
     if let Some((generation, _)) = going.iter().find(|(_, id)| !swept.is_pruned(id)) {
-        return Err(doubt(format!("no record on the disk removes snapshot {generation}")));
+        return Err(refuse(format!("no record on the disk removes snapshot {generation}")));
     }
     for folder in layout::MANIFESTS {
         for (generation, id) in going {
@@ -43,11 +44,15 @@ pub(super) fn packs(
     going: &BTreeSet<PackId>,
     marks: &Marks,
     staying: &BTreeSet<SnapshotId>,
+    proven: &mut BTreeSet<PackId>,
     monitor: &dyn Monitor,
 ) -> Result<(), RepositoryError> {
     let there = Manifests::load(repository, &LogMonitor)?;
     check(going, marks, staying, &there)?;
-    witnesses(storage, &marks.witnesses(&going.iter().copied().collect()), monitor)?;
+    let vouching = marks.witnesses(&going.iter().copied().collect());
+    if let Some((id, why)) = unsound(storage, &vouching, proven, monitor)?.first_key_value() {
+        return Err(refuse(format!("{}: {why}", layout::pack(id))));
+    }
     for id in going {
         durable::remove(storage, &layout::pack(id))?;
     }
@@ -65,35 +70,46 @@ fn check(
     let swept: &Swept = &there.swept;
     let listed: BTreeSet<SnapshotId> = there.entries.iter().map(|entry| entry.id).collect();
     if there.incomplete || listed != *staying {
-        return Err(doubt("the manifests on the disk are not those that were looked at".to_owned()));
+        return Err(refuse("the manifests on the disk are not those that were looked at".to_owned()));
     }
     if let Some(id) = going.iter().find(|id| !swept.tombstoned.contains_key(*id)) {
-        return Err(doubt(format!("no record on the disk gives up pack {id}")));
+        return Err(refuse(format!("no record on the disk gives up pack {id}")));
     }
     if let Some(id) = going.iter().find(|id| marks.needs(id)) {
-        return Err(doubt(format!("pack {id} is needed")));
+        return Err(refuse(format!("pack {id} is needed")));
+    }
+    if marks.trouble().directories > 0 {
+        return Err(refuse("not all directories could be read".to_owned()));
     }
     Ok(())
 }
 
-/// Reads the packs whose copies make other copies needless, past the page cache: each must still hash to its name.
-pub(super) fn witnesses(
+/// Reads the packs whose copies make other copies needless, past the page cache, those that are not `proven` yet: each
+/// must still hash to its name. Gives those that do not, and why.
+pub(super) fn unsound(
     storage: &dyn Storage,
     packs: &BTreeSet<PackId>,
+    proven: &mut BTreeSet<PackId>,
     monitor: &dyn Monitor,
-) -> Result<(), RepositoryError> {
+) -> Result<BTreeMap<PackId, String>, RepositoryError> {
+    let mut unsound = BTreeMap::new();
     let mut done = 0;
-    for id in packs {
-        done += storage.open(&layout::pack(id))?.length();
+    for id in packs.difference(&proven.clone()) {
+        done += storage.open(&layout::pack(id)).map_or(0, |file| file.length());
         monitor.progress(Phase::ReadBack, done, 0);
-        if !packfile::reads_back(storage, id)? {
-            return Err(RepositoryError::NotSwept { why: format!("{} is damaged", layout::pack(id)) });
+        match doubt::proven(storage, id) {
+            Ok(()) => {
+                proven.insert(*id);
+            }
+            Err(why) => {
+                unsound.insert(*id, why);
+            }
         }
     }
-    Ok(())
+    Ok(unsound)
 }
 
-fn doubt(why: String) -> RepositoryError {
+fn refuse(why: String) -> RepositoryError {
     RepositoryError::NotSwept { why }
 }
 
@@ -175,13 +191,21 @@ mod tests {
             let entries = self.repository.snapshots(&LogMonitor).unwrap();
             let staying: Vec<_> = entries.iter().filter(|entry| entry.id == self.live.1).collect();
             let reader = Reader::over(&self.repository, Arc::new(Mutex::new(view)));
-            marks.walk(&reader, &staying, &LogMonitor, || Ok(())).unwrap();
+            marks.walk(&reader, &staying, &LogMonitor, &mut || Ok(())).unwrap();
             marks
         }
 
         fn delete(&self, going: PackId, staying: SnapshotId) -> Result<(), RepositoryError> {
             let (going, staying) = (BTreeSet::from([going]), BTreeSet::from([staying]));
-            packs(&self.repository, &self.disk, &going, &self.marks(), &staying, &LogMonitor)
+            packs(
+                &self.repository,
+                &self.disk,
+                &going,
+                &self.marks(),
+                &staying,
+                &mut BTreeSet::new(),
+                &LogMonitor,
+            )
         }
 
         fn has(&self, pack: &PackId) -> bool {

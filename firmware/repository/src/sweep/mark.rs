@@ -1,18 +1,20 @@
 //! Which places in the packs are needed by what stays. Follows COMMIT.md, "Prune", step 3.
 //!
-//! One bit per index entry, a few words per block and pack; directories that were seen are remembered by a hash. Every
-//! chunk has exactly one marked place, so that of two copies one can go, and which packs vouch for which is kept.
+//! Two bits per index entry (one for the places that are needed, one for directories that were gone through), a few words
+//! per block and pack. Every chunk has exactly one marked place, so that of two copies one can go, and which packs vouch
+//! for which is kept. What cannot be read is counted, and by whom it is needed; it never makes anything less needed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use mailkeep_format::run::RunEntry;
 use mailkeep_format::{ChunkId, ChunkRef, PackId};
 
-use crate::error::RepositoryError;
-use crate::index::{Run, View, run_error};
+use super::doubt::is_local;
+use crate::error::{RepositoryError, chain};
+use crate::index::{Run, View, Visited, run_error};
 use crate::limits;
-use crate::monitor::{Monitor, Phase};
+use crate::monitor::{Monitor, Phase, Problem, Severity};
 use crate::reader::Reader;
 use crate::snapshots::SnapshotEntry;
 
@@ -24,6 +26,38 @@ pub(super) struct Marks {
     /// Pairs of packs: the first has the marked place of a chunk that the second one has too.
     vouches: HashSet<(u32, u32)>,
     wanted: Vec<ChunkId>,
+    view: Arc<View>,
+    trouble: Trouble,
+    /// Sources whose newest snapshot has its part in the trouble.
+    troubled: BTreeSet<String>,
+    /// Packs in which directories lie that cannot be read.
+    suspects: BTreeSet<PackId>,
+}
+
+/// What of the snapshots that stay cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// Directories: what they need is not known.
+    pub(super) directories: u64,
+    /// Chunks that are in no pack.
+    pub(super) missing: u64,
+    /// Chunks that are in damaged packs only.
+    pub(super) fragile: u64,
+}
+
+impl Trouble {
+    /// Whether there is any.
+    pub(super) fn any(&self) -> bool {
+        *self != Trouble::default()
+    }
+
+    fn since(&self, before: Trouble) -> Trouble {
+        Trouble {
+            directories: self.directories - before.directories,
+            missing: self.missing - before.missing,
+            fragile: self.fragile - before.fragile,
+        }
+    }
 }
 
 /// How much of a pack is needed.
@@ -38,6 +72,10 @@ pub(super) struct PackUse {
     pub(super) chunks: u64,
     /// What they take in the file, bytes, about.
     pub(super) live: u64,
+    /// A damaged pack has the marked copy of a chunk that is here too.
+    pub(super) doubtful: bool,
+    /// No index run names it.
+    unindexed: bool,
 }
 
 struct MarkedRun {
@@ -65,14 +103,24 @@ struct Found {
 }
 
 impl Marks {
+    /// The rank of a damaged pack: what has another place is marked there.
+    pub(super) const DAMAGED: u64 = 0;
+
     /// Nothing is marked yet. `rank` says of a pack how gladly a chunk is left in it; `None` for one that is gone.
-    pub(super) fn new(view: &View, rank: impl Fn(&PackId) -> Option<u64>) -> Result<Self, RepositoryError> {
+    pub(super) fn new(
+        view: &Arc<View>,
+        rank: impl Fn(&PackId) -> Option<u64>,
+    ) -> Result<Self, RepositoryError> {
         let mut marks = Marks {
             runs: Vec::new(),
             packs: Vec::new(),
             numbers: HashMap::new(),
             vouches: HashSet::new(),
             wanted: Vec::new(),
+            view: view.clone(),
+            trouble: Trouble::default(),
+            troubled: BTreeSet::new(),
+            suspects: BTreeSet::new(),
         };
         for run in view.runs() {
             // Every page is checked: what a damaged one hides would count as unneeded.
@@ -83,7 +131,7 @@ impl Marks {
                 let number = *marks.numbers.entry(pack.id).or_insert(next);
                 if number == next {
                     let (id, length, rank) = (pack.id, pack.length, rank(&pack.id));
-                    marks.packs.push(PackUse { id, length, rank, chunks: 0, live: 0 });
+                    marks.packs.push(PackUse::new(id, length, rank));
                 }
                 blocks.extend(pack.blocks.iter().map(|(head, _)| BlockUse {
                     pack: number,
@@ -101,42 +149,113 @@ impl Marks {
     pub(super) fn add_unindexed(&mut self, id: PackId, length: u64) {
         let next = self.packs.len() as u32;
         if *self.numbers.entry(id).or_insert(next) == next {
-            self.packs.push(PackUse { id, length, rank: Some(0), chunks: 0, live: 0 });
+            self.packs.push(PackUse { unindexed: true, ..PackUse::new(id, length, Some(Marks::DAMAGED)) });
         }
     }
 
-    /// Walks through these snapshots and marks a place of every chunk in them.
+    /// Walks through these snapshots, which ascend, and marks a place of every chunk in them. What cannot be read is told
+    /// and counted; the newest snapshot of a source comes first, so that it is known whether that one is whole.
     ///
     /// # Errors
-    /// A directory that cannot be read; [`RepositoryError::MissingChunk`] for a chunk without a place.
+    /// An index that cannot be read; whatever `pause` says.
     pub(super) fn walk(
         &mut self,
         reader: &Reader,
         snapshots: &[&SnapshotEntry],
         monitor: &dyn Monitor,
-        mut pause: impl FnMut() -> Result<(), RepositoryError>,
+        pause: &mut dyn FnMut() -> Result<(), RepositoryError>,
     ) -> Result<(), RepositoryError> {
-        let mut seen: HashSet<[u8; 16]> = HashSet::new();
+        let mut sources: BTreeMap<&str, Vec<&SnapshotEntry>> = BTreeMap::new();
         for entry in snapshots {
-            let mut left = vec![entry.manifest.root.clone()];
-            while let Some(content) = left.pop() {
-                if !seen.insert(fingerprint(&content)) {
-                    continue;
+            sources.entry(&entry.manifest.source.name).or_default().push(entry);
+        }
+        let mut visited = Visited::new(&self.view);
+        let mut seen = 0;
+        for (source, entries) in sources {
+            let before = self.trouble;
+            let mut first: Option<String> = None;
+            for (place, entry) in (0..).zip(entries.iter().rev()) {
+                let mut left = vec![entry.manifest.root.clone()];
+                while let Some(content) = left.pop() {
+                    if !visited.enter(&content)? {
+                        continue;
+                    }
+                    seen += 1;
+                    monitor.progress(Phase::Structure, seen, 0);
+                    if let Err(error) = self.directory(reader, &content, &mut left)? {
+                        self.trouble.directories += 1;
+                        for chunk in &content {
+                            let places = self.view.places(&chunk.id)?;
+                            self.suspects.extend(places.iter().map(|place| place.pack));
+                        }
+                        first.get_or_insert(error);
+                    }
+                    pause()?;
                 }
-                monitor.progress(Phase::Structure, seen.len() as u64, 0);
-                self.want(&content)?;
-                for node in reader.tree_nodes(&content) {
-                    let node = node?;
-                    if node.is_directory() {
-                        left.push(node.content().to_vec());
-                    } else {
-                        self.want(node.content())?;
+                if place == 0 {
+                    self.settle()?;
+                    if self.trouble != before {
+                        self.troubled.insert(source.to_owned());
                     }
                 }
-                pause()?;
+            }
+            self.settle()?;
+            let found = self.trouble.since(before);
+            if found.any() {
+                monitor.problem(&Problem::new(Severity::Lost, source, describe(&found, first.as_deref())));
+                // The next source may have a part in it: what both have is gone through again.
+                visited = Visited::new(&self.view);
             }
         }
-        self.settle()
+        for (witness, other) in &self.vouches {
+            if self.packs[*witness as usize].rank == Some(Marks::DAMAGED) {
+                self.packs[*other as usize].doubtful = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wants what a directory needs; the inner error is what keeps (the rest of) it from being read.
+    fn directory(
+        &mut self,
+        reader: &Reader,
+        content: &[ChunkRef],
+        left: &mut Vec<Vec<ChunkRef>>,
+    ) -> Result<Result<(), String>, RepositoryError> {
+        self.want(content)?;
+        for node in reader.tree_nodes(content) {
+            let node = match node {
+                Ok(node) => node,
+                Err(error) if is_local(&error) => return Ok(Err(chain(&error))),
+                Err(error) => return Err(error),
+            };
+            if node.is_directory() {
+                left.push(node.content().to_vec());
+            } else {
+                self.want(node.content())?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What cannot be read.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.trouble
+    }
+
+    /// Sources whose newest snapshot cannot be read in full.
+    pub(super) fn troubled(&self) -> &BTreeSet<String> {
+        &self.troubled
+    }
+
+    /// Packs in which directories lie that cannot be read: some of them must be damaged.
+    pub(super) fn suspects(&self) -> &BTreeSet<PackId> {
+        &self.suspects
+    }
+
+    /// Whether something that stays may need this pack for all that could be read of it.
+    pub(super) fn may_need(&self, pack: &PackUse) -> bool {
+        self.trouble.directories > 0 || pack.doubtful || (pack.unindexed && self.trouble.missing > 0)
     }
 
     fn want(&mut self, content: &[ChunkRef]) -> Result<(), RepositoryError> {
@@ -181,8 +300,12 @@ impl Marks {
                 });
             })?;
         }
-        for (id, found) in wanted.iter().zip(&best) {
-            let Some(found) = found else { return Err(RepositoryError::MissingChunk { id: *id }) };
+        for found in &best {
+            let Some(found) = found else {
+                self.trouble.missing += 1;
+                continue;
+            };
+            self.trouble.fragile += u64::from(found.rank == Marks::DAMAGED);
             let marked = &mut self.runs[found.run as usize];
             let block = marked.blocks[found.block as usize];
             if marked.set(found.number) {
@@ -239,6 +362,12 @@ impl Marks {
     }
 }
 
+impl PackUse {
+    fn new(id: PackId, length: u64, rank: Option<u64>) -> Self {
+        PackUse { id, length, rank, chunks: 0, live: 0, doubtful: false, unindexed: false }
+    }
+}
+
 impl MarkedRun {
     /// Hands out every entry that has one of these ids, which ascend, with the index of the id and its own number.
     fn find(
@@ -271,12 +400,17 @@ impl MarkedRun {
     }
 }
 
-fn fingerprint(content: &[ChunkRef]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    for chunk in content {
-        hasher.update(chunk.id.as_bytes());
+/// What is wrong with the snapshots of a source, in one line.
+fn describe(found: &Trouble, first: Option<&str>) -> String {
+    let mut parts = Vec::new();
+    if let Some(first) = first {
+        parts.push(format!("{} directories cannot be read ({first})", found.directories));
     }
-    let mut start = [0; 16];
-    start.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    start
+    if found.missing > 0 {
+        parts.push(format!("{} chunks are in no pack", found.missing));
+    }
+    if found.fragile > 0 {
+        parts.push(format!("{} chunks are in damaged packs only", found.fragile));
+    }
+    format!("of its snapshots {}: run `mailkeep repair`", parts.join(", "))
 }

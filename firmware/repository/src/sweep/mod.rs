@@ -1,36 +1,39 @@
 //! Prune: retention decides which snapshots go, the sweep gives their room back. Follows COMMIT.md, "Prune".
 //!
-//! `mark` looks, `plan` says what is to be done, `repack` copies, `delete` deletes; here is only the order of it.
+//! `decide` says which snapshots go, `mark` and `look` what is needed, `plan` what is to be done, `repack` copies, `record`
+//! removes, `delete` deletes; here is only the order of it.
 
+mod decide;
 mod delete;
+mod doubt;
+mod look;
 mod mark;
 mod plan;
+mod record;
 mod repack;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mailkeep_format::sweep::{RemovedSnapshot, SweepRecord, Tombstone};
-use mailkeep_format::version::FORMAT_VERSION;
 use mailkeep_format::{PackId, SnapshotId};
 
 use crate::error::RepositoryError;
 use crate::guard::{self, Hold};
 use crate::index::{self, Loaded, View};
 use crate::machine::Machine;
-use crate::monitor::{Counting, LogMonitor, Monitor, Problem, Severity};
-use crate::reader::Reader;
+use crate::monitor::{Counting, LogMonitor, Monitor, Severity};
 use crate::repository::Repository;
-use crate::retention::{self, Candidate, Clock, Halt, Keep, Reason, Terms};
-use crate::snapshots::{Manifests, SnapshotEntry};
+use crate::retention::{Clock, Halt, Keep, Reason};
 use crate::storage::Storage;
+use crate::verified::Verified;
 use crate::verify::{ReadData, VerifyOptions, verify};
 use crate::writer::{Writer, WriterOptions};
 use crate::{limits, lock, reserve, swept};
 
-use mark::Marks;
-use plan::{Plan, Situation};
+use decide::{Decided, decide};
+use doubt::{Doubted, is_still_there};
+use look::{Disk, Looked, look};
 
 /// What is to be pruned, and how.
 #[derive(Clone, Debug)]
@@ -113,6 +116,12 @@ pub struct PruneReport {
     pub later_bytes: u64,
     /// Bytes in packs that stay which nothing needs.
     pub waste_bytes: u64,
+    /// Packs that this run has found to be damaged; they stay, and so does what may stand in for them.
+    pub damaged_packs: u64,
+    /// Directories of snapshots that stay which cannot be read. While there is one, no pack goes.
+    pub unreadable_directories: u64,
+    /// Chunks of snapshots that stay which are in no pack.
+    pub missing_chunks: u64,
     /// The disk was short of room.
     pub short: bool,
 }
@@ -148,121 +157,8 @@ impl Repository {
     }
 }
 
-/// What was decided about the snapshots.
-struct Decided {
-    manifests: Manifests,
-    lines: Vec<PruneLine>,
-    halts: Vec<(String, Halt)>,
-    going: BTreeSet<SnapshotId>,
-}
-
-fn decide(
-    repository: &Repository,
-    options: &PruneOptions,
-    monitor: &dyn Monitor,
-) -> Result<Decided, RepositoryError> {
-    let manifests = Manifests::load(repository, monitor)?;
-    if manifests.incomplete {
-        let why = "a manifest cannot be read, so what it needs is not known".to_owned();
-        return Err(RepositoryError::NotSwept { why });
-    }
-    if manifests.swept.newer {
-        let why = "a sweep record needs a newer version of mailkeep".to_owned();
-        return Err(RepositoryError::NotSwept { why });
-    }
-    let asked = |entry: &&SnapshotEntry| {
-        options.source.as_ref().is_none_or(|source| entry.manifest.source.name == *source)
-    };
-    let entries: Vec<&SnapshotEntry> = manifests.entries.iter().filter(asked).collect();
-    let candidates: Vec<Candidate> = entries.iter().map(|entry| candidate(entry)).collect();
-    let terms = Terms { keep: options.keep, clock: options.clock, accept_shrunk: options.accept_shrunk };
-    let decision = retention::decide(&candidates, &terms);
-    let mut lines = Vec::new();
-    for (candidate, verdict) in candidates.into_iter().zip(decision.verdicts) {
-        let Candidate { id, generation, source, time, consistent, files, bytes } = candidate;
-        let reasons = verdict.reasons;
-        lines.push(PruneLine { id, generation, source, time, consistent, files, bytes, reasons });
-    }
-    let going = lines.iter().filter(|line| line.reasons.is_empty()).map(|line| line.id).collect();
-    for (source, halt) in &decision.halts {
-        monitor.problem(&Problem::new(Severity::Note, source.as_str(), halt.to_string()));
-    }
-    Ok(Decided { manifests, lines, halts: decision.halts, going })
-}
-
-fn candidate(entry: &SnapshotEntry) -> Candidate {
-    let manifest = &entry.manifest;
-    Candidate {
-        id: entry.id,
-        generation: manifest.generation,
-        source: manifest.source.name.clone(),
-        time: manifest.started,
-        consistent: manifest.consistent,
-        files: manifest.stats.files,
-        bytes: manifest.stats.bytes,
-    }
-}
-
-/// What is needed, and what is to be done about the rest.
-struct Looked {
-    marks: Marks,
-    plan: Plan,
-}
-
-/// Steps 3 to 5.
-#[allow(clippy::too_many_arguments, reason = "the rehearsal and the run differ in each of them")]
-fn look(
-    repository: &Repository,
-    view: &Arc<View>,
-    decided: &Decided,
-    present: &BTreeMap<PackId, u64>,
-    (free, short): (u64, bool),
-    options: &PruneOptions,
-    monitor: &dyn Monitor,
-    pause: impl FnMut() -> Result<(), RepositoryError>,
-) -> Result<Looked, RepositoryError> {
-    let Manifests { entries, swept, highest, .. } = &decided.manifests;
-    let mut sealed: HashMap<PackId, u64> = HashMap::new();
-    for entry in entries {
-        for pack in &entry.manifest.new_packs {
-            sealed.insert(*pack, entry.manifest.generation);
-        }
-    }
-    let owned = owned_packs(&decided.manifests);
-    let unsealed: BTreeSet<PackId> = present.keys().filter(|id| !owned.contains(id)).copied().collect();
-    let damaged = |id: &PackId| view.distrusts(id) && !swept.tombstoned.contains_key(id);
-    let rank = |id: &PackId| match sealed.get(id) {
-        _ if view.deleted().contains(id) => None,
-        _ if damaged(id) => Some(0),
-        _ if swept.tombstoned.contains_key(id) => Some(1),
-        Some(generation) => Some(generation.saturating_add(2)),
-        None if unsealed.contains(id) => Some(u64::MAX),
-        None => Some(2),
-    };
-    let staying: Vec<&SnapshotEntry> =
-        entries.iter().filter(|entry| !decided.going.contains(&entry.id)).collect();
-    let reader = Reader::over(repository, Arc::new(Mutex::new(view.clone())));
-    let mut marks = Marks::new(view, rank)?;
-    for (id, length) in present.iter().filter(|(id, _)| swept.tombstoned.contains_key(id)) {
-        marks.add_unindexed(*id, *length);
-    }
-    marks.walk(&reader, &staying, monitor, pause)?;
-    let situation = Situation {
-        swept,
-        unsealed: &unsealed,
-        damaged: &damaged,
-        clock: options.clock,
-        grace: options.grace.as_secs(),
-        free,
-        short,
-        newest: staying.iter().map(|entry| entry.manifest.generation).max().unwrap_or(0),
-        highest: *highest,
-    };
-    let plan = Plan::new(&marks, &situation);
-    Ok(Looked { marks, plan })
-}
-
-fn report(decided: Decided, plan: &Plan, short: bool) -> PruneReport {
+fn report(decided: Decided, looked: &Looked, doubted: &Doubted, short: bool) -> PruneReport {
+    let Looked { marks, plan } = looked;
     PruneReport {
         lines: decided.lines,
         halts: decided.halts,
@@ -274,6 +170,9 @@ fn report(decided: Decided, plan: &Plan, short: bool) -> PruneReport {
         freed_bytes: plan.freed(),
         later_bytes: plan.freed_later(),
         waste_bytes: plan.waste,
+        damaged_packs: doubted.packs().len() as u64,
+        unreadable_directories: marks.trouble().directories,
+        missing_chunks: marks.trouble().missing,
         short,
     }
 }
@@ -283,25 +182,18 @@ fn room(storage: &dyn Storage) -> Result<(u64, bool), RepositoryError> {
     Ok((free, free < limits::ROOM_SHORT))
 }
 
-/// What a prune would do. Reads only.
+/// What a prune would do. Reads only, and no pack as a whole.
 fn rehearse(
     repository: &Repository,
     options: &PruneOptions,
     monitor: &dyn Monitor,
 ) -> Result<PruneReport, RepositoryError> {
-    let decided = decide(repository, options, monitor)?;
+    let mut decided = decide(repository, options, monitor)?;
     let room = room(&**repository.storage())?;
-    let present = Loaded::load(repository, &LogMonitor)?.present;
     let view = Arc::new(View::load(repository, monitor)?);
-    let looked = look(repository, &view, &decided, &present, room, options, monitor, || Ok(()))?;
-    Ok(report(decided, &looked.plan, room.1))
-}
-
-/// Packs that a manifest or the sweep record knows.
-fn owned_packs(manifests: &Manifests) -> HashSet<PackId> {
-    let Manifests { entries, swept, .. } = manifests;
-    let of_snapshots = entries.iter().flat_map(|entry| entry.manifest.new_packs.iter());
-    of_snapshots.chain(&swept.packs).chain(swept.tombstoned.keys()).copied().collect()
+    let disk = Disk { view: &view, room, doubted: &Doubted::default() };
+    let looked = look(repository, &mut decided, &disk, options, monitor, &mut || Ok(()))?;
+    Ok(report(decided, &looked, &Doubted::default(), room.1))
 }
 
 fn run(
@@ -319,39 +211,55 @@ fn run(
     if short {
         make_room(storage)?;
     }
-    let (free, short) = room(storage)?;
-    let decided = decide(repository, options, monitor)?;
-    let view = writer.known().clone();
+    let room = room(storage)?;
+    let short = room.1;
+    let mut decided = decide(repository, options, monitor)?;
     let before = writer.unsealed().clone();
-    let present = Loaded::load(repository, &LogMonitor)?.present;
-    let pause = || writer.renew();
-    let Looked { marks, plan } =
-        look(repository, &view, &decided, &present, (free, short), options, monitor, pause)?;
-    if decided.going.is_empty() && plan.is_idle() && view.deleted().is_empty() {
+    let highest = decided.manifests.highest;
+    let (mut doubted, mut proven, mut hold) = (Doubted::default(), BTreeSet::new(), None);
+    // Whatever turns out to be damaged on the way makes the look begin anew, knowing of it.
+    let (looked, view) = loop {
+        let view = writer.known().clone();
+        let disk = Disk { view: &view, room, doubted: &doubted };
+        let looked = look(repository, &mut decided, &disk, options, monitor, &mut || writer.renew())?;
+        let Looked { marks, plan } = &looked;
+        let mut vouching = marks.witnesses(&plan.given_up());
+        vouching.append(&mut marks.witnesses(&plan.going_now().into_iter().collect()));
+        vouching.extend(marks.suspects().difference(doubted.packs()));
+        let found = delete::unsound(storage, &vouching, &mut proven, monitor)?;
+        if !found.is_empty() {
+            is_still_there(repository)?;
+            doubted.extend(&found, monitor)?;
+            continue;
+        }
+        if plan.repack.is_empty() {
+            break (looked, view);
+        }
+        hold.get_or_insert_with(|| Hold::take(storage, highest, monitor));
+        let failed = repack::repack(repository, &mut writer, marks, &plan.repack, monitor)?;
+        if failed.is_empty() {
+            break (looked, view);
+        }
+        is_still_there(repository)?;
+        doubted.extend(&failed, monitor)?;
+    };
+    let Looked { marks, plan } = &looked;
+    let copied: BTreeSet<PackId> = writer.unsealed().difference(&before).copied().collect();
+    remember(repository, storage, &doubted, short)?;
+    let idle = decided.going.is_empty() && plan.is_idle() && copied.is_empty();
+    if idle && view.deleted().is_empty() {
         reserve::ensure(storage, view.pack_count());
-        return Ok(report(decided, &plan, short));
+        return Ok(report(decided, &looked, &doubted, short));
     }
 
-    let highest = decided.manifests.highest;
-    let hold = Hold::take(storage, highest, monitor);
-    if !plan.repack.is_empty() {
-        repack::repack(repository, &mut writer, &marks, &plan.repack, monitor)?;
-    }
-    let copied: BTreeSet<PackId> = writer.unsealed().difference(&before).copied().collect();
-    let given_up: HashSet<PackId> = plan.dead.iter().chain(&plan.repack).map(|pack| pack.id).collect();
-    delete::witnesses(storage, &marks.witnesses(&given_up), monitor)?;
+    let hold = hold.unwrap_or_else(|| Hold::take(storage, highest, monitor));
     storage.flush_device()?;
     writer.confirm()?;
 
-    let staying: BTreeSet<SnapshotId> = decided
-        .manifests
-        .entries
-        .iter()
-        .map(|entry| entry.id)
-        .filter(|id| !decided.going.contains(id))
-        .collect();
-    if !decided.going.is_empty() || !given_up.is_empty() || !plan.revived.is_empty() {
-        let record = record(repository, options, &decided, &plan, &view, &copied)?;
+    let staying: BTreeSet<SnapshotId> = decided.staying().into_iter().map(|entry| entry.id).collect();
+    let given_up = plan.given_up();
+    if !decided.going.is_empty() || !given_up.is_empty() || !plan.revived.is_empty() || !copied.is_empty() {
+        let record = record::record(repository, options, &decided, plan, &view, &copied)?;
         if short {
             reserve::release(storage)?;
         }
@@ -366,10 +274,10 @@ fn run(
         delete::manifests(repository, storage, &going)?;
         swept::remove_older(storage, &decided.manifests.swept, record.sequence)?;
     }
-    let due: BTreeSet<PackId> = plan.due.iter().map(|pack| pack.id).collect();
+    let due: BTreeSet<PackId> = plan.going_now();
     if !due.is_empty() {
         writer.confirm()?;
-        delete::packs(repository, storage, &due, &marks, &staying, monitor)?;
+        delete::packs(repository, storage, &due, marks, &staying, &mut proven, monitor)?;
         tracing::info!(packs = due.len(), bytes = plan.freed(), "deleted");
     }
     let gone: HashSet<PackId> = due.iter().chain(view.deleted()).copied().collect();
@@ -379,17 +287,57 @@ fn run(
     }
     storage.flush_device()?;
     let newest = decided.manifests.entries.last().map(|entry| (entry.manifest.generation, entry.id));
-    if hold.guards() {
-        let found = verify(repository, VerifyOptions { read: ReadData::Structure }, &LogMonitor)?;
-        if found.lost() {
-            // The guard stays: it has what is missing.
-            let why = "what stays is not whole; the guard from before is kept".to_owned();
-            return Err(RepositoryError::NotSwept { why });
+    if !hold.guards() || still_whole(repository, &mut doubted, monitor)? {
+        hold.release(storage, newest, monitor);
+    } else if looked.is_troubled() || !doubted.packs().is_empty() {
+        // So it was before: nothing here changes a file. Nobody knows what the guard is still good for.
+        hold.keep(storage, monitor);
+        remember(repository, storage, &doubted, short)?;
+    } else {
+        // The guard stays: it has what is missing.
+        return Err(RepositoryError::SweptTooMuch);
+    }
+    reserve::ensure(storage, writer.known().pack_count());
+    Ok(report(decided, &looked, &doubted, short))
+}
+
+/// Whether all that stays is there, as far as its structure goes. Packs that are there and damaged are no work of a sweep:
+/// those are doubted.
+fn still_whole(
+    repository: &Repository,
+    doubted: &mut Doubted,
+    monitor: &dyn Monitor,
+) -> Result<bool, RepositoryError> {
+    let found = verify(repository, VerifyOptions { read: ReadData::Structure }, &LogMonitor)?;
+    if found.lost() {
+        let present = Loaded::load(repository, &LogMonitor)?.present;
+        for problem in found.problems.iter().filter(|problem| problem.severity == Severity::Lost) {
+            let pack = problem.path.rsplit('/').next().and_then(|name| name.parse::<PackId>().ok());
+            if let Some(id) = pack.filter(|id| present.contains_key(id)) {
+                doubted.add(id, &problem.what, monitor);
+            }
         }
     }
-    hold.release(storage, newest, monitor);
-    reserve::ensure(storage, writer.known().pack_count());
-    Ok(report(decided, &plan, short))
+    Ok(!found.lost())
+}
+
+/// Names the packs that this run has found to be damaged in a verification record: from now on no snapshot relies on
+/// them, and the next backup stores again what it meets of them.
+fn remember(
+    repository: &Repository,
+    storage: &dyn Storage,
+    doubted: &Doubted,
+    short: bool,
+) -> Result<(), RepositoryError> {
+    if doubted.packs().is_empty() || short {
+        return Ok(());
+    }
+    let verified = Verified::load(repository, &LogMonitor)?;
+    let mut record = verified.next(repository);
+    record.time = i64::try_from(lock::now()).unwrap_or(i64::MAX);
+    let damaged: BTreeSet<PackId> = record.damaged.iter().chain(doubted.packs()).copied().collect();
+    record.damaged = damaged.into_iter().collect();
+    verified.replace(repository, storage, record).map(drop)
 }
 
 /// On a disk short of room: guards hold the room of what was deleted before.
@@ -399,52 +347,4 @@ fn make_room(storage: &dyn Storage) -> Result<(), RepositoryError> {
         guard::make_room(storage, guard::Room::All)?;
     }
     Ok(())
-}
-
-/// The whole state after this prune.
-fn record(
-    repository: &Repository,
-    options: &PruneOptions,
-    decided: &Decided,
-    plan: &Plan,
-    view: &View,
-    copied: &BTreeSet<PackId>,
-) -> Result<SweepRecord, RepositoryError> {
-    let Manifests { entries, swept, highest, .. } = &decided.manifests;
-    let present: BTreeSet<PackId> = Loaded::load(repository, &LogMonitor)?.present.into_keys().collect();
-    let mut removed: Vec<RemovedSnapshot> = swept.pruned.values().cloned().collect();
-    let mut packs: BTreeSet<PackId> = swept.packs.union(copied).copied().collect();
-    for entry in entries.iter().filter(|entry| decided.going.contains(&entry.id)) {
-        removed.push(RemovedSnapshot {
-            generation: entry.manifest.generation,
-            id: entry.id,
-            source: entry.manifest.source.name.clone(),
-        });
-        packs.extend(&entry.manifest.new_packs);
-    }
-    removed.sort();
-    let mut tombstoned: BTreeMap<PackId, Tombstone> = swept.tombstoned.clone();
-    // Of what is deleted nobody needs to be told once no run names it.
-    tombstoned.retain(|id, _| present.contains(id) || view.deleted().contains(id));
-    for id in &plan.revived {
-        tombstoned.remove(id);
-        packs.insert(*id);
-    }
-    for pack in plan.dead.iter().chain(&plan.repack) {
-        let tomb = Tombstone { pack: pack.id, generation: *highest, time: options.clock.now };
-        tombstoned.insert(pack.id, tomb);
-    }
-    packs.retain(|id| present.contains(id) && !tombstoned.contains_key(id));
-    Ok(SweepRecord {
-        format_version: FORMAT_VERSION,
-        required_features: Vec::new(),
-        repository: repository.id(),
-        sequence: swept.sequence.saturating_add(1),
-        generation: *highest,
-        time: options.clock.now,
-        program: options.program.clone(),
-        removed,
-        tombstoned: tombstoned.into_values().collect(),
-        packs: packs.into_iter().collect(),
-    })
 }

@@ -1,7 +1,7 @@
 //! What is to become of every pack: a value that can be shown and tested before anything happens. Follows COMMIT.md,
 //! "Prune", steps 4, 5 and 11.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use mailkeep_format::PackId;
 
@@ -54,11 +54,11 @@ impl Plan {
             match situation.swept.tombstoned.get(&pack.id) {
                 Some(_) if needed => plan.revived.push(pack.id),
                 Some(tomb) => {
-                    let due = situation.is_over(tomb.generation, tomb.time);
+                    let due = situation.is_over(tomb.generation, tomb.time) && !marks.may_need(pack);
                     if due { &mut plan.due } else { &mut plan.waiting }.push(pack.clone());
                 }
                 None if needed => plan.repack.push(pack.clone()),
-                None if situation.spares(&pack.id) => plan.waste += pack.length,
+                None if situation.spares(&pack.id) || marks.may_need(pack) => plan.waste += pack.length,
                 None => {
                     let due = situation.is_over(situation.highest, situation.clock.now);
                     plan.dead.push(pack.clone());
@@ -66,8 +66,23 @@ impl Plan {
                 }
             }
         }
+        if marks.trouble().directories > 0 {
+            // What they need is not known: no pack may be given up, not even a copied one.
+            plan.waste +=
+                plan.repack.drain(..).map(|pack| pack.length.saturating_sub(pack.live)).sum::<u64>();
+        }
         plan.choose_repack(situation);
         plan
+    }
+
+    /// Packs that get a tombstone.
+    pub(super) fn given_up(&self) -> HashSet<PackId> {
+        self.dead.iter().chain(&self.repack).map(|pack| pack.id).collect()
+    }
+
+    /// Packs that are deleted in this run.
+    pub(super) fn going_now(&self) -> BTreeSet<PackId> {
+        self.due.iter().map(|pack| pack.id).collect()
     }
 
     /// Of the packs that are needed in part, those that are worth it and for which there is room.
@@ -81,7 +96,8 @@ impl Plan {
             let worth = waste(&pack) * limits::REPACK_WASTE >= pack.length
                 && !situation.short
                 && !situation.unsealed.contains(&pack.id)
-                && !(situation.damaged)(&pack.id);
+                && !(situation.damaged)(&pack.id)
+                && !pack.doubtful;
             if worth && pack.live <= room {
                 room -= pack.live;
                 self.repack.push(pack);

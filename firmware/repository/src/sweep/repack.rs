@@ -1,25 +1,27 @@
 //! Copying what is needed out of packs that are mostly waste. Follows COMMIT.md, "Prune", step 7.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use mailkeep_format::{ChunkRef, PackId};
 
+use super::doubt::is_local;
 use super::mark::{Marks, PackUse};
-use crate::error::RepositoryError;
+use crate::error::{RepositoryError, chain};
 use crate::monitor::{Monitor, Phase};
 use crate::repository::Repository;
 use crate::writer::Writer;
 use crate::{limits, packfile};
 
 /// Copies every chunk that is marked in these packs into new ones, which are on the medium, read back and indexed when
-/// this returns.
+/// this returns. Gives the packs of which not all that is marked could be copied, and why.
 pub(super) fn repack(
     repository: &Repository,
     writer: &mut Writer,
     marks: &Marks,
     packs: &[PackUse],
     monitor: &dyn Monitor,
-) -> Result<(), RepositoryError> {
+) -> Result<BTreeMap<PackId, String>, RepositoryError> {
+    let mut failed = BTreeMap::new();
     let total = packs.iter().map(|pack| pack.live).sum();
     let mut done = 0;
     let mut rest = packs;
@@ -35,15 +37,27 @@ pub(super) fn repack(
         let ids: HashSet<PackId> = group.iter().map(|pack| pack.id).collect();
         let mut live = marks.marked_in(&ids)?;
         for pack in group {
-            copy(repository, writer, &pack.id, &mut live)?;
+            match copy(repository, writer, &pack.id, &mut live) {
+                Err(error) if is_local(&error) => {
+                    failed.insert(pack.id, format!("it cannot be read in full ({})", chain(&error)));
+                }
+                other => other?,
+            }
             done += pack.live;
             monitor.progress(Phase::Data, done, total);
         }
-        if let Some(id) = live.into_iter().next() {
-            return Err(RepositoryError::MissingChunk { id });
+        if live.is_empty() {
+            continue;
+        }
+        for pack in group {
+            let marked = marks.marked_in(&HashSet::from([pack.id]))?;
+            if marked.iter().any(|chunk| live.contains(chunk)) {
+                failed.entry(pack.id).or_insert_with(|| "not all is in it that the index names".to_owned());
+            }
         }
     }
-    writer.flush_told(monitor)
+    writer.flush_told(monitor)?;
+    Ok(failed)
 }
 
 fn copy(

@@ -10,7 +10,7 @@ use crate::index::{self, Loaded, View};
 use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
 use crate::repository::Repository;
 use crate::snapshots::Manifests;
-use crate::storage::{Storage, read_whole};
+use crate::storage::{Operation, Storage, read_whole};
 use crate::verified::Verified;
 use crate::{durable, layout, limits, packfile, swept};
 
@@ -127,6 +127,13 @@ fn restore_copies(
     Ok(())
 }
 
+fn unread(error: RepositoryError) -> Result<bool, RepositoryError> {
+    match error {
+        RepositoryError::Storage(error) if error.operation == Operation::Read => Ok(false),
+        other => Err(other),
+    }
+}
+
 /// Makes index runs for the packs that no run names. One that no snapshot names either is from an interrupted run and was
 /// never read back: that is done now, and if it fails it is not used.
 fn adopt(
@@ -142,7 +149,8 @@ fn adopt(
     let total = loaded.unindexed.len() as u64;
     for (done, id) in (0..).zip(&loaded.unindexed) {
         monitor.progress(Phase::Index, done, total);
-        if unsealed.contains(id) && !packfile::reads_back(storage, id)? {
+        // One that the disk does not give is as good as none: nobody relies on it yet.
+        if unsealed.contains(id) && !packfile::reads_back(storage, id).or_else(unread)? {
             let what = "left by an interrupted run and not what its name says; it is not used";
             monitor.problem(&Problem::new(Severity::Note, layout::pack(id), what));
             unsealed.remove(id);

@@ -50,6 +50,9 @@ struct SummaryLine<'a> {
     freed_bytes: u64,
     later_bytes: u64,
     waste_bytes: u64,
+    damaged_packs: u64,
+    unreadable_directories: u64,
+    missing_chunks: u64,
     grace_seconds: u64,
     short_of_room: bool,
 }
@@ -139,6 +142,7 @@ fn summary<'a>(report: &'a PruneReport, options: &PruneOptions) -> SummaryLine<'
         cause: match halt {
             Halt::Clock => "clock",
             Halt::Shrunk { .. } => "shrunk",
+            Halt::Damaged => "damaged",
         },
         what: halt.to_string(),
     });
@@ -156,6 +160,9 @@ fn summary<'a>(report: &'a PruneReport, options: &PruneOptions) -> SummaryLine<'
         freed_bytes: report.freed_bytes,
         later_bytes: report.later_bytes,
         waste_bytes: report.waste_bytes,
+        damaged_packs: report.damaged_packs,
+        unreadable_directories: report.unreadable_directories,
+        missing_chunks: report.missing_chunks,
         grace_seconds: options.grace.as_secs(),
         short_of_room: report.short,
     }
