@@ -10,6 +10,14 @@ pub const ENTRIES_NODES: usize = 1024;
 pub const ENTRIES_BYTES: usize = 256 << 10;
 /// Most chunks of one `Chunks` frame, and so most numbers of one `Need`.
 pub const CHUNKS_PIECE: usize = 1024;
+/// Bytes at which a `Known` message is closed.
+pub const KNOWN_PIECE: usize = 64 << 10;
+/// Most entries of one known folder that are looked at; a folder with more of them is listed.
+pub const KNOWN_ENTRIES: usize = 256;
+/// Longest path of a known folder, bytes: a deeper one is listed.
+pub const KNOWN_PATH: usize = 8 << 10;
+/// Bytes of known folders that an agent keeps for one pass; the rest are listed. Some 100,000 folders of a mail server.
+pub const KNOWN_BYTES: usize = 16 << 20;
 /// Longest text within a message, bytes.
 pub const TEXT_MAX: usize = 64 << 10;
 /// Most CBOR items of a control message: a list of all owners of a large server fits.

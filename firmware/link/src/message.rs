@@ -70,6 +70,9 @@ pub enum ToAgent {
     Alive,
     /// The run is over; the agent exits 0.
     Goodbye,
+    /// Before `BeginPass`: folders as they stand in the tree that the pass is compared with. May come many times; all of
+    /// it counts for the next pass only.
+    Known(Known),
 }
 
 /// What the agent says.
@@ -103,6 +106,8 @@ pub enum ToBox {
     Failed(Failed),
     /// Still here.
     Alive,
+    /// In place of a folder's listing: it is as the box said in `Known`. Answered by `Want`.
+    Unchanged(Unchanged),
 }
 
 /// Version offer. Both sides use the highest version in both ranges, or end with one clear line.
@@ -141,6 +146,10 @@ pub struct Configured {
     pub roots: Vec<String>,
     /// An unfinished window of an earlier run was found and mail was started again.
     pub rescued: bool,
+    /// Stands for what is walked and by which rules: what was listed under others is listed anew. `None` where the box is
+    /// older than `Known`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
 }
 
 /// Starts a traversal.
@@ -192,6 +201,44 @@ pub enum Hint {
     Emptied = 2,
     /// A directory whose entries follow under a [`DirectoryId`] of its own.
     Descend = 3,
+}
+
+/// Folders whose message files need no look if the folder itself has not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The server's clock at the start of the pass that listed them.
+    pub clock: Timestamp,
+    /// The folders.
+    pub folders: Vec<KnownFolder>,
+}
+
+/// One such folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFolder {
+    /// Its absolute path.
+    pub path: Vec<u8>,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its times before it was listed.
+    pub mtime: Timestamp,
+    /// See `mtime`.
+    pub ctime: Timestamp,
+    /// What in it is no write-once message file: its place among all entries, ascending, and its name, ascending.
+    pub entries: Vec<(u32, Vec<u8>)>,
+}
+
+/// A folder that has the inode and the times that the box knows: all that is no write-once message file, as it is now.
+/// Message files are as they were. The index of an entry in [`FileId`] and [`Want`] is its place in [`KnownFolder`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unchanged {
+    /// The directory.
+    pub directory: DirectoryId,
+    /// Its parent and the index of its own node there; never the root.
+    pub parent: FileId,
+    /// The nodes of exactly the entries that the box named, as in [`Entries`].
+    pub nodes: Vec<Node>,
+    /// For each node: how it is to be treated.
+    pub hints: Vec<Hint>,
 }
 
 /// Which files of the named piece to read.

@@ -2,6 +2,10 @@
 //!
 //! The `Hello` messages of all versions share one form. After them both sides use the highest version that both
 //! know, or end with one line that says which side to update.
+//!
+//! | version | adds |
+//! |---|---|
+//! | 2 | `Known` and `Unchanged`: folders in which nothing changed are not listed |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -9,7 +13,9 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 1;
+pub const HIGHEST: u32 = 2;
+/// From this version on the box may say `Known`, and the agent then `Unchanged`.
+pub const UNCHANGED: u32 = 2;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

@@ -12,10 +12,11 @@
 //! | 8 | Resume | empty | | 136 | PassEnded | CBOR |
 //! | 9 | Alive | empty | | 137 | Quiesced | CBOR |
 //! | 10 | Goodbye | empty | | 138 | Rechecked | CBOR |
-//! | | | | | 139 | Resumed | CBOR |
+//! | 11 | Known | binary | | 139 | Resumed | CBOR |
 //! | | | | | 140 | Problem | CBOR |
 //! | | | | | 141 | Failed | CBOR |
 //! | | | | | 142 | Alive | empty |
+//! | | | | | 143 | Unchanged | binary |
 //!
 //! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
 //! `mailkeep_format::codec` (`file` is directory varint, index varint):
@@ -23,13 +24,16 @@
 //!   count × (hint byte, node)
 //! - Chunks: file | first varint | count varint | count × (hash 32 bytes, length varint)
 //! - Data: file | chunk varint | the bytes up to the end of the payload
+//! - Known: time | count varint | count × (path bytes | inode varint | mtime | ctime | count varint | count × (place
+//!   varint, name bytes)); a time is seconds signed, nanoseconds varint
+//! - Unchanged: directory varint | the parent's file | count varint | count × (hint byte, node)
 //! - FileDone: file | 0 vanished; 1 failed, text; 2 read but moved, node; 3 read and steady, node
 //!
 //! One message has one encoding; every decoder works under [`crate::limits`] and takes nothing else.
 
 use mailkeep_format::cbor::{self, CborLimits};
-use mailkeep_format::codec::{Reader, put_bytes, put_varint};
-use mailkeep_format::{ContentHash, FormatError, Node, limits as format_limits};
+use mailkeep_format::codec::{Reader, put_bytes, put_signed, put_varint};
+use mailkeep_format::{ContentHash, FormatError, Node, Timestamp, limits as format_limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,8 +41,8 @@ use crate::LinkError;
 use crate::frame::{Frame, Outgoing};
 use crate::limits;
 use crate::message::{
-    Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Need, ReadOutcome, ToAgent, ToBox,
-    Want,
+    Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Known, KnownFolder, Need, ReadOutcome,
+    ToAgent, ToBox, Unchanged, Want,
 };
 use crate::shared::SharedBytes;
 
@@ -103,6 +107,7 @@ impl Message for ToAgent {
             ToAgent::Resume => Ok(empty(8)),
             ToAgent::Alive => Ok(empty(9)),
             ToAgent::Goodbye => Ok(empty(10)),
+            ToAgent::Known(body) => bounded(11, "Known", put_known(&body)).map(streamed),
         }
     }
 
@@ -118,6 +123,7 @@ impl Message for ToAgent {
             8 => take_empty("Resume", payload, ToAgent::Resume)?,
             9 => take_empty("Alive", payload, ToAgent::Alive)?,
             10 => take_empty("Goodbye", payload, ToAgent::Goodbye)?,
+            11 => ToAgent::Known(whole("Known", payload, take_known)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -161,6 +167,7 @@ impl Message for ToBox {
             ToBox::Problem(body) => control(140, "Problem", &body),
             ToBox::Failed(body) => control(141, "Failed", &body),
             ToBox::Alive => Ok(empty(142)),
+            ToBox::Unchanged(body) => bounded(143, "Unchanged", put_unchanged(&body)).map(streamed),
         }
     }
 
@@ -180,6 +187,7 @@ impl Message for ToBox {
             140 => ToBox::Problem(take_control("Problem", payload)?),
             141 => ToBox::Failed(take_control("Failed", payload)?),
             142 => take_empty("Alive", payload, ToBox::Alive)?,
+            143 => ToBox::Unchanged(whole("Unchanged", payload, take_unchanged)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -335,16 +343,19 @@ fn put_entries(entries: &Entries) -> Vec<u8> {
     }
     put_varint(&mut out, u64::from(entries.first));
     out.push(u8::from(entries.last));
-    put_varint(&mut out, entries.nodes.len() as u64);
-    for (node, hint) in entries.nodes.iter().zip(&entries.hints) {
-        out.push(*hint as u8);
-        node.encode(&mut out);
-    }
+    put_nodes(&mut out, &entries.nodes, &entries.hints);
     out
 }
 
+fn put_nodes(out: &mut Vec<u8>, nodes: &[Node], hints: &[Hint]) {
+    put_varint(out, nodes.len() as u64);
+    for (node, hint) in nodes.iter().zip(hints) {
+        out.push(*hint as u8);
+        node.encode(out);
+    }
+}
+
 fn take_entries(reader: &mut Reader<'_>) -> Result<Entries, FormatError> {
-    const WHAT: &str = "listing";
     let directory = DirectoryId(reader.varint32("directory id")?);
     let parent = match reader.byte("parent")? {
         0 => None,
@@ -360,7 +371,17 @@ fn take_entries(reader: &mut Reader<'_>) -> Result<Entries, FormatError> {
         1 => true,
         _ => return Err(refuse("last piece", "neither 0 nor 1")),
     };
-    let count = take_count(reader, WHAT, limits::ENTRIES_NODES, first)?;
+    let (nodes, hints) = take_nodes(reader, limits::ENTRIES_NODES, first)?;
+    Ok(Entries { directory, parent, first, last, nodes, hints })
+}
+
+fn take_nodes(
+    reader: &mut Reader<'_>,
+    limit: usize,
+    first: u32,
+) -> Result<(Vec<Node>, Vec<Hint>), FormatError> {
+    const WHAT: &str = "listing";
+    let count = take_count(reader, WHAT, limit, first)?;
     let mut nodes: Vec<Node> = Vec::new();
     let mut hints = Vec::new();
     for _ in 0..count {
@@ -380,7 +401,80 @@ fn take_entries(reader: &mut Reader<'_>) -> Result<Entries, FormatError> {
         nodes.push(node);
         hints.push(hint);
     }
-    Ok(Entries { directory, parent, first, last, nodes, hints })
+    Ok((nodes, hints))
+}
+
+fn put_unchanged(unchanged: &Unchanged) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + unchanged.nodes.len() * 96);
+    put_varint(&mut out, u64::from(unchanged.directory.0));
+    put_file(&mut out, unchanged.parent);
+    put_nodes(&mut out, &unchanged.nodes, &unchanged.hints);
+    out
+}
+
+fn take_unchanged(reader: &mut Reader<'_>) -> Result<Unchanged, FormatError> {
+    let directory = DirectoryId(reader.varint32("directory id")?);
+    let parent = take_file(reader)?;
+    if directory.0 == 0 {
+        return Err(refuse("directory id", "the root is always listed"));
+    }
+    let (nodes, hints) = take_nodes(reader, limits::KNOWN_ENTRIES, 0)?;
+    Ok(Unchanged { directory, parent, nodes, hints })
+}
+
+fn put_time(out: &mut Vec<u8>, time: Timestamp) {
+    put_signed(out, time.seconds);
+    put_varint(out, u64::from(time.nanos));
+}
+
+fn take_time(reader: &mut Reader<'_>) -> Result<Timestamp, FormatError> {
+    let (seconds, nanos) = (reader.signed("time")?, reader.varint32("time")?);
+    if nanos > 999_999_999 {
+        return Err(refuse("time", "more than a second of nanoseconds"));
+    }
+    Ok(Timestamp { seconds, nanos })
+}
+
+fn put_known(known: &Known) -> Vec<u8> {
+    let mut out = Vec::with_capacity(limits::KNOWN_PIECE);
+    put_time(&mut out, known.clock);
+    put_varint(&mut out, known.folders.len() as u64);
+    for folder in &known.folders {
+        put_bytes(&mut out, &folder.path);
+        put_varint(&mut out, folder.inode);
+        put_time(&mut out, folder.mtime);
+        put_time(&mut out, folder.ctime);
+        put_varint(&mut out, folder.entries.len() as u64);
+        for (place, name) in &folder.entries {
+            put_varint(&mut out, u64::from(*place));
+            put_bytes(&mut out, name);
+        }
+    }
+    out
+}
+
+fn take_known(reader: &mut Reader<'_>) -> Result<Known, FormatError> {
+    const WHAT: &str = "known folders";
+    let clock = take_time(reader)?;
+    let count = take_count(reader, WHAT, limits::KNOWN_PIECE, 0)?;
+    let mut folders = Vec::new();
+    for _ in 0..count {
+        let path = reader.bytes(limits::KNOWN_PATH, "path")?.to_vec();
+        let inode = reader.varint("inode")?;
+        let (mtime, ctime) = (take_time(reader)?, take_time(reader)?);
+        let count = take_count(reader, WHAT, limits::KNOWN_ENTRIES, 0)?;
+        let mut entries: Vec<(u32, Vec<u8>)> = Vec::new();
+        for _ in 0..count {
+            let place = reader.varint32("place")?;
+            let name = reader.bytes(format_limits::NAME_MAX, "name")?.to_vec();
+            if entries.last().is_some_and(|(before, earlier)| *before >= place || *earlier >= name) {
+                return Err(refuse(WHAT, "entries are not in ascending order"));
+            }
+            entries.push((place, name));
+        }
+        folders.push(KnownFolder { path, inode, mtime, ctime, entries });
+    }
+    Ok(Known { clock, folders })
 }
 
 fn hint_of(byte: u8) -> Result<Hint, FormatError> {

@@ -85,11 +85,28 @@ fn entries() -> impl Strategy<Value = Entries> {
         })
 }
 
+fn unchanged() -> impl Strategy<Value = Unchanged> {
+    (entries(), file_id()).prop_map(|(entries, parent)| {
+        let Entries { directory, nodes, hints, .. } = entries;
+        Unchanged { directory: DirectoryId(directory.0 | 1), parent, nodes, hints }
+    })
+}
+
+fn known() -> impl Strategy<Value = Known> {
+    let entries = btree_set("[a-z0-9.]{1,12}", 0..5).prop_map(|names| {
+        names.into_iter().zip(3u32..).map(|(name, place)| (place * 7, name.into_bytes())).collect::<Vec<_>>()
+    });
+    let folder = (vec(any::<u8>(), 0..60), any::<u64>(), timestamp(), timestamp(), entries)
+        .prop_map(|(path, inode, mtime, ctime, entries)| KnownFolder { path, inode, mtime, ctime, entries });
+    (timestamp(), vec(folder, 0..5)).prop_map(|(clock, folders)| Known { clock, folders })
+}
+
 fn to_box() -> impl Strategy<Value = ToBox> {
     let hello = (any::<u32>(), any::<u32>(), ".{0,20}")
         .prop_map(|(lowest, highest, program)| ToBox::Hello(Hello { lowest, highest, program }));
-    let configured = (vec((".{0,8}", ".{0,8}"), 0..4), proptest::option::of(".{0,20}"), any::<bool>())
-        .prop_map(|(versions, quiesce, rescued)| {
+    let some_text = || proptest::option::of(".{0,20}");
+    let configured = (vec((".{0,8}", ".{0,8}"), 0..4), some_text(), any::<bool>(), some_text()).prop_map(
+        |(versions, quiesce, rescued, rules)| {
             ToBox::Configured(Configured {
                 host: "mail".into(),
                 boot_id: "b".into(),
@@ -97,8 +114,10 @@ fn to_box() -> impl Strategy<Value = ToBox> {
                 quiesce,
                 roots: vec!["/var".into()],
                 rescued,
+                rules,
             })
-        });
+        },
+    );
     let chunks = (file_id(), 0u32..100_000, vec((any::<[u8; 32]>(), 1u32..=1 << 20), 1..20)).prop_map(
         |(file, first, chunks)| {
             let chunks = chunks.into_iter().map(|(hash, length)| (ContentHash(hash), length)).collect();
@@ -119,6 +138,7 @@ fn to_box() -> impl Strategy<Value = ToBox> {
         timestamp().prop_map(|clock| ToBox::PassBegun(PassBegun { clock })),
         entries().prop_map(ToBox::Entries),
         entries().prop_map(ToBox::Entries),
+        unchanged().prop_map(ToBox::Unchanged),
         chunks,
         (file_id(), any::<u32>(), vec(any::<u8>(), 1..300))
             .prop_map(|(file, chunk, bytes)| ToBox::Data(Data { file, chunk, bytes: bytes.into() })),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mailkeep_link::message::*;
 use mailkeep_link::wire::Message;
-use mailkeep_link::{AgentSide, BoxSide, LinkError, Options, limits};
+use mailkeep_link::{AgentSide, BoxSide, LinkError, Options, limits, version};
 
 fn options() -> Options {
     Options::new("test 1")
@@ -69,7 +69,7 @@ fn data(chunk: u32) -> ToBox {
 #[test]
 fn messages_arrive_whole_and_in_order() {
     let (near, far) = connect();
-    assert_eq!((near.version(), far.peer().program.as_str()), (1, "test 1"));
+    assert_eq!((near.version(), far.peer().program.as_str()), (version::HIGHEST, "test 1"));
     near.send(ToAgent::Configure(Configure { source: "x".into() })).unwrap();
     near.send(ToAgent::Resume).unwrap();
     assert!(matches!(far.receive().unwrap(), ToAgent::Configure(_)));

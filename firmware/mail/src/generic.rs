@@ -54,6 +54,10 @@ impl GenericProfile {
         self.stopped
     }
 
+    pub(crate) fn has_write_once(&self) -> bool {
+        !self.write_once.is_empty()
+    }
+
     pub(crate) fn classify(&self, path: &Path, is_dir: bool) -> FileClass {
         let Some(below) = self.roots.iter().find_map(|root| path.strip_prefix(&root.path).ok()) else {
             return FileClass::Mutable;

@@ -30,6 +30,10 @@ impl Patterns {
         Ok(Patterns { on_name: built(on_name)?, on_path: built(on_path)? })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.on_name.is_empty() && self.on_path.is_empty()
+    }
+
     pub(crate) fn matches(&self, below: &Path) -> bool {
         let name = below.file_name().map(Path::new);
         name.is_some_and(|name| self.on_name.is_match(name)) || self.on_path.is_match(below)

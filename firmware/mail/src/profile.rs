@@ -65,6 +65,16 @@ impl Profile {
         }
     }
 
+    /// Whether files directly in this directory may be of the kind that never changes under its name
+    /// ([`FileClass::Message`]).
+    pub fn may_hold_messages(&self, directory: &Path) -> bool {
+        match self {
+            // Whatever the UID.
+            Profile::Cyrus(cyrus) => cyrus.classify(&directory.join("1."), false) == FileClass::Message,
+            Profile::Generic(generic) => generic.has_write_once(),
+        }
+    }
+
     /// Whether it proves that somebody still wrote, if a file vanishes between the listing and the reading of
     /// the final pass. In a live pass vanishing is always harmless.
     pub fn vanish_is_error_in_final(&self, path: &Path) -> bool {

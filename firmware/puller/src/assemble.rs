@@ -13,16 +13,17 @@ use std::collections::HashMap;
 use mailkeep_format::{ChunkRef, ContentHash, Node, NodeKind, Timestamp, limits as format_limits};
 use mailkeep_link::message::{
     Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hint, Need, PassEnded, ReadOutcome, ToAgent, ToBox,
-    Want,
+    Unchanged, Want,
 };
 
 use crate::PullError;
 use crate::change::Clocks;
 use crate::directory::{Finished, Held, Listed, OpenDirectory, Slot, check_length, put_empty};
 use crate::file::{OpenFile, Piece};
+use crate::known::{Folder, KnownFolders, Notes};
 use crate::limits;
 use crate::links::{Links, Name};
-use crate::store::Store;
+use crate::store::{Nodes, Store};
 use crate::tally::{Notices, Tally};
 use crate::text;
 
@@ -47,7 +48,7 @@ pub enum Mode {
 }
 
 /// A finished pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Assembled {
     /// The root of the tree; empty after a survey.
     pub root: Vec<ChunkRef>,
@@ -59,6 +60,10 @@ pub struct Assembled {
     pub unrest: Notices,
     /// Files that were to be read together with one that went away: the tree lacks them, the next pass reads them.
     pub lost: Notices,
+    /// What the next pass may know.
+    pub known: KnownFolders,
+    /// Folders that were not listed because they have not changed.
+    pub unlisted: u64,
 }
 
 #[derive(Debug)]
@@ -86,6 +91,12 @@ pub struct Assembly {
     unrest: Notices,
     lost: Notices,
     links: Links,
+    clock: Timestamp,
+    /// What the agent was told of the base.
+    known: KnownFolders,
+    /// What is learnt of folders, for the next pass.
+    learnt: KnownFolders,
+    unlisted: u64,
 }
 
 impl Assembly {
@@ -108,7 +119,16 @@ impl Assembly {
             unrest: Notices::default(),
             lost: Notices::default(),
             links: Links::default(),
+            clock,
+            known: KnownFolders::default(),
+            learnt: KnownFolders::default(),
+            unlisted: 0,
         }
+    }
+
+    /// The same, where the agent was told of these folders of the base.
+    pub fn knowing(self, known: KnownFolders) -> Self {
+        Assembly { known, ..self }
     }
 
     /// What was counted so far.
@@ -129,6 +149,7 @@ impl Assembly {
     ) -> Result<(), PullError> {
         match message {
             ToBox::Entries(entries) => answers.push(ToAgent::Want(self.entries(entries, store)?)),
+            ToBox::Unchanged(piece) => answers.push(ToAgent::Want(self.unchanged(piece, store)?)),
             ToBox::Chunks(chunks) => answers.push(ToAgent::Need(self.chunks(chunks, store)?)),
             ToBox::Data(data) => self.data(data, store)?,
             ToBox::FileDone(done) => self.file_done(done, store)?,
@@ -158,25 +179,81 @@ impl Assembly {
             return Err(PullError::protocol("the pass ended with more owners than a server has"));
         }
         let root = self.root.ok_or_else(|| PullError::protocol("the pass ended without a root directory"))?;
-        let Assembly { tally, failures, unrest, lost, .. } = self;
-        Ok(Assembled { root, tally, failures, unrest, lost })
+        let Assembly { tally, failures, unrest, lost, learnt: known, unlisted, .. } = self;
+        Ok(Assembled { root, tally, failures, unrest, lost, known, unlisted })
     }
 
     fn entries(&mut self, piece: Entries, store: &mut dyn Store) -> Result<Want, PullError> {
         let (id, first) = (piece.directory, piece.first);
         if !self.directories.contains_key(&id) {
-            self.open_directory(id, piece.parent, store)?;
+            let (content, depth) = self.enter(piece.parent)?;
+            let base = match content {
+                Some(content) => {
+                    let nodes = store.tree_nodes(&content)?;
+                    Some((content, nodes))
+                }
+                None => None,
+            };
+            self.open_directory(id, piece.parent, depth, base);
         }
         let empties = piece.hints.contains(&Hint::Emptied);
         let empty_tree = if empties { self.empty_tree(store)? } else { Vec::new() };
-        let survey = self.mode == Mode::Survey;
         let clocks = self.clocks;
         let directory = self.directory(id)?;
         if directory.parent != piece.parent {
             return Err(PullError::protocol("a directory changed its parent"));
         }
-        let Listed { wanted, wanted_bytes, files, bytes, moved } =
-            directory.list(piece, clocks, &empty_tree)?;
+        let listed = directory.list(piece, clocks, &empty_tree)?;
+        self.listed(id, first, listed, store)
+    }
+
+    /// A directory that is as the agent was told.
+    fn unchanged(&mut self, piece: Unchanged, store: &mut dyn Store) -> Result<Want, PullError> {
+        let (id, parent) = (piece.directory, piece.parent);
+        if self.directories.contains_key(&id) {
+            return Err(PullError::protocol("a directory is listed and said to be unchanged"));
+        }
+        let (content, depth) = self.enter(Some(parent))?;
+        let folder = self.known_folder(parent)?;
+        if content.as_ref() != Some(&folder.content) {
+            return Err(PullError::protocol(
+                "a directory is said to be unchanged that is not the one it was",
+            ));
+        }
+        let nodes: Nodes = Box::new(std::iter::empty());
+        let empties = piece.hints.contains(&Hint::Emptied);
+        let empty_tree = if empties { self.empty_tree(store)? } else { Vec::new() };
+        self.open_directory(id, Some(parent), depth, Some((folder.content.clone(), nodes)));
+        self.unlisted += 1;
+        let clocks = self.clocks;
+        let listed = self.directory(id)?.unchanged(folder, piece, clocks, &empty_tree)?;
+        self.listed(id, 0, listed, store)
+    }
+
+    /// What the agent was told of the directory that has this place, if it may say that nothing changed in it.
+    fn known_folder(&mut self, place: FileId) -> Result<Folder, PullError> {
+        let path = self.raw_path(place);
+        let folder = self.known.take(&path);
+        let clock_is_fine = self.clocks.is_some_and(|clocks| clocks.now >= clocks.base);
+        let node = self.directories.get(&place.directory).and_then(|parent| parent.node(place.index));
+        match (folder, node) {
+            (Some(folder), Some(node)) if clock_is_fine && folder.is_as(&node.meta) => Ok(folder),
+            _ => Err(PullError::protocol(
+                "a directory is said to be unchanged that has changed or is not known",
+            )),
+        }
+    }
+
+    /// A piece of a directory has been joined.
+    fn listed(
+        &mut self,
+        id: DirectoryId,
+        first: u32,
+        listed: Listed,
+        store: &mut dyn Store,
+    ) -> Result<Want, PullError> {
+        let survey = self.mode == Mode::Survey;
+        let Listed { wanted, wanted_bytes, files, bytes, moved } = listed;
         let tally = &mut self.tally;
         tally.files_seen += files;
         tally.bytes_seen = tally.bytes_seen.saturating_add(bytes);
@@ -224,12 +301,8 @@ impl Assembly {
         self.take_over(id, node, true)
     }
 
-    fn open_directory(
-        &mut self,
-        id: DirectoryId,
-        parent: Option<FileId>,
-        store: &mut dyn Store,
-    ) -> Result<(), PullError> {
+    /// Goes into a directory that its parent names: its counterpart in the base, and its depth.
+    fn enter(&mut self, parent: Option<FileId>) -> Result<(Option<Vec<ChunkRef>>, usize), PullError> {
         if self.directories.len() >= limits::OPEN_DIRECTORIES_MAX {
             return Err(PullError::protocol("the server has too many directories open at one time"));
         }
@@ -250,17 +323,22 @@ impl Assembly {
                 format_limits::DEPTH_MAX
             )));
         }
-        let base = match base {
-            Some(content) => {
-                let nodes = store.tree_nodes(&content)?;
-                Some((content, nodes))
-            }
-            None => None,
-        };
+        Ok((base, depth))
+    }
+
+    fn open_directory(
+        &mut self,
+        id: DirectoryId,
+        parent: Option<FileId>,
+        depth: usize,
+        base: Option<(Vec<ChunkRef>, Nodes)>,
+    ) {
         let survey = self.mode == Mode::Survey;
-        let directory = OpenDirectory::new(parent, depth, base, survey, self.held.clone());
+        let mut directory = OpenDirectory::new(parent, depth, base, survey, self.held.clone());
+        if self.mode == Mode::Live {
+            directory.note();
+        }
         self.directories.insert(id, directory);
-        Ok(())
     }
 
     fn directory(&mut self, id: DirectoryId) -> Result<&mut OpenDirectory, PullError> {
@@ -518,9 +596,13 @@ impl Assembly {
             if !directory.is_finished() {
                 break;
             }
-            let Some(directory) = self.directories.remove(&id) else { break };
+            let Some(mut directory) = self.directories.remove(&id) else { break };
             let parent = directory.parent;
+            let notes = directory.take_notes();
             let Finished { content, files, bytes } = directory.finish(store)?;
+            if let Some((notes, listed)) = notes {
+                self.learn(parent, notes, listed, &content);
+            }
             self.tally.directories += 1;
             self.tally.files += files;
             self.tally.bytes = self.tally.bytes.saturating_add(bytes);
@@ -534,6 +616,16 @@ impl Assembly {
         Ok(())
     }
 
+    /// Keeps what the next pass may want to know of a finished directory.
+    fn learn(&mut self, place: Option<FileId>, notes: Notes, listed: u32, content: &[ChunkRef]) {
+        let Some(place) = place else { return };
+        let node = self.directories.get(&place.directory).and_then(|parent| parent.node(place.index));
+        let folder = node.and_then(|node| notes.folder(&node.meta, self.clock, listed, content.to_vec()));
+        if let Some(folder) = folder {
+            self.learnt.keep(self.raw_path(place), folder);
+        }
+    }
+
     /// Absolute path of an entry that misses something, as text for people.
     fn path(&self, id: FileId) -> String {
         let name = self.directories.get(&id.directory).and_then(|directory| directory.name(id.index));
@@ -542,7 +634,28 @@ impl Assembly {
 
     /// Absolute path of a name in an open directory, as text for people.
     fn path_of(&self, directory: DirectoryId, name: &[u8]) -> String {
-        let mut names: Vec<&[u8]> = vec![name];
+        let mut path = self.raw_path_of(directory);
+        path.push(b'/');
+        path.extend_from_slice(name);
+        text::path(&path)
+    }
+
+    /// Absolute path of an entry that misses something.
+    fn raw_path(&self, id: FileId) -> Vec<u8> {
+        let mut path = self.raw_path_of(id.directory);
+        path.push(b'/');
+        path.extend_from_slice(
+            self.directories
+                .get(&id.directory)
+                .and_then(|directory| directory.name(id.index))
+                .unwrap_or_default(),
+        );
+        path
+    }
+
+    /// Absolute path of an open directory; empty for the root.
+    fn raw_path_of(&self, directory: DirectoryId) -> Vec<u8> {
+        let mut names: Vec<&[u8]> = Vec::new();
         let mut place = self.directories.get(&directory).and_then(|directory| directory.parent);
         while let Some(at) = place {
             let Some(directory) = self.directories.get(&at.directory) else { break };
@@ -554,7 +667,7 @@ impl Assembly {
             path.push(b'/');
             path.extend_from_slice(name);
         }
-        text::path(&path)
+        path
     }
 }
 

@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mailkeep_format::limits::CHUNK_MAX;
 use mailkeep_format::{ChunkRef, Node, NodeKind};
-use mailkeep_link::message::{Entries, FileId, Hint};
+use mailkeep_link::message::{Entries, FileId, Hint, Unchanged};
 
 use crate::PullError;
 use crate::change::{Clocks, Verdict, compare};
+use crate::known::{Folder, Notes};
 use crate::store::{Nodes, Store};
 use output::Output;
 pub(crate) use output::put_empty;
@@ -142,6 +143,8 @@ pub(crate) struct OpenDirectory {
     held_here: usize,
     /// What of that is for streams and for nodes that wait for a cut.
     held_streams: usize,
+    /// What is noted for the next pass.
+    notes: Option<Notes>,
 }
 
 impl std::fmt::Debug for OpenDirectory {
@@ -188,10 +191,68 @@ impl OpenDirectory {
             held,
             held_here: 0,
             held_streams: 0,
+            notes: None,
         };
         directory.hold(size_of::<OpenDirectory>());
         directory.hold_streams();
         directory
+    }
+
+    /// From now on notes what the next pass may want to know.
+    pub(crate) fn note(&mut self) {
+        self.notes = Some(Notes::default());
+    }
+
+    /// What was noted, and how many entries were listed.
+    pub(crate) fn take_notes(&mut self) -> Option<(Notes, u32)> {
+        self.notes.take().map(|notes| (notes, self.listed))
+    }
+
+    /// Takes, in place of a listing, what may have changed in a folder that has not. The directory's base is the folder's
+    /// own tree.
+    pub(crate) fn unchanged(
+        &mut self,
+        folder: Folder,
+        piece: Unchanged,
+        clocks: Option<Clocks>,
+        empty_tree: &[ChunkRef],
+    ) -> Result<Listed, PullError> {
+        if self.complete || self.listed > 0 {
+            return Err(PullError::protocol("a directory is listed and said to be unchanged"));
+        }
+        let names = folder.others.iter().map(|(_, node)| &node.name);
+        if piece.nodes.len() != piece.hints.len() || !names.eq(piece.nodes.iter().map(|node| &node.name)) {
+            return Err(PullError::protocol("an unchanged directory has other entries than it had"));
+        }
+        if self.notes.is_some() {
+            self.notes = Some(Notes::of(&folder));
+        }
+        let mut listed = Listed { files: folder.messages, bytes: folder.bytes, ..Listed::default() };
+        self.files += folder.messages;
+        self.bytes = self.bytes.saturating_add(folder.bytes);
+        let mut next = 0;
+        for ((place, before), (node, hint)) in
+            folder.others.into_iter().zip(piece.nodes.into_iter().zip(piece.hints))
+        {
+            if !node.content().is_empty() {
+                return Err(PullError::protocol("a listed entry names chunks of its own"));
+            }
+            if place > next {
+                self.settle(next, Segment::Same { place: next, count: place - next });
+            }
+            next = place + 1;
+            self.join(place, node, hint, Some((place, before)), clocks, empty_tree, &mut listed)?;
+        }
+        if folder.count > next {
+            self.settle(next, Segment::Same { place: next, count: folder.count - next });
+        }
+        self.listed = folder.count;
+        self.complete = true;
+        if let Some(base) = &mut self.base {
+            base.place = folder.count;
+            base.rest = no_nodes().peekable();
+        }
+        Ok(listed)
     }
 
     /// Takes the next piece of the listing.
@@ -213,7 +274,7 @@ impl OpenDirectory {
             ));
         }
         let mut listed = Listed::default();
-        for (mut node, hint) in piece.nodes.into_iter().zip(piece.hints) {
+        for (node, hint) in piece.nodes.into_iter().zip(piece.hints) {
             if self.listed > 0 && self.last_name >= node.name {
                 return Err(PullError::protocol("a listing is not in ascending order of names"));
             }
@@ -227,27 +288,10 @@ impl OpenDirectory {
             self.last_name.clear();
             self.last_name.extend_from_slice(&node.name);
             let was = self.base_node(&node.name, &mut listed.moved)?;
-            match (&node.kind, hint) {
-                (NodeKind::Directory { .. }, Hint::Descend) => {
-                    self.join_directory(index, node, was, &mut listed.moved);
-                }
-                (NodeKind::Directory { .. }, Hint::Emptied) => {
-                    node.kind = NodeKind::Directory { content: empty_tree.to_vec() };
-                    self.join_plain(index, &node, was, &mut listed.moved);
-                }
-                (NodeKind::File { .. }, Hint::Plain | Hint::Message) => {
-                    listed.files += 1;
-                    listed.bytes = listed.bytes.saturating_add(node.size());
-                    self.join_file(index, node, was, clocks, &mut listed);
-                }
-                (NodeKind::Directory { .. } | NodeKind::File { .. }, _)
-                | (_, Hint::Emptied | Hint::Descend) => {
-                    return Err(PullError::protocol("an entry has a hint that does not fit its kind"));
-                }
-                (_, Hint::Plain | Hint::Message) => {
-                    self.join_plain(index, &node, was, &mut listed.moved);
-                }
+            if let (Some(notes), true) = (&mut self.notes, hint != Hint::Message) {
+                notes.other(index);
             }
+            self.join(index, node, hint, was, clocks, empty_tree, &mut listed)?;
         }
         if piece.last {
             self.complete = true;
@@ -259,6 +303,41 @@ impl OpenDirectory {
             }
         }
         Ok(listed)
+    }
+
+    /// Joins an entry with its counterpart in the base.
+    #[allow(clippy::too_many_arguments)] // All of them are one entry and what it is judged by.
+    fn join(
+        &mut self,
+        index: u32,
+        mut node: Node,
+        hint: Hint,
+        was: Option<(u32, Node)>,
+        clocks: Option<Clocks>,
+        empty_tree: &[ChunkRef],
+        listed: &mut Listed,
+    ) -> Result<(), PullError> {
+        match (&node.kind, hint) {
+            (NodeKind::Directory { .. }, Hint::Descend) => {
+                self.join_directory(index, node, was, &mut listed.moved);
+            }
+            (NodeKind::Directory { .. }, Hint::Emptied) => {
+                node.kind = NodeKind::Directory { content: empty_tree.to_vec() };
+                self.join_plain(index, &node, was, &mut listed.moved);
+            }
+            (NodeKind::File { .. }, Hint::Plain | Hint::Message) => {
+                listed.files += 1;
+                listed.bytes = listed.bytes.saturating_add(node.size());
+                self.join_file(index, node, was, clocks, listed);
+            }
+            (NodeKind::Directory { .. } | NodeKind::File { .. }, _) | (_, Hint::Emptied | Hint::Descend) => {
+                return Err(PullError::protocol("an entry has a hint that does not fit its kind"));
+            }
+            (_, Hint::Plain | Hint::Message) => {
+                self.join_plain(index, &node, was, &mut listed.moved);
+            }
+        }
+        Ok(())
     }
 
     /// The base's node of this name with its place; what lies before it in the base is gone.
@@ -295,7 +374,7 @@ impl OpenDirectory {
 
     fn join_plain(&mut self, index: u32, node: &Node, was: Option<(u32, Node)>, moved: &mut u64) {
         match was {
-            Some((place, before)) if before == *node => self.settle_same(index, place),
+            Some((place, before)) if before == *node => self.settle_same(index, place, node),
             was => {
                 // An emptied directory is one whose times move all the time.
                 let quiet = node.is_directory() && was.is_some_and(|(_, before)| before.is_directory());
@@ -323,7 +402,7 @@ impl OpenDirectory {
                 self.count(&before);
                 // What the listing does not carry; an equal ctime vouches for it.
                 if before.meta.links == node.meta.links && before.meta.device == node.meta.device {
-                    return self.settle_same(index, place);
+                    return self.settle_same(index, place, &before);
                 }
                 node.meta.xattrs = before.meta.xattrs;
                 node.kind = before.kind;
@@ -399,7 +478,8 @@ impl OpenDirectory {
         let Some(Pending { mut node, was, .. }) = self.arrive(index) else { return };
         match was {
             Some(Was::Directory { place, same_meta: true, content: before }) if before == content => {
-                self.settle_same(index, place);
+                node.kind = NodeKind::Directory { content };
+                self.settle_same(index, place, &node);
             }
             _ => {
                 node.kind = NodeKind::Directory { content };
@@ -414,7 +494,9 @@ impl OpenDirectory {
         self.count(node);
         let mut read = Read { moved_since_listed: !same_stamp(&listed, node), racy_and_changed: false };
         match was {
-            Some(Was::File { place, node: before }) if before == *node => self.settle_same(index, place),
+            Some(Was::File { place, node: before }) if before == *node => {
+                self.settle_same(index, place, node);
+            }
             was => {
                 if let Some(Was::File { node: before, .. }) = was {
                     read.racy_and_changed = same_stamp(&before, &listed)
@@ -429,15 +511,26 @@ impl OpenDirectory {
     /// A wanted file is not part of the result.
     pub(crate) fn file_dropped(&mut self, index: u32) {
         if self.arrive(index).is_some() {
+            if let Some(notes) = &mut self.notes {
+                notes.dropped();
+            }
             self.settle(index, Segment::Dropped { count: 1 });
         }
     }
 
-    fn settle_same(&mut self, index: u32, place: u32) {
+    fn settle_same(&mut self, index: u32, place: u32, node: &Node) {
+        self.note_arrival(index, node);
         self.settle(index, Segment::Same { place, count: 1 });
     }
 
+    fn note_arrival(&mut self, index: u32, node: &Node) {
+        if let Some(notes) = &mut self.notes {
+            notes.arrived(index, node);
+        }
+    }
+
     fn settle_node(&mut self, index: u32, node: &Node) {
+        self.note_arrival(index, node);
         if self.survey {
             return;
         }

@@ -17,6 +17,7 @@ pub mod change;
 mod directory;
 mod error;
 mod file;
+pub mod known;
 pub mod limits;
 mod links;
 mod mail_check;

@@ -30,6 +30,11 @@ pub const OPEN_FILES_MAX: usize = 65_536;
 /// Bytes of memory for files with several names of which not all were seen; beyond it each name is read by itself. A
 /// quarter of a million messages.
 pub const LINKS_HELD_MAX: usize = 64 << 20;
+/// Bytes of memory for what one pass knows of folders for the next. About 12,000 folders of a mail server; the rest are
+/// listed.
+pub const KNOWN_BYTES_MAX: usize = 16 << 20;
+/// Write-once files from which on a folder is worth knowing: a smaller one is listed as fast.
+pub const WORTH_KNOWING: u64 = 4;
 /// Chunks asked for and not yet here. Bounds the table of what is in flight.
 pub const CHUNKS_IN_FLIGHT_MAX: usize = 1 << 20;
 

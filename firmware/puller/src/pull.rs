@@ -4,18 +4,20 @@
 //! fit; nothing is sealed as consistent under which anything moved; a run that ends early leaves the repository sound
 //! and what was transferred for the next one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailkeep_format::ChunkRef;
 use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window};
 use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
+use mailkeep_link::version;
 use mailkeep_mail::Source;
 use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptions};
 
 use crate::assemble::{Assembled, Assembly, Base, Mode};
 use crate::budget::{Step, after_live_pass, usual_overhead};
+use crate::known::KnownFolders;
 use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX, WINDOWS_LOOKED_AT};
 use crate::monitor::Forward;
 use crate::session::Session;
@@ -167,6 +169,11 @@ pub(crate) struct Run<'a> {
     pub(crate) reporter: Reporter<'a>,
     windows: Vec<Window>,
     base: Option<Base>,
+    /// What the agent was told of the base.
+    known: KnownFolders,
+    /// Owners that were named in any pass: of folders that are not listed they are not named again.
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
     passes: Vec<PassRecord>,
     /// What the snapshot will lack.
     pub(crate) missing: Notices,
@@ -191,7 +198,21 @@ impl<'a> Run<'a> {
         let base = parent.as_ref().and_then(|parent| base_of(parent, &configured.host));
         let reporter = Reporter::new(progress, parent.as_ref());
         let passes = Vec::new();
-        let mut run = Run { source, options, session, reporter, windows, base, passes, missing, remarks };
+        let known = KnownFolders::default();
+        let mut run = Run {
+            source,
+            options,
+            session,
+            reporter,
+            windows,
+            base,
+            known,
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            passes,
+            missing,
+            remarks,
+        };
         run.reporter.problems(&run.missing);
         run.reporter.problems(&run.remarks);
         run
@@ -213,9 +234,9 @@ impl<'a> Run<'a> {
         let overhead = usual_overhead(&self.windows, budget);
         let mut durations = Vec::new();
         loop {
-            let passed = self.pass(store, Mode::Live)?;
+            let mut passed = self.pass(store, Mode::Live)?;
             durations.push(passed.took);
-            self.next_base(&passed);
+            self.next_base(&mut passed)?;
             // Its trees are the base of the next pass, and what is on the disk need not be written in the window.
             store.flush()?;
             match after_live_pass(&durations, overhead, budget, self.options.force_window) {
@@ -230,7 +251,7 @@ impl<'a> Run<'a> {
     /// A source that cannot be stopped: passes until nothing moves from one to the next.
     fn copy_until_quiet(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
         loop {
-            let passed = self.pass(store, Mode::Live)?;
+            let mut passed = self.pass(store, Mode::Live)?;
             let quiet = passed.assembled.tally.moved == 0
                 && passed.assembled.unrest.is_empty()
                 && passed.assembled.lost.is_empty();
@@ -248,7 +269,7 @@ impl<'a> Run<'a> {
                 }
                 return Ok(self.last(passed, false, None));
             }
-            self.next_base(&passed);
+            self.next_base(&mut passed)?;
             store.flush()?;
         }
     }
@@ -258,13 +279,29 @@ impl<'a> Run<'a> {
         u32::try_from(self.source.quiesce.deadline.as_secs()).unwrap_or(u32::MAX)
     }
 
-    fn next_base(&mut self, passed: &Passed) {
-        self.base = Some(Base { root: passed.assembled.root.clone(), clock: passed.record.clock });
+    /// Makes a pass the base of the next, and tells the agent at once what it need not look at again: the next pass may be
+    /// the one for which mail is stopped.
+    fn next_base(&mut self, passed: &mut Passed) -> Result<(), PullError> {
+        let clock = passed.record.clock;
+        self.base = Some(Base { root: passed.assembled.root.clone(), clock });
+        self.known = KnownFolders::default();
+        // What could not be looked at has to be said of the last pass too.
+        if self.session.version() >= version::UNCHANGED && passed.missing.is_empty() {
+            self.known = std::mem::take(&mut passed.assembled.known);
+            for known in self.known.messages(clock) {
+                self.session.say(ToAgent::Known(known))?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what the last pass noticed and makes its tree the result.
     pub(crate) fn last(&mut self, passed: Passed, consistent: bool, window: Option<Window>) -> Copy {
-        let Passed { assembled, ended, missing, remarks, .. } = passed;
+        let Passed { assembled, mut ended, missing, remarks, .. } = passed;
+        if assembled.unlisted > 0 {
+            ended.users = std::mem::take(&mut self.users).into_iter().collect();
+            ended.groups = std::mem::take(&mut self.groups).into_iter().collect();
+        }
         for lacking in [&missing, &assembled.failures, &assembled.lost] {
             self.reporter.problems(lacking);
             self.missing.append(lacking);
@@ -283,7 +320,8 @@ impl<'a> Run<'a> {
             ToBox::PassBegun(begun) => Some(begun),
             _ => None,
         })?;
-        let mut assembly = Assembly::new(mode, begun.clock, self.base.clone());
+        let known = std::mem::take(&mut self.known);
+        let mut assembly = Assembly::new(mode, begun.clock, self.base.clone()).knowing(known);
         let mut answers = Vec::new();
         let ended = loop {
             match self.session.hear()? {
@@ -296,6 +334,8 @@ impl<'a> Run<'a> {
             self.reporter.tally(assembly.tally());
         };
         let assembled = assembly.end(&ended)?;
+        self.users.extend(ended.users.iter().cloned());
+        self.groups.extend(ended.groups.iter().cloned());
         let took = clock.elapsed();
         let tally = &assembled.tally;
         let record = PassRecord {
@@ -309,7 +349,7 @@ impl<'a> Run<'a> {
         };
         tracing::info!(
             pass = number, kind = ?record.kind, files = tally.files_seen, changed = tally.files_changed,
-            moved = tally.moved, sent = tally.bytes_sent, millis = record.millis, "pass ended"
+            moved = tally.moved, unlisted = assembled.unlisted, sent = tally.bytes_sent, millis = record.millis, "pass ended"
         );
         self.reporter.finished(tally);
         self.passes.push(record);

@@ -82,6 +82,11 @@ impl<'a> Session<'a> {
         &self.host
     }
 
+    /// The protocol version that is spoken.
+    pub(crate) fn version(&self) -> u32 {
+        self.link.version()
+    }
+
     /// Says something.
     pub(crate) fn say(&mut self, message: ToAgent) -> Result<(), PullError> {
         self.link.send(message).map_err(|failure| explain(&mut self.process, &self.host, failure))

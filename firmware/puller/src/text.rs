@@ -47,6 +47,7 @@ pub(crate) fn name_of(message: &ToBox) -> &'static str {
         ToBox::Resumed(_) => "Resumed",
         ToBox::Problem(_) => "Problem",
         ToBox::Failed(_) => "Failed",
+        ToBox::Unchanged(_) => "Unchanged",
         ToBox::Alive => "Alive",
     }
 }

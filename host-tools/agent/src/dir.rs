@@ -112,6 +112,12 @@ impl Directory {
         collect(|buffer| fs::llistxattr(&path, buffer), |name, buffer| fs::lgetxattr(&path, name, buffer))
     }
 
+    /// The type of the file system of this directory (statfs(2)); 0 if it cannot be told.
+    #[allow(clippy::unnecessary_cast)] // Its width differs between architectures.
+    pub fn file_system(&self) -> u64 {
+        fs::fstatfs(&self.fd).map_or(0, |stat| stat.f_type as u64)
+    }
+
     /// Whether the file system of this directory has no files of anybody (`/proc`, `/sys` and the like).
     #[allow(clippy::unnecessary_cast)] // Its width differs between architectures.
     pub fn is_pseudo(&self) -> bool {

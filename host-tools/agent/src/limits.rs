@@ -10,6 +10,9 @@ pub const PIECES_AHEAD: usize = 1024;
 pub const BYTES_AHEAD: usize = 4 << 20;
 /// Bytes of a file above `WHOLE_FILE_MAX` that are cut and announced at a time.
 pub const STREAM_STEP: usize = 1 << 20;
+/// A folder younger than the pass that listed it, less this many seconds, is listed again: time stamps come from a coarse
+/// clock, and file systems with one-second stamps exist.
+pub const SETTLED_SECONDS: i64 = 2;
 /// Threads that read files. Two keep a disk busy while the other hashes.
 pub const READERS: usize = 2;
 /// Bytes of extended attributes of one entry that still fit a frame; more is reported and left out.

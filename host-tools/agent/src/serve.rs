@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mailkeep_format::Timestamp;
+use mailkeep_format::{ContentHash, Timestamp};
 use mailkeep_link::message::{
     BeginPass, Configure, Configured, PassBegun, Problem, Quiesce, Quiesced, Rechecked, ToAgent, ToBox,
 };
-use mailkeep_link::{AgentSide, Options};
+use mailkeep_link::{AgentSide, Options, version};
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::{MailError, Profile, Source};
 
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
-use crate::pass::{Order, Pass, Seen};
+use crate::pass::{KnownFolders, Order, Pass, Seen};
 use crate::plan::Plan;
 use crate::window::{self, Broken, Settings, Window};
 
@@ -47,8 +47,16 @@ pub fn serve(
     let rescued = rescue.join().unwrap_or_else(|_| {
         Err(AgentError::Thread(std::io::Error::other("the thread that looks for open windows died")))
     });
-    let mut run =
-        Run { link, signalled, rescued, configured: None, stage: Stage::Idle, window: None, seen: None };
+    let mut run = Run {
+        link,
+        signalled,
+        rescued,
+        configured: None,
+        stage: Stage::Idle,
+        window: None,
+        seen: None,
+        known: None,
+    };
     let ended = run.converse();
     run.call_off();
     let Run { link, .. } = run;
@@ -68,6 +76,8 @@ struct Run<'a> {
     stage: Stage,
     window: Option<Window>,
     seen: Option<Seen>,
+    /// What the box has said for the next pass.
+    known: Option<KnownFolders>,
 }
 
 /// What is under way beside this thread.
@@ -126,6 +136,10 @@ impl Run<'_> {
             ToAgent::BeginPass(begin) => self.begin_pass(begin),
             ToAgent::Quiesce(order) if self.window.is_none() => self.quiesce(order),
             ToAgent::Recheck => self.recheck(),
+            ToAgent::Known(known) => {
+                self.known.get_or_insert_default().add(known);
+                Ok(())
+            }
             other => Err(AgentError::OutOfOrder { said: name(&other) }),
         }
     }
@@ -181,6 +195,7 @@ impl Run<'_> {
             quiesce: described,
             roots,
             rescued,
+            rules: (self.link.version() >= version::UNCHANGED).then(|| rules(&configure.source, &profile)),
         }))?;
         self.configured = Some(Subject { source, profile, versions, rung });
         Ok(())
@@ -197,7 +212,8 @@ impl Run<'_> {
         self.seen = None;
         let is_final = begin.is_final && self.window.is_some();
         let export = self.window.as_ref().filter(|_| is_final).map(Window::export_folder);
-        let order = Order { profile: Arc::clone(&subject.profile), is_final, export };
+        let known = self.known.take().map(|known| known.at(clock));
+        let order = Order { profile: Arc::clone(&subject.profile), is_final, export, known };
         self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
         Ok(())
     }
@@ -292,6 +308,16 @@ impl Run<'_> {
     }
 }
 
+/// Stands for what is walked and by which rules: the source file, what Cyrus' own configuration made of it, and the
+/// version of this program. Too much rather than too little: a difference costs one full listing.
+fn rules(source: &str, profile: &Profile) -> String {
+    let mut said = format!("{}\n{source}\n{:?}", env!("CARGO_PKG_VERSION"), profile.roots());
+    if let Profile::Cyrus(cyrus) = profile {
+        said.push_str(&format!("{cyrus:?}"));
+    }
+    ContentHash::of(said.as_bytes()).as_bytes()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn name(message: &ToAgent) -> &'static str {
     match message {
         ToAgent::Hello(_) => "Hello",
@@ -304,5 +330,6 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Resume => "Resume",
         ToAgent::Alive => "Alive",
         ToAgent::Goodbye => "Goodbye",
+        ToAgent::Known(_) => "Known",
     }
 }

@@ -228,6 +228,7 @@ impl Agent<'_> {
                         quiesce: can_stop.then(|| "stop and start by a fake".into()),
                         roots: vec!["/spool".into()],
                         rescued: false,
+                        rules: None,
                     }))?;
                 }
                 ToAgent::BeginPass(begin) => self.pass(begin)?,

@@ -4,6 +4,7 @@
 //! to be settled and says `PassEnded`. They meet in the ledger only, which bounds what is under way. The
 //! dispatcher hands in `Want` and `Need` and never waits for any of them.
 
+mod known;
 mod ledger;
 mod read;
 mod walk;
@@ -20,6 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::AgentError;
 use crate::plan::Plan;
 use crate::{limits, owners, priority};
+pub(crate) use known::KnownFolders;
 use ledger::{Aborted, Ledger};
 use read::Say;
 pub(crate) use walk::Watched;
@@ -44,7 +46,7 @@ pub struct Seen {
 }
 
 /// What a pass is to do.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Order {
     /// What to walk.
     pub profile: Arc<Profile>,
@@ -52,6 +54,8 @@ pub struct Order {
     pub is_final: bool,
     /// The folder that stands in for `/.mailkeep`.
     pub export: Option<PathBuf>,
+    /// Folders that need not be listed if they have not changed.
+    pub(crate) known: Option<KnownFolders>,
 }
 
 impl Pass {
@@ -100,8 +104,8 @@ impl Pass {
         self.thread("walk", {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
-                let Order { profile, is_final, .. } = order;
-                let walk = Walk { profile: &profile, plan: &plan, ledger: &ledger, say: &voice, is_final };
+                let Order { profile, is_final, known, .. } = order;
+                let walk = Walk::new(&profile, &plan, known, &ledger, &voice, is_final);
                 match walk.run() {
                     Ok(Ok(done)) => {
                         *walked.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);

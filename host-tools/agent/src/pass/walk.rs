@@ -1,9 +1,11 @@
 //! The traversal: depth first, names sorted by their bytes, every directory listed whole before its children.
 //!
 //! Outside of the roots only the names on the way to them are listed, with their real metadata. Within a root the
-//! profile decides; what it excludes is not listed, what it empties is listed and not entered.
+//! profile decides; what it excludes is not listed, what it empties is listed and not entered. A folder that has not
+//! changed since the box knew it is not listed: only what in it may change without it is looked at.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -14,11 +16,12 @@ use mailkeep_format::cut::CutStyle;
 use mailkeep_format::limits::DEPTH_MAX;
 use mailkeep_format::{Node, NodeKind};
 use mailkeep_link::limits::{ENTRIES_BYTES, ENTRIES_NODES};
-use mailkeep_link::message::{DirectoryId, Entries, FileId, Hint, Problem, ToBox};
+use mailkeep_link::message::{DirectoryId, Entries, FileId, Hint, KnownFolder, Problem, ToBox, Unchanged};
 use mailkeep_mail::{FileClass, Profile};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use super::known::{KnownFolders, keeps_directory_times};
 use super::ledger::{Aborted, Candidate, Ledger, Piece};
 use super::read::Say;
 use crate::dir::{Directory, XattrTrouble, Xattrs};
@@ -31,6 +34,13 @@ use crate::plan::{Plan, Stop};
 pub(crate) struct OwnerNumbers {
     pub(crate) users: BTreeSet<u32>,
     pub(crate) groups: BTreeSet<u32>,
+}
+
+impl OwnerNumbers {
+    fn saw(&mut self, found: &Found<'_>) {
+        self.users.insert(found.owner.0);
+        self.groups.insert(found.owner.1);
+    }
 }
 
 /// What a walk leaves behind.
@@ -51,11 +61,14 @@ pub(crate) struct Watched {
 
 /// A traversal.
 pub(crate) struct Walk<'a> {
-    pub(crate) profile: &'a Profile,
-    pub(crate) plan: &'a Plan,
-    pub(crate) ledger: &'a Ledger,
-    pub(crate) say: &'a dyn Say,
-    pub(crate) is_final: bool,
+    profile: &'a Profile,
+    plan: &'a Plan,
+    known: Option<KnownFolders>,
+    ledger: &'a Ledger,
+    say: &'a dyn Say,
+    is_final: bool,
+    /// By device: whether a directory's times tell of its names.
+    trusted: RefCell<HashMap<u64, bool>>,
 }
 
 /// A directory to enter.
@@ -80,11 +93,21 @@ struct Listing<'a> {
     id: DirectoryId,
     parent: Option<FileId>,
     directory: Arc<Directory>,
-    device: u64,
+    /// From before anything in it was looked at; `None` if it could not be had.
+    facts: Option<Facts>,
     path: PathBuf,
     profile_path: Option<PathBuf>,
     stop: Option<&'a Stop>,
     depth: usize,
+}
+
+/// An entry that belongs to the copy.
+struct Found<'a> {
+    node: Node,
+    hint: Hint,
+    stop: Option<&'a Stop>,
+    profile_path: Option<PathBuf>,
+    owner: (u32, u32),
 }
 
 /// A piece that is being filled.
@@ -97,7 +120,36 @@ struct Filling {
     bytes: usize,
 }
 
+impl Filling {
+    /// Adds an entry under this index.
+    fn push<'a>(&mut self, id: DirectoryId, index: u32, found: Found<'a>, children: &mut Vec<Child<'a>>) {
+        let Found { node, hint, stop, profile_path, .. } = found;
+        if hint == Hint::Descend {
+            let place = FileId { directory: id, index };
+            children.push(Child { name: node.name.clone(), place, stop, profile_path });
+        }
+        if node.is_file() {
+            let style = if hint == Hint::Message { CutStyle::Message } else { CutStyle::Plain };
+            self.files.push(Candidate { index, name: node.name.clone(), style });
+        }
+        self.bytes += weight(&node);
+        self.nodes.push(node);
+        self.hints.push(hint);
+    }
+}
+
 impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        profile: &'a Profile,
+        plan: &'a Plan,
+        known: Option<KnownFolders>,
+        ledger: &'a Ledger,
+        say: &'a dyn Say,
+        is_final: bool,
+    ) -> Self {
+        Walk { profile, plan, known, ledger, say, is_final, trusted: RefCell::default() }
+    }
+
     /// Walks everything.
     pub(crate) fn run(&self) -> Result<Result<Walked, AgentError>, Aborted> {
         let root = match Directory::open(Path::new("/")) {
@@ -114,7 +166,7 @@ impl<'a> Walk<'a> {
         let top = Listing {
             id: DirectoryId(0),
             parent: None,
-            device: root.stat_self().map(|stat| Facts::of(&stat).device).unwrap_or(0),
+            facts: root.stat_self().ok().map(|stat| Facts::of(&stat)),
             directory: Arc::new(root),
             path: PathBuf::from("/"),
             profile_path,
@@ -146,7 +198,7 @@ impl<'a> Walk<'a> {
             let listing = Listing {
                 id,
                 parent: Some(child.place),
-                device: directory.stat_self().map(|stat| Facts::of(&stat).device).unwrap_or(0),
+                facts: directory.stat_self().ok().map(|stat| Facts::of(&stat)),
                 directory: Arc::new(directory),
                 path,
                 profile_path: child.profile_path,
@@ -198,24 +250,87 @@ impl<'a> Walk<'a> {
         let virtual_place = listing.stop.is_some_and(|stop| stop.instead.is_some());
         let mut watched = None;
         if self.is_final && !virtual_place {
-            if let Ok(stat) = listing.directory.stat_self() {
+            if let Some(facts) = listing.facts {
                 // Above the roots other things may change; they are only kept as the way to what is below.
-                let facts = Facts::of(&stat);
                 let unwatched = Facts { mtime: Default::default(), ctime: Default::default(), ..facts };
                 let facts = if listing.profile_path.is_some() { facts } else { unwatched };
                 watched = u32::try_from(walked.watched.len()).ok();
                 walked.watched.push(Watched { parent: watched_parent, name: name.into(), facts });
             }
         }
-        let names = self.names(&listing, virtual_place)?;
+        let children = match self.unchanged(&listing, &mut walked.owners)? {
+            Some(children) => children,
+            None => self.list(&listing, virtual_place, &mut walked.owners)?,
+        };
+        let Listing { directory, path, .. } = listing;
+        Ok(Level { directory, path, watched, children: children.into_iter() })
+    }
+
+    /// Looks at all of a directory.
+    fn list(
+        &self,
+        listing: &Listing<'a>,
+        virtual_place: bool,
+        owners: &mut OwnerNumbers,
+    ) -> Result<Vec<Child<'a>>, Aborted> {
+        let names = self.names(listing, virtual_place)?;
         let mut filling = Filling::default();
         let mut children = Vec::new();
         for name in names {
-            self.add(&listing, name, &mut filling, &mut children, &mut walked.owners)?;
+            let Some(found) = self.look(listing, &name)? else { continue };
+            owners.saw(&found);
+            let full =
+                filling.nodes.len() >= ENTRIES_NODES || filling.bytes + weight(&found.node) > ENTRIES_BYTES;
+            if full && !filling.nodes.is_empty() {
+                self.send(listing, &mut filling, false)?;
+            }
+            let index = filling.first + filling.nodes.len() as u32;
+            filling.push(listing.id, index, found, &mut children);
         }
-        self.send(&listing, &mut filling, true)?;
-        let Listing { directory, path, .. } = listing;
-        Ok(Level { directory, path, watched, children: children.into_iter() })
+        self.send(listing, &mut filling, true)?;
+        Ok(children)
+    }
+
+    /// Looks at what may have changed in a directory that has not; `None` if it is to be listed.
+    fn unchanged(
+        &self,
+        listing: &Listing<'a>,
+        owners: &mut OwnerNumbers,
+    ) -> Result<Option<Vec<Child<'a>>>, Aborted> {
+        let Some((known, parent)) = self.known_folder(listing).zip(listing.parent) else { return Ok(None) };
+        let mut filling = Filling::default();
+        let mut children = Vec::new();
+        for (place, name) in &known.entries {
+            // It cannot be gone or left out: whatever this is, a listing will tell.
+            let Some(found) = self.look(listing, name)? else { return Ok(None) };
+            if found.hint == Hint::Message || filling.bytes > ENTRIES_BYTES {
+                return Ok(None);
+            }
+            owners.saw(&found);
+            filling.push(listing.id, *place, found, &mut children);
+        }
+        let Filling { nodes, hints, files, .. } = filling;
+        let piece = Piece { directory: Arc::clone(&listing.directory), files, cost: nodes.len().max(1) };
+        self.ledger.announce_piece(listing.id, 0, piece)?;
+        self.say.say(ToBox::Unchanged(Unchanged { directory: listing.id, parent, nodes, hints }))?;
+        Ok(Some(children))
+    }
+
+    /// What the box knows of a directory, if it may stand in for a listing.
+    fn known_folder(&self, listing: &Listing<'a>) -> Option<&KnownFolder> {
+        let facts = listing.facts.as_ref()?;
+        let folder = self.known.as_ref()?.unchanged(listing.path.as_os_str().as_bytes(), facts)?;
+        // Under another path than its own the box may have judged names by other rules; and what is wanted by name below
+        // this directory has to be found.
+        let plain = listing.stop.is_none_or(|stop| stop.instead.is_none() && stop.children.is_empty());
+        let profile_path = listing.profile_path.as_ref()?;
+        let is_ours = *profile_path == listing.path || matches!(self.profile, Profile::Cyrus(_));
+        let trusted = *self
+            .trusted
+            .borrow_mut()
+            .entry(facts.device)
+            .or_insert_with(|| keeps_directory_times(listing.directory.file_system()));
+        (plain && is_ours && trusted && self.profile.may_hold_messages(profile_path)).then_some(folder)
     }
 
     /// The names of a directory that are looked at, sorted.
@@ -239,34 +354,28 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Looks at one name and adds it to the piece.
-    fn add(
-        &self,
-        listing: &Listing<'a>,
-        name: Vec<u8>,
-        filling: &mut Filling,
-        children: &mut Vec<Child<'a>>,
-        owners: &mut OwnerNumbers,
-    ) -> Result<(), Aborted> {
-        let stop = listing.stop.and_then(|stop| stop.children.get(&name));
-        let path = || listing.path.join(OsStr::from_bytes(&name));
+    /// Looks at one name; `None` if it is gone or no part of the copy.
+    fn look(&self, listing: &Listing<'a>, name: &[u8]) -> Result<Option<Found<'a>>, Aborted> {
+        let stop = listing.stop.and_then(|stop| stop.children.get(name));
+        let path = || listing.path.join(OsStr::from_bytes(name));
         let looked = match stop.and_then(|stop| stop.instead.as_deref()) {
             Some(instead) => Directory::open(instead).and_then(|directory| directory.stat_self()),
-            None => listing.directory.stat(&name),
+            None => listing.directory.stat(name),
         };
         let stat = match looked {
             Ok(stat) => stat,
             // Gone since the listing. In the final pass the directory's changed time tells.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(None),
             Err(error) => {
                 let why = io::Error::from(error);
-                return self.problem(&format!("cannot stat it: {why}"), &path(), true);
+                self.problem(&format!("cannot stat it: {why}"), &path(), true)?;
+                return Ok(None);
             }
         };
         let is_dir = meta::file_type(&stat) == FileType::Directory;
         let stop_root = stop.and_then(|stop| stop.root.clone());
         let profile_path = stop_root
-            .or_else(|| listing.profile_path.as_ref().map(|path| path.join(OsStr::from_bytes(&name))));
+            .or_else(|| listing.profile_path.as_ref().map(|path| path.join(OsStr::from_bytes(name))));
         let class = match &profile_path {
             Some(path) => self.profile.classify(path, is_dir),
             None => FileClass::Mutable,
@@ -274,38 +383,16 @@ impl<'a> Walk<'a> {
         let class = match class {
             // It is wanted by name, or leads to what is.
             FileClass::Exclude if stop.is_some() => FileClass::Mutable,
-            FileClass::Exclude => return Ok(()),
+            FileClass::Exclude => return Ok(None),
             FileClass::ExcludeContents if stop.is_some_and(|stop| !stop.children.is_empty()) => {
                 FileClass::Mutable
             }
             class => class,
         };
-        let Some((node, hint)) = self.node(listing, &name, &stat, class, &path)? else {
-            return Ok(());
+        let Some((node, hint)) = self.node(listing, name, &stat, class, &path)? else {
+            return Ok(None);
         };
-        let index = filling.first + filling.nodes.len() as u32;
-        if hint == Hint::Descend {
-            let place = FileId { directory: listing.id, index };
-            children.push(Child { name: name.clone(), place, stop, profile_path });
-        }
-        if node.is_file() {
-            let style = if hint == Hint::Message { CutStyle::Message } else { CutStyle::Plain };
-            filling.files.push(Candidate { index, name, style });
-        }
-        owners.users.insert(stat.st_uid);
-        owners.groups.insert(stat.st_gid);
-        let weight = weight(&node);
-        let full = filling.nodes.len() >= ENTRIES_NODES || filling.bytes + weight > ENTRIES_BYTES;
-        if full && !filling.nodes.is_empty() {
-            // This file's candidate belongs to the next piece.
-            let moved = node.is_file().then(|| filling.files.pop()).flatten();
-            self.send(listing, filling, false)?;
-            filling.files.extend(moved);
-        }
-        filling.bytes += weight;
-        filling.nodes.push(node);
-        filling.hints.push(hint);
-        Ok(())
+        Ok(Some(Found { node, hint, stop, profile_path, owner: (stat.st_uid, stat.st_gid) }))
     }
 
     fn node(
@@ -362,7 +449,7 @@ impl<'a> Walk<'a> {
             self.problem("directories are nested too deeply; what is below is left out", path, true)?;
             return Ok(Hint::Emptied);
         }
-        let mounted = Facts::of(stat).device != listing.device;
+        let mounted = listing.facts.is_none_or(|own| Facts::of(stat).device != own.device);
         if mounted && listing.directory.open_child(name).is_ok_and(|directory| directory.is_pseudo()) {
             return Ok(Hint::Emptied);
         }
