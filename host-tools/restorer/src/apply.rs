@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mailkeep_format::Node;
 use mailkeep_repository::Scratch;
 use rustix::io::Errno;
 
@@ -22,12 +23,11 @@ use crate::folder::Folder;
 use crate::links::{LinkTable, identity};
 use crate::path::{join, show};
 use crate::place::Placer;
-use crate::plan::{Plan, surplus};
+use crate::plan::Plan;
 use crate::select::Coverage;
 use crate::tally::{RestoreMonitor, Summary, Tally, add};
 use crate::target::PartNames;
-use crate::traverse::{Hands, Item, traverse};
-use crate::view::Listing;
+use crate::traverse::{Hands, Item, Known, traverse};
 use crate::{ContentsError, RestoreError, limits, meta, target};
 
 /// Restores what `plan` says. Set `stop` to end it early; what is complete by then stays.
@@ -126,11 +126,11 @@ struct Walker<'a, 'e> {
 
 impl Walker<'_, '_> {
     /// What stands in the target; trouble in looking is a problem of this name.
-    fn look(&self, parent: &Folder, item: &Item<'_>) -> Option<Option<Existing>> {
+    fn look(&self, parent: &Folder, item: &Item) -> Option<Option<Existing>> {
         if parent.fresh {
             return Some(None);
         }
-        match target::existing(parent.as_fd(), &item.node().name) {
+        match target::existing(parent.as_fd(), &item.node.name) {
             Ok(existing) => Some(existing),
             Err(error) => {
                 self.engine.trouble(&item.path, error);
@@ -160,24 +160,19 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn task(parent: &Arc<Folder>, item: &Item<'_>, there: Option<Existing>) -> Task {
-        Task {
-            folder: Arc::clone(parent),
-            listing: Arc::clone(item.listing),
-            index: item.index,
-            there: there.map(Box::new),
-            identity: identity(item.node()),
-        }
+    fn task(parent: &Arc<Folder>, node: Node, there: Option<Existing>) -> Task {
+        let identity = identity(&node);
+        Task { folder: Arc::clone(parent), node, there: there.map(Box::new), identity }
     }
 
     fn open(
         &self,
         parent: &Folder,
-        item: &Item<'_>,
+        item: &Item,
         verdict: Verdict,
         there: Option<&Existing>,
     ) -> Option<OwnedFd> {
-        let (fd, name) = (parent.as_fd(), item.node().name.as_slice());
+        let (fd, name) = (parent.as_fd(), item.node.name.as_slice());
         let opened = match (verdict, there) {
             (Verdict::Enter, _) => target::open_folder(fd, name),
             (_, Some(there)) => {
@@ -189,11 +184,11 @@ impl Walker<'_, '_> {
     }
 
     /// Removes what the snapshot does not have, and what a restore that was cut off left behind.
-    fn clean(&self, folder: &Folder, coverage: Coverage, listing: &Listing) {
+    fn clean(&self, folder: &Folder, coverage: Coverage, known: &Known<'_>) {
         let engine = self.engine;
         let parts = &engine.placer.parts;
         let delete = engine.options.delete && coverage == Coverage::Inside;
-        let names = match target::names(folder.as_fd()) {
+        let mut names = match target::names(folder.as_fd()) {
             Ok(names) => names,
             Err(error) => {
                 return engine
@@ -201,15 +196,20 @@ impl Walker<'_, '_> {
                     .problem(&folder.path, &format!("cannot be listed in the target: {error}"));
             }
         };
-        for name in surplus(names, listing) {
-            if parts.is_ours(&name) || !(delete || parts.is_leftover(&name)) {
-                continue;
-            }
-            match target::remove(folder.as_fd(), &name) {
+        names.retain(|name| !parts.is_ours(name) && (delete || parts.is_leftover(name)));
+        if names.is_empty() {
+            return;
+        }
+        let surplus = match known.surplus(names) {
+            Ok(surplus) => surplus,
+            Err(why) => return engine.unread(&folder.path, why, "nothing is removed in it: "),
+        };
+        for name in surplus.iter() {
+            match target::remove(folder.as_fd(), name) {
                 Ok(count) => add(&engine.tally.deleted, count),
                 Err(error) => {
                     let what = format!("cannot be removed: {error}");
-                    engine.tally.problem(&join(&folder.path, &name), &what);
+                    engine.tally.problem(&join(&folder.path, name), &what);
                 }
             }
         }
@@ -228,14 +228,10 @@ impl Hands for Walker<'_, '_> {
         Ok(Arc::new(Folder::new(fd, b"/".to_vec(), false, None)))
     }
 
-    fn enter(
-        &mut self,
-        parent: &Self::Folder,
-        item: &Item<'_>,
-    ) -> Result<Option<Self::Folder>, RestoreError> {
+    fn enter(&mut self, parent: &Self::Folder, item: &Item) -> Result<Option<Self::Folder>, RestoreError> {
         let Some(there) = self.look(parent, item) else { return Ok(None) };
         let engine = self.engine;
-        let verdict = decide(item.node(), there.as_ref(), engine.options.overwrite);
+        let verdict = decide(&item.node, there.as_ref(), engine.options.overwrite);
         if verdict == Verdict::InTheWay {
             engine.tally.problem(&item.path, "something that is no folder is in its place, and is kept");
             return Ok(None);
@@ -245,13 +241,13 @@ impl Hands for Walker<'_, '_> {
         add(&engine.tally.folders, fresh.into());
         // Folders on the way that were there already belong to this machine.
         let ours = item.coverage == Coverage::Inside && engine.options.overwrite != Overwrite::Never;
-        let settle = (fresh || ours).then(|| item.node().meta.clone());
+        let settle = (fresh || ours).then(|| item.node.meta.clone());
         Ok(Some(Arc::new(Folder::new(fd, item.path.clone(), fresh, settle))))
     }
 
-    fn place(&mut self, parent: &Self::Folder, item: &Item<'_>) -> Result<(), RestoreError> {
-        let Some(there) = self.look(parent, item) else { return Ok(()) };
-        let (engine, node) = (self.engine, item.node());
+    fn place(&mut self, parent: &Self::Folder, item: Item) -> Result<(), RestoreError> {
+        let Some(there) = self.look(parent, &item) else { return Ok(()) };
+        let (engine, node) = (self.engine, &item.node);
         let verdict = decide(node, there.as_ref(), engine.options.overwrite);
         if verdict == Verdict::Keep {
             add(&engine.tally.skipped, 1);
@@ -259,7 +255,7 @@ impl Hands for Walker<'_, '_> {
         }
         let identity = identity(node);
         if identity.is_some_and(|identity| engine.links.is_begun(identity)) {
-            self.batch.add_link(Walker::task(parent, item, there));
+            self.batch.add_link(Walker::task(parent, item.node, there));
             if self.batch.is_full() {
                 self.dispatch();
             }
@@ -269,9 +265,9 @@ impl Hands for Walker<'_, '_> {
             engine.links.begin(identity, &item.path, node.meta.links);
         }
         let done = match (verdict, there.as_ref()) {
-            (Verdict::Same, Some(there)) => self.amend(parent, item, there),
+            (Verdict::Same, Some(there)) => self.amend(parent, &item, there),
             _ if node.is_file() => {
-                self.add(Walker::task(parent, item, there));
+                self.add(Walker::task(parent, item.node, there));
                 return Ok(());
             }
             _ => engine.make(parent, node, &item.path, there.as_ref()),
@@ -288,10 +284,11 @@ impl Hands for Walker<'_, '_> {
         folder: Self::Folder,
         _: &[u8],
         coverage: Coverage,
-        listing: &Listing,
+        known: Option<Known<'_>>,
     ) -> Result<(), RestoreError> {
-        if !folder.fresh {
-            self.clean(&folder, coverage, listing);
+        // Of a folder that broke off it is not known what does not belong there.
+        if let Some(known) = known.filter(|_| !folder.fresh) {
+            self.clean(&folder, coverage, &known);
         }
         self.engine.release(folder);
         Ok(())
@@ -302,6 +299,11 @@ impl Hands for Walker<'_, '_> {
         Ok(())
     }
 
+    fn broken_off(&mut self, path: &[u8], why: ContentsError) -> Result<(), RestoreError> {
+        self.engine.unread(path, why, "the rest of the folder is left out: ");
+        Ok(())
+    }
+
     fn stopped(&self) -> bool {
         self.engine.stopped()
     }
@@ -309,7 +311,7 @@ impl Hands for Walker<'_, '_> {
 
 impl Walker<'_, '_> {
     fn add(&mut self, task: Task) {
-        if task.node().content().len() >= limits::STREAMED_CHUNKS {
+        if task.node.content().len() >= limits::STREAMED_CHUNKS {
             let _ = self.queue.send(Job::Whole(Box::new(task)));
             return;
         }
@@ -320,8 +322,8 @@ impl Walker<'_, '_> {
     }
 
     /// The contents are there already: sets metadata if it differs.
-    fn amend(&self, parent: &Folder, item: &Item<'_>, there: &Existing) -> bool {
-        let (engine, node) = (self.engine, item.node());
+    fn amend(&self, parent: &Folder, item: &Item, there: &Existing) -> bool {
+        let (engine, node) = (self.engine, &item.node);
         let subject = meta::named(parent, node);
         if meta::is_settled(subject, there, &node.meta, &engine.options.owners) {
             add(&engine.tally.skipped, 1);

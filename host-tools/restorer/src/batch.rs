@@ -13,26 +13,20 @@ use crate::folder::Folder;
 use crate::links::Identity;
 use crate::path::join;
 use crate::place::{Aside, Part};
-use crate::view::Listing;
 use crate::{Contents, limits};
 
 /// A name that is to be made.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) folder: Arc<Folder>,
-    pub(crate) listing: Listing,
-    pub(crate) index: usize,
+    pub(crate) node: Node,
     pub(crate) there: Option<Box<Existing>>,
     pub(crate) identity: Option<Identity>,
 }
 
 impl Task {
-    pub(crate) fn node(&self) -> &Node {
-        &self.listing[self.index]
-    }
-
     pub(crate) fn path(&self) -> Vec<u8> {
-        join(&self.folder.path, &self.node().name)
+        join(&self.folder.path, &self.node.name)
     }
 }
 
@@ -100,7 +94,7 @@ impl Batch {
 
     pub(crate) fn add_file(&mut self, task: Task) {
         self.count_folder(&task);
-        let content = task.listing[task.index].content();
+        let content = task.node.content();
         if content.is_empty() {
             self.empty.push(task);
             return;

@@ -56,9 +56,7 @@ impl Engine<'_> {
         }
         let part = match std::mem::replace(&mut progress.state, State::Ended) {
             State::Ended => return,
-            State::Untouched => {
-                whole(task.node()).and_then(|()| self.placer.begin(&task.folder, task.node()))
-            }
+            State::Untouched => whole(&task.node).and_then(|()| self.placer.begin(&task.folder, &task.node)),
             State::Aside(aside) => {
                 let name = aside.name.clone();
                 let part = self.placer.take_up(&task.folder, aside);
@@ -72,7 +70,7 @@ impl Engine<'_> {
                 Ok(part)
             }
         };
-        let written = part.and_then(|part| match self.write(batch, task.node(), &part, pieces) {
+        let written = part.and_then(|part| match self.write(batch, &task.node, &part, pieces) {
             Ok(()) => Ok(part),
             Err(error) => {
                 self.placer.discard(&task.folder, &part.name);
@@ -81,7 +79,7 @@ impl Engine<'_> {
         });
         match written {
             Ok(part) if progress.blocks_left == 0 => {
-                let made = self.placer.finish(&task.folder, part, task.node(), task.there.as_deref());
+                let made = self.placer.finish(&task.folder, part, &task.node, task.there.as_deref());
                 self.ended(task, made);
             }
             Ok(part) if self.open_parts.load(Ordering::Relaxed) < limits::OPEN_PARTS => {
@@ -135,7 +133,7 @@ impl Engine<'_> {
     /// Makes one file by itself.
     pub(crate) fn make_whole(&self, task: Task) {
         let done =
-            !self.stopped() && self.make(&task.folder, task.node(), &task.path(), task.there.as_deref());
+            !self.stopped() && self.make(&task.folder, &task.node, &task.path(), task.there.as_deref());
         if let Some(identity) = task.identity {
             self.links.finish(identity, done);
         }
@@ -181,7 +179,7 @@ impl Engine<'_> {
             self.release(task.folder);
             return;
         }
-        self.links.begin(identity, &task.path(), task.node().meta.links);
+        self.links.begin(identity, &task.path(), task.node.meta.links);
         self.make_whole(task);
     }
 
@@ -195,7 +193,7 @@ impl Engine<'_> {
             add(&self.tally.skipped, 1);
             return true;
         }
-        let own = &task.node().name;
+        let own = &task.node.name;
         match self.placer.link(folder.as_fd(), name, task.folder.as_fd(), own, there) {
             Ok(()) => add(&self.tally.files, 1),
             // Too many names, or another file system below: a copy is better than nothing.

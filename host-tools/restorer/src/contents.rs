@@ -1,16 +1,20 @@
 //! Where a view gets its bytes from: the seam between this crate and the repository.
 //!
 //! Contract: what is returned has been authenticated; the same [`ChunkRef`] always gives the same bytes; calls may come
-//! from several threads at once; memory per call is bounded by one chunk or one directory.
+//! from several threads at once; memory per call is bounded by one chunk, and by one directory for [`Contents::tree`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
-use mailkeep_format::node::{decode_tree, encode_tree};
+use mailkeep_format::node::{TreeDecoder, decode_tree, encode_tree};
 use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, IdKey, Node};
 use mailkeep_repository::{Gathered, Piece, Scratch};
 
 use crate::ContentsError;
+
+/// The nodes of a directory in ascending order of their names, read as they are asked for. What came before an error is
+/// sound; after it nothing more comes, so that a directory that broke off is never taken for a short one.
+pub type Nodes<'a> = Box<dyn Iterator<Item = Result<Node, ContentsError>> + 'a>;
 
 /// Hands out directories and pieces of files.
 pub trait Contents: Send + Sync {
@@ -19,6 +23,9 @@ pub trait Contents: Send + Sync {
     /// # Errors
     /// Damaged or unreachable; never an empty list in place of an error.
     fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError>;
+
+    /// As [`Contents::tree`], one node after the other: a folder may hold half a million of them.
+    fn nodes<'a>(&'a self, content: &[ChunkRef]) -> Nodes<'a>;
 
     /// Hands the bytes of one chunk of a file to `take`, once.
     ///
@@ -66,6 +73,18 @@ impl MemoryContents {
         Ok(vec![self.put(ChunkKind::Tree, &encode_tree(nodes)?)])
     }
 
+    /// Stores a directory in pieces of at most `piece` bytes, as large ones are.
+    ///
+    /// # Errors
+    /// As [`MemoryContents::put_tree`].
+    pub fn put_tree_in_pieces(
+        &self,
+        nodes: &[Node],
+        piece: usize,
+    ) -> Result<Vec<ChunkRef>, mailkeep_format::FormatError> {
+        Ok(encode_tree(nodes)?.chunks(piece.max(1)).map(|part| self.put(ChunkKind::Tree, part)).collect())
+    }
+
     /// Loses a chunk, as a bad disk would.
     pub fn lose(&self, chunk: &ChunkRef) {
         self.chunks().remove(&chunk.id);
@@ -96,6 +115,32 @@ impl Contents for MemoryContents {
             bytes.extend(self.get(chunk)?);
         }
         decode_tree(&bytes).map_err(|error| ContentsError::Damaged(error.to_string()))
+    }
+
+    fn nodes<'a>(&'a self, content: &[ChunkRef]) -> Nodes<'a> {
+        let mut chunks = VecDeque::from(content.to_vec());
+        let mut decoder = TreeDecoder::new();
+        let mut next = move || {
+            let damaged = |error: mailkeep_format::FormatError| ContentsError::Damaged(error.to_string());
+            loop {
+                if let Some(node) = decoder.node().map_err(damaged)? {
+                    return Ok(Some(node));
+                }
+                match chunks.pop_front() {
+                    Some(chunk) => decoder.push(&self.get(&chunk)?),
+                    None => return decoder.last_nodes().map_err(damaged),
+                }
+            }
+        };
+        let mut ended = false;
+        Box::new(std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let next = next().transpose();
+            ended = !matches!(next, Some(Ok(_)));
+            next
+        }))
     }
 
     fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {

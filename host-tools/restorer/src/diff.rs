@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use mailkeep_format::limits::DEPTH_MAX;
 use mailkeep_format::{Node, NodeKind};
 
+use crate::contents::Nodes;
 use crate::path::{join, show};
 use crate::{RestoreError, View};
 
@@ -87,19 +88,17 @@ impl Differ<'_> {
         after: Option<&Node>,
         depth: usize,
     ) -> Result<(), RestoreError> {
-        let folder = |node: Option<&Node>| node.filter(|node| node.is_directory()).cloned();
-        let old = folder(before).map(|node| self.old.list(path, &node)).transpose()?.unwrap_or_default();
-        let new = folder(after).map(|node| self.new.list(path, &node)).transpose()?.unwrap_or_default();
-        let (mut left, mut right) = (old.iter().peekable(), new.iter().peekable());
+        let (mut left, mut right) = (Side::of(self.old, path, before)?, Side::of(self.new, path, after)?);
         loop {
-            let order = match (left.peek(), right.peek()) {
+            let order = match (left.peek()?, right.peek()?) {
                 (Some(one), Some(other)) => one.name.cmp(&other.name),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => return Ok(()),
             };
-            let before = if order == Ordering::Greater { None } else { left.next() };
-            let after = if order == Ordering::Less { None } else { right.next() };
+            let before = if order == Ordering::Greater { None } else { left.next.take() };
+            let after = if order == Ordering::Less { None } else { right.next.take() };
+            let (before, after) = (before.as_ref(), after.as_ref());
             let Some(name) = before.or(after).map(|node| node.name.as_slice()) else { return Ok(()) };
             self.pair(&join(path, name), before, after, depth + 1)?;
         }
@@ -107,6 +106,29 @@ impl Differ<'_> {
 
     fn tell(&mut self, path: &[u8], folder: bool, what: What) {
         (self.each)(&Change { path: path.to_vec(), folder, what });
+    }
+}
+
+/// The nodes of one of two folders.
+struct Side<'a> {
+    path: &'a [u8],
+    nodes: Option<Nodes<'a>>,
+    next: Option<Node>,
+}
+
+impl<'a> Side<'a> {
+    /// Of nothing, or of what is no folder, there are none.
+    fn of(view: &'a View, path: &'a [u8], node: Option<&Node>) -> Result<Self, RestoreError> {
+        let folder = node.filter(|node| node.is_directory());
+        Ok(Side { path, nodes: folder.map(|node| view.nodes(path, node)).transpose()?, next: None })
+    }
+
+    fn peek(&mut self) -> Result<Option<&Node>, RestoreError> {
+        if self.next.is_none() {
+            let next = self.nodes.as_mut().and_then(Iterator::next).transpose();
+            self.next = next.map_err(|source| RestoreError::Unreadable { path: show(self.path), source })?;
+        }
+        Ok(self.next.as_ref())
     }
 }
 

@@ -13,7 +13,8 @@
 //!   open folder and follows no link (`target.rs`);
 //! - a name in the target shows the old or the whole new state (`place.rs`);
 //! - what cannot be restored is told and counted, and nothing is ever deleted on account of an unreadable folder;
-//! - memory follows the depth and width of single folders, not the size of the snapshot.
+//! - memory follows the depth of folders, not their width nor the size of the snapshot; a listing is held only for who
+//!   asks for one ([`View::list`]).
 
 mod apply;
 mod batch;
@@ -26,8 +27,10 @@ mod error;
 mod fill;
 mod folder;
 pub mod limits;
+mod link_spill;
 mod links;
 mod meta;
+mod names;
 mod owners;
 pub mod path;
 mod place;
@@ -41,7 +44,7 @@ mod view;
 mod walk;
 
 pub use apply::apply;
-pub use contents::{Contents, MemoryContents};
+pub use contents::{Contents, MemoryContents, Nodes};
 pub use decide::Overwrite;
 pub use diff::{Change, What, diff};
 pub use error::{ContentsError, RestoreError};

@@ -27,6 +27,8 @@ pub const OPEN_PARTS: usize = 128;
 pub const HOLE_BLOCK: usize = 4096;
 /// Small writes are gathered up to this many bytes.
 pub const WRITE_BUFFER: usize = 1 << 20;
+/// First names of files with several names that are held in memory, about 200 bytes each; more go to the machine's disk.
+pub const LINKS_HELD: usize = 32_768;
 /// Files and folders in a row that a disk refuses to read before a restore is given up. A bad sector costs a few
 /// neighbours that share a block; a disk that was pulled out costs everything.
 pub const UNREACHABLE_IN_A_ROW: u32 = 16;

@@ -13,8 +13,7 @@ use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::links::{LinkTable, identity};
 use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
-use crate::traverse::{Hands, Item, traverse};
-use crate::view::Listing;
+use crate::traverse::{Hands, Item, Known, traverse};
 use crate::{ContentsError, Owners, RestoreError, View, meta, target};
 
 /// What to restore, and how.
@@ -210,9 +209,9 @@ impl Planner<'_> {
     }
 
     /// What stands in the target; trouble in looking counts as a step that is blocked.
-    fn look(&mut self, parent: Option<&OwnedFd>, item: &Item<'_>) -> Option<Option<Existing>> {
+    fn look(&mut self, parent: Option<&OwnedFd>, item: &Item) -> Option<Option<Existing>> {
         let Some(parent) = parent else { return Some(None) };
-        match target::existing(parent.as_fd(), &item.node().name) {
+        match target::existing(parent.as_fd(), &item.node.name) {
             Ok(existing) => Some(existing),
             Err(_) => {
                 self.step(&item.path, Step::Blocked("cannot be looked at in the target"));
@@ -245,19 +244,15 @@ impl Hands for Planner<'_> {
         }
     }
 
-    fn enter(
-        &mut self,
-        parent: &Self::Folder,
-        item: &Item<'_>,
-    ) -> Result<Option<Self::Folder>, RestoreError> {
+    fn enter(&mut self, parent: &Self::Folder, item: &Item) -> Result<Option<Self::Folder>, RestoreError> {
         let Some(there) = self.look(parent.as_ref(), item) else { return Ok(None) };
-        match decide(item.node(), there.as_ref(), self.options.overwrite) {
+        match decide(&item.node, there.as_ref(), self.options.overwrite) {
             Verdict::InTheWay => {
                 self.step(&item.path, Step::Blocked("something that is no folder is in its place"));
                 Ok(None)
             }
             Verdict::Enter => {
-                let opened = parent.as_ref().map(|fd| target::open_folder(fd.as_fd(), &item.node().name));
+                let opened = parent.as_ref().map(|fd| target::open_folder(fd.as_fd(), &item.node.name));
                 match opened.transpose() {
                     Ok(folder) => Ok(Some(folder)),
                     Err(_) => {
@@ -273,9 +268,9 @@ impl Hands for Planner<'_> {
         }
     }
 
-    fn place(&mut self, parent: &Self::Folder, item: &Item<'_>) -> Result<(), RestoreError> {
-        let Some(there) = self.look(parent.as_ref(), item) else { return Ok(()) };
-        let node = item.node();
+    fn place(&mut self, parent: &Self::Folder, item: Item) -> Result<(), RestoreError> {
+        let Some(there) = self.look(parent.as_ref(), &item) else { return Ok(()) };
+        let node = &item.node;
         let verdict = decide(node, there.as_ref(), self.options.overwrite);
         if verdict == Verdict::Keep {
             self.step(&item.path, Step::Keep);
@@ -310,17 +305,19 @@ impl Hands for Planner<'_> {
         folder: Self::Folder,
         path: &[u8],
         coverage: Coverage,
-        listing: &Listing,
+        known: Option<Known<'_>>,
     ) -> Result<(), RestoreError> {
         let Some(folder) = folder.filter(|_| self.options.delete && coverage == Coverage::Inside) else {
             return Ok(());
         };
-        match target::names(folder.as_fd()) {
-            Ok(names) => {
-                for name in surplus(names, listing) {
-                    self.step(&join(path, &name), Step::Delete);
+        let Some(known) = known else { return Ok(()) };
+        match target::names(folder.as_fd()).map(|names| known.surplus(names)) {
+            Ok(Ok(names)) => {
+                for name in names.iter() {
+                    self.step(&join(path, name), Step::Delete);
                 }
             }
+            Ok(Err(why)) => self.broken_off(path, why)?,
             Err(_) => self.step(path, Step::Blocked("cannot be listed in the target")),
         }
         Ok(())
@@ -331,14 +328,12 @@ impl Hands for Planner<'_> {
         Ok(())
     }
 
+    fn broken_off(&mut self, path: &[u8], _: ContentsError) -> Result<(), RestoreError> {
+        self.step(path, Step::Blocked("the rest of the folder cannot be read in the repository"));
+        Ok(())
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
-}
-
-/// Names that the snapshot does not have.
-pub(crate) fn surplus(mut names: Vec<Vec<u8>>, listing: &Listing) -> Vec<Vec<u8>> {
-    names.retain(|name| listing.binary_search_by(|node| node.name.as_slice().cmp(name)).is_err());
-    names.sort();
-    names
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use mailkeep_format::{ChunkKind, ChunkRef, Node};
 use mailkeep_repository::{Gathered, Piece, Reader, RepositoryError, Scratch};
 
+use crate::contents::Nodes;
 use crate::{Contents, ContentsError};
 
 /// Exit code of [`RepositoryError`] for damaged data.
@@ -13,6 +14,10 @@ const DAMAGED: u8 = 65;
 impl Contents for Reader {
     fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
         Reader::tree(self, content).map_err(told)
+    }
+
+    fn nodes<'a>(&'a self, content: &[ChunkRef]) -> Nodes<'a> {
+        Box::new(self.tree_nodes(content).map(|node| node.map_err(told)))
     }
 
     fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {

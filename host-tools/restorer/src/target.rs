@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 use crate::decide::Existing;
+use crate::names::Names;
 use crate::path::parts;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -62,12 +63,13 @@ pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
 }
 
 /// The names in a folder.
-pub(crate) fn names(folder: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
+pub(crate) fn names(folder: BorrowedFd<'_>) -> Result<Names> {
+    let mut names = Names::default();
     for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(name);
+            names.push(name)?;
         }
     }
     Ok(names)
@@ -93,8 +95,8 @@ fn remove_below(folder: BorrowedFd<'_>, name: &[u8], device: u64, depth: usize) 
         return Err(Errno::XDEV);
     }
     let mut removed = 1;
-    for below in names(inner.as_fd())? {
-        removed += remove_below(inner.as_fd(), &below, device, depth + 1)?;
+    for below in names(inner.as_fd())?.iter() {
+        removed += remove_below(inner.as_fd(), below, device, depth + 1)?;
     }
     rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?;
     Ok(removed)

@@ -1,13 +1,15 @@
 //! A read-only view over one snapshot: find a path, list a folder, read a range of a file.
 //!
-//! Folders are fetched when they are looked at and kept in a cache of bounded size, so that walking a snapshot costs
-//! memory in proportion to one folder, not to the snapshot. Nothing here knows FUSE or the repository.
+//! A folder is a stream of its nodes ([`View::nodes`]), so that walking a snapshot takes memory for its depth only. Who
+//! comes back to a folder again and again (a mount) lists it ([`View::list`]): listings are kept in a cache of bounded
+//! size. Nothing here knows FUSE or the repository.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailkeep_format::{ChunkRef, Meta, Node, NodeKind};
 
+use crate::contents::Nodes;
 use crate::path::{join, parts, show};
 use crate::{Contents, RestoreError, limits};
 
@@ -66,6 +68,17 @@ impl View {
         Ok(listing)
     }
 
+    /// The nodes of the folder `node`, which stands at `path` (used in errors only), read as they are asked for.
+    ///
+    /// # Errors
+    /// Not a folder.
+    pub fn nodes(&self, path: &[u8], node: &Node) -> Result<Nodes<'_>, RestoreError> {
+        match &node.kind {
+            NodeKind::Directory { content } => Ok(self.contents.nodes(content)),
+            _ => Err(RestoreError::NotDirectory { path: show(path) }),
+        }
+    }
+
     /// Finds one name in the folder `parent`, which stands at `path`.
     ///
     /// # Errors
@@ -76,6 +89,22 @@ impl View {
         Ok(found.map(|index| listing[index].clone()))
     }
 
+    /// As [`View::child`], without keeping a listing.
+    fn seek(&self, path: &[u8], parent: &Node, name: &[u8]) -> Result<Option<Node>, RestoreError> {
+        if self.cache().get(parent.content()).is_some() {
+            return self.child(path, parent, name);
+        }
+        for node in self.nodes(path, parent)? {
+            let node = node.map_err(|source| RestoreError::Unreadable { path: show(path), source })?;
+            match node.name.as_slice().cmp(name) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Ok(Some(node)),
+                std::cmp::Ordering::Greater => break,
+            }
+        }
+        Ok(None)
+    }
+
     /// Finds the node at an absolute path. Symbolic links are not followed.
     ///
     /// # Errors
@@ -84,7 +113,7 @@ impl View {
         let mut node = self.root.clone();
         let mut at = b"/".to_vec();
         for name in parts(path) {
-            let next = self.child(&at, &node, name)?;
+            let next = self.seek(&at, &node, name)?;
             at = join(&at, name);
             node = next.ok_or_else(|| RestoreError::NotFound { path: show(&at) })?;
         }

@@ -4,7 +4,6 @@ use mailkeep_format::Node;
 use mailkeep_format::limits::DEPTH_MAX;
 
 use crate::path::{join, show};
-use crate::view::Listing;
 use crate::{RestoreError, View};
 
 /// What a visitor wants next.
@@ -23,7 +22,7 @@ pub enum Next {
 pub enum Found<'a> {
     /// A node.
     Node(&'a Node),
-    /// A folder whose node was just given cannot be read; the walk goes on behind it.
+    /// A folder that was given, or the rest of it, cannot be read; the walk goes on behind it.
     Unreadable(&'a RestoreError),
 }
 
@@ -37,36 +36,42 @@ pub fn walk(
     visit: &mut dyn FnMut(&[u8], Found<'_>) -> Next,
 ) -> Result<(), RestoreError> {
     let node = view.lookup(start)?;
-    let mut stack = vec![(start.to_vec(), view.list(start, &node)?, 0usize)];
+    let mut stack = vec![(start.to_vec(), view.nodes(start, &node)?)];
     loop {
         let depth = stack.len();
-        let Some((parent, listing, next)) = stack.last_mut() else { return Ok(()) };
-        let Some(node) = listing.get(*next) else {
-            stack.pop();
-            continue;
+        let Some((parent, nodes)) = stack.last_mut() else { return Ok(()) };
+        let node = match nodes.next() {
+            Some(Ok(node)) => node,
+            None => {
+                stack.pop();
+                continue;
+            }
+            Some(Err(source)) => {
+                let error = RestoreError::Unreadable { path: show(parent), source };
+                if depth == 1 {
+                    return Err(error);
+                }
+                let parent = std::mem::take(parent);
+                stack.pop();
+                if visit(&parent, Found::Unreadable(&error)) == Next::Stop {
+                    return Ok(());
+                }
+                continue;
+            }
         };
-        *next += 1;
         let path = join(parent, &node.name);
-        match visit(&path, Found::Node(node)) {
+        match visit(&path, Found::Node(&node)) {
             Next::Stop => return Ok(()),
             Next::Pass => continue,
             Next::Descend if !node.is_directory() => continue,
             Next::Descend => {}
         }
-        match open(view, &path, node, depth) {
-            Ok(below) => stack.push((path, below, 0)),
-            Err(error) => {
-                if visit(&path, Found::Unreadable(&error)) == Next::Stop {
-                    return Ok(());
-                }
-            }
+        if depth < DEPTH_MAX {
+            let nodes = view.nodes(&path, &node)?;
+            stack.push((path, nodes));
+        } else if visit(&path, Found::Unreadable(&RestoreError::TooDeep { path: show(&path) })) == Next::Stop
+        {
+            return Ok(());
         }
     }
-}
-
-fn open(view: &View, path: &[u8], node: &Node, depth: usize) -> Result<Listing, RestoreError> {
-    if depth >= DEPTH_MAX {
-        return Err(RestoreError::TooDeep { path: show(path) });
-    }
-    view.list(path, node)
 }
