@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 root=$PWD
 run=$root/.run
 bin=$root/target/release
-export MAILKEEP_KEY_FILE=$run/box.key MAILKEEP_AGENT_STATE=$run/agent
+export MAILKEEP_KEY_FILE=$run/box.key MAILKEEP_AGENT_STATE=$run/agent MAILKEEP_AGENT_BOOT=no
 mounted=
 
 say() { printf '%s\n' "$*" >&2; }

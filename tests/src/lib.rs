@@ -11,5 +11,6 @@ pub mod programs;
 pub mod rig;
 pub mod rng;
 pub mod ssh;
+pub mod systemd;
 pub mod tree;
 pub mod words;

@@ -74,6 +74,12 @@ pub enum AgentError {
     /// There is nothing to stop.
     #[error("this source has nothing to stop; write stop and start into [quiesce] of the source file")]
     NothingToStop,
+    /// The rescue at boot could not be installed, so nothing was stopped.
+    #[error("the rescue at boot could not be installed, so mail was not stopped: {why}")]
+    Boot {
+        /// What failed.
+        why: String,
+    },
     /// The guard could not be armed, so nothing was stopped.
     #[error("the restart guard could not be armed, so mail was not stopped: {why}")]
     Guard {

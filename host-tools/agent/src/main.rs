@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use mailkeep_agent::{AgentError, one_line, window};
+use mailkeep_agent::{AgentError, limits, one_line, window};
 
 /// Exit code for a command line that is not understood (INTERFACES: usage).
 const USAGE: u8 = 64;
@@ -28,7 +28,11 @@ enum Verb {
     /// Speak with a box over standard input and output.
     Serve,
     /// Start mail if an unfinished window is found; for the boot of the server.
-    Rescue,
+    Rescue {
+        /// Try for a day instead of a few minutes.
+        #[arg(long)]
+        keep_trying: bool,
+    },
     /// Watch over one window (started by `serve`).
     #[command(hide = true)]
     Guard {
@@ -63,7 +67,10 @@ fn main() -> ExitCode {
     };
     let done = match arguments.verb {
         Verb::Serve => serve(),
-        Verb::Rescue => window::rescue_all().map(|_| ()),
+        Verb::Rescue { keep_trying } => {
+            let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };
+            window::rescue_all(patience).map(|_| ())
+        }
         Verb::Guard { folder, token, seconds } => {
             window::guard::watch(&folder, &token, Duration::from_secs(seconds))
         }

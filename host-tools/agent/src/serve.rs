@@ -35,7 +35,8 @@ pub fn serve(
 ) -> Result<(), AgentError> {
     let options = Options::new(concat!("mailkeep-agent ", env!("CARGO_PKG_VERSION")));
     // Before anything is heard: a box that never speaks must not keep mail down.
-    let rescue = std::thread::Builder::new().name("rescue".into()).spawn(window::rescue_all);
+    let rescue =
+        std::thread::Builder::new().name("rescue".into()).spawn(|| window::rescue_all(limits::RESUME_BOUND));
     let rescue = rescue.map_err(AgentError::Thread)?;
     let link = match AgentSide::open(input, output, &options) {
         Ok(link) => link,
@@ -246,6 +247,9 @@ impl Run<'_> {
             versions: subject.versions.clone(),
             deadline,
         };
+        if let Some(remark) = window::boot::Place::find().remark() {
+            self.remark(remark)?;
+        }
         self.link.set_silence(limits::SILENCE_IN_WINDOW);
         let called_off = Arc::new(AtomicBool::new(false));
         let off = Arc::clone(&called_off);

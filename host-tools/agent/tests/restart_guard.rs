@@ -144,6 +144,7 @@ fn a_box_that_falls_silent_without_closing_the_link() {
     let mut agent = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
         .arg("serve")
         .env("MAILKEEP_AGENT_STATE", mail.state())
+        .env("MAILKEEP_AGENT_BOOT", "no")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -238,6 +239,7 @@ fn a_rescue_at_boot() {
         Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
             .arg("rescue")
             .env("MAILKEEP_AGENT_STATE", mail.state())
+            .env("MAILKEEP_AGENT_BOOT", "no")
             .status()
             .unwrap()
     };
@@ -396,4 +398,71 @@ fn a_state_folder_that_others_can_write_is_refused() {
     let ToBox::Failed(failed) = agent.quiesce(600) else { panic!() };
     assert!(failed.what.contains("others can write"), "{}", failed.what);
     assert!(mail.is_up());
+}
+
+#[test]
+fn a_start_that_claims_to_have_gone_well_proves_nothing() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    mail.set("lame-start");
+    agent.resume();
+    assert!(mail.is_up(), "the window was closed without a greeting");
+    assert_eq!(mail.count("start"), 3);
+    agent.goodbye();
+}
+
+#[test]
+fn a_late_guard_leaves_a_newer_window_alone() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    let late = mail.guard().unwrap();
+    kill_process(late, Signal::STOP).unwrap();
+    let old_token = mail.token();
+    agent.resume();
+    agent.goodbye();
+    let starts = mail.count("start");
+    // The next window, while the guard of the last one still thinks that it has to act.
+    let folder = mail.folder().display().to_string();
+    kill_process(late, Signal::KILL).unwrap();
+    wait_for("the end of the late guard", || mail.guard().is_none());
+    let agent = stopped(&mail, 600);
+    assert_ne!(mail.token(), old_token);
+    let guard = mail.guard().unwrap();
+    kill_process(guard, Signal::KILL).unwrap();
+    wait_for("the end of the guard", || mail.guard().is_none());
+    let late = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
+        .args(["guard", "--folder", &folder, "--token", &old_token, "--seconds", "0"])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!late.success(), "it found a window that is not its own");
+    assert_eq!(mail.count("start"), starts);
+    assert!(!mail.is_up());
+    agent.resume();
+    assert!(mail.is_up());
+}
+
+#[test]
+fn a_rescue_minds_the_deadline_and_not_who_is_alive() {
+    let mail = Mail::new();
+    let rescue = || {
+        Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
+            .arg("rescue")
+            .env("MAILKEEP_AGENT_STATE", mail.state())
+            .env("MAILKEEP_AGENT_BOOT", "no")
+            .status()
+            .unwrap()
+    };
+    let agent = stopped(&mail, 4);
+    let began = std::time::Instant::now();
+    kill_process(mail.guard().unwrap(), Signal::KILL).unwrap();
+    agent.signal(Signal::STOP);
+    if rescue().success() && began.elapsed() < std::time::Duration::from_secs(3) {
+        assert!(!mail.is_up(), "the window had time left and a living agent");
+    }
+    wait_for("the deadline", || began.elapsed() > std::time::Duration::from_secs(5));
+    assert!(rescue().success());
+    assert!(mail.is_up(), "a hung agent's lock kept mail down");
+    agent.signal(Signal::CONT);
+    assert!(agent.resume().started_by_other);
 }

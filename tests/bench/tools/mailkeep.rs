@@ -22,6 +22,7 @@ impl Commands for Mailkeep {
             ("MAILKEEP_REPO", at.own("repo")),
             ("MAILKEEP_KEY_FILE", at.own("box.key")),
             ("MAILKEEP_AGENT_STATE", at.own("agent")),
+            ("MAILKEEP_AGENT_BOOT", "no".into()),
             ("XDG_CONFIG_HOME", at.own("config")),
         ]
     }

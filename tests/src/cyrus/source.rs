@@ -81,7 +81,7 @@ fn own_agent(server: &Cyrus) -> Result<PathBuf> {
     let script = server.script("agent");
     let (state, agent) = (server.agent_state(), bin("mailkeep-agent")?);
     let text = format!(
-        "#!/bin/sh\nexport MAILKEEP_AGENT_STATE='{}'\nexec '{}' \"$@\"\n",
+        "#!/bin/sh\nexport MAILKEEP_AGENT_STATE='{}' MAILKEEP_AGENT_BOOT=no\nexec '{}' \"$@\"\n",
         state.display(),
         agent.display()
     );

@@ -13,14 +13,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mailkeep_mail::quiesce::SYSTEMD_MARK;
-use mailkeep_mail::source::Argv;
 use rustix::process::geteuid;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::intent::{AGENT_LOCK, Intent, Starter};
+use super::intent::{AGENT_LOCK, Intent, Starter, since_boot};
 use super::start;
 use super::state::StateFolder;
-use crate::command;
+use super::timer;
 use crate::error::{AgentError, one_line};
 use crate::limits;
 
@@ -44,11 +42,12 @@ pub fn arm(folder: &StateFolder, intent: &Intent) -> Result<Option<Child>, Agent
         "--seconds".to_owned(),
         intent.deadline_seconds.to_string(),
     ];
+    let systemd = geteuid().is_root() && Path::new(SYSTEMD_MARK).is_dir();
+    if systemd {
+        timer::arm(&program, folder, intent)?;
+    }
     // Under systemd the guard is a unit of its own: a login session that is torn down takes its processes along.
-    let child = if geteuid().is_root()
-        && Path::new(SYSTEMD_MARK).is_dir()
-        && as_unit(&program, &words, intent)
-    {
+    let child = if systemd && as_unit(&program, &words, intent) {
         None
     } else {
         let spawned = Command::new(&program)
@@ -84,9 +83,8 @@ fn as_unit(program: &Path, words: &[String], intent: &Intent) -> bool {
     let name = format!("--unit=mailkeep-guard-{}", &intent.token);
     // Mail that the guard starts by a command would live in the guard's unit, and must outlive it.
     let keep = "--property=KillMode=process".to_owned();
-    let own = ["--quiet".to_owned(), "--collect".to_owned(), keep, name, program.display().to_string()];
-    let argv = Argv::new("systemd-run", own.into_iter().chain(words.iter().cloned()));
-    command::run(&argv, limits::ARM_BOUND, &|| false).is_ok_and(|done| done.ok)
+    let own = [keep, name, program.display().to_string()];
+    timer::systemd_run(own.into_iter().chain(words.iter().cloned())).is_ok()
 }
 
 /// A guard lives and watches this very window.
@@ -155,6 +153,7 @@ fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log
     match start::bring_back(starter.recovery(), limits::GUARD_BOUND, starter.care()) {
         Ok(()) => {
             log.say("mail answers again");
+            timer::disarm(token);
             starter.finish()
         }
         Err(why) => {
@@ -166,17 +165,20 @@ fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log
 }
 
 /// Starts mail where an intent was left behind: by a reboot, or by both agent and guard being killed. Returns whether
-/// there was one.
+/// there was one. Where the deadline has passed, it does not matter who is alive: an agent that hangs keeps its lock.
 ///
 /// # Errors
 /// Mail does not come back, or the state cannot be used.
-pub fn rescue(folder: &StateFolder) -> Result<bool, AgentError> {
+pub fn rescue(folder: &StateFolder, patience: Duration) -> Result<bool, AgentError> {
     if Intent::load(folder)?.is_none() {
         return Ok(false);
     }
     // A living agent holds it, and a guard that is at work.
-    let Some(_lock) = folder.try_lock(AGENT_LOCK)? else { return Ok(false) };
+    let lock = folder.try_lock(AGENT_LOCK)?;
     let Some(intent) = Intent::load(folder)? else { return Ok(false) };
+    if lock.is_none() && !intent.is_overdue() {
+        return Ok(false);
+    }
     let Some(starter) = Starter::take(folder, &intent.token, "rescue", limits::START_BOUND)? else {
         return Ok(false);
     };
@@ -184,19 +186,14 @@ pub fn rescue(folder: &StateFolder) -> Result<bool, AgentError> {
     // It may run since long: the machine was booted, say.
     let care = starter.care();
     if care == start::Care::Much || start::runs(starter.recovery()) != Some(true) {
-        if let Err(why) = start::bring_back(starter.recovery(), limits::RESUME_BOUND, care) {
+        if let Err(why) = start::bring_back(starter.recovery(), patience, care) {
             starter.give_up();
             return Err(AgentError::NotBack { why });
         }
     }
+    timer::disarm(&intent.token);
     starter.finish()?;
     Ok(true)
-}
-
-/// Time since boot, suspended or not; no clock that anybody sets.
-fn since_boot() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn log_path(folder: &StateFolder) -> String {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::recovery::Recovery;
@@ -16,6 +17,7 @@ use super::state::{Lock, StateFolder};
 use super::stragglers;
 use crate::command;
 use crate::error::AgentError;
+use crate::facts;
 use crate::limits;
 
 /// Name of the file.
@@ -39,6 +41,12 @@ pub struct Intent {
     pub written: u64,
     /// Mail is started this long after the stop, whatever happens.
     pub deadline_seconds: u64,
+    /// The boot in which it was written; another one means that the server went down meanwhile.
+    #[serde(default)]
+    pub boot_id: String,
+    /// When it was written, in milliseconds since that boot. No clock that anybody sets.
+    #[serde(default)]
+    pub written_since_boot_ms: u64,
     /// Who is starting mail because of it; nobody so far if `None`.
     pub taken_by: Option<String>,
     /// How far the stop has come.
@@ -74,10 +82,20 @@ impl Intent {
             token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
             written: written.as_secs(),
             deadline_seconds: deadline.as_secs(),
+            boot_id: boot_id(),
+            written_since_boot_ms: u64::try_from(since_boot().as_millis()).unwrap_or(0),
             taken_by: None,
             stop: StopNote::Not,
             recovery,
         })
+    }
+
+    /// Whether mail has to be started whoever is alive: the deadline has passed, or the server was booted since. The
+    /// guard acts at the same moment; this is for whoever comes when the guard is gone too.
+    pub fn is_overdue(&self) -> bool {
+        let deadline = Duration::from_millis(self.written_since_boot_ms)
+            .saturating_add(Duration::from_secs(self.deadline_seconds));
+        self.boot_id != boot_id() || since_boot() >= deadline
     }
 
     /// Writes it durably.
@@ -137,6 +155,16 @@ impl Intent {
     pub fn is_open(folder: &StateFolder, token: &str) -> bool {
         matches!(Intent::load(folder), Ok(Some(intent)) if intent.token == token && intent.taken_by.is_none())
     }
+}
+
+/// Time since boot, suspended or not; no clock that anybody sets.
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+fn boot_id() -> String {
+    facts::kernel_line("/proc/sys/kernel/random/boot_id")
 }
 
 /// The right to start mail for one window.

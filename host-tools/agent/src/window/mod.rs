@@ -5,12 +5,14 @@
 //! panic, a signal, the end of the link, [`Window`] starts mail when it is dropped; if the agent itself is gone, the
 //! guard does. 4. Only a greeting closes the window and removes the intent.
 
+pub mod boot;
 pub mod guard;
 pub mod intent;
 pub mod recovery;
 pub mod start;
 pub mod state;
 pub mod stragglers;
+pub mod timer;
 
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -129,6 +131,7 @@ impl Window {
             let why = "nothing was stopped; start mail, or mend [quiesce] in the source file".to_owned();
             return Err(AgentError::NotRunning { what, why });
         }
+        boot::Place::find().install()?;
         let intent = Intent::new(settings.source.name.as_str(), recovery.clone(), settings.deadline)?;
         intent.write(&folder)?;
         let mut window = Window {
@@ -151,6 +154,7 @@ impl Window {
             Err(error) => {
                 // Nothing was stopped, so nothing has to be started.
                 window.closed = true;
+                timer::disarm(&intent.token);
                 window.folder.remove_durably(intent::INTENT)?;
                 Err(error)
             }
@@ -384,6 +388,7 @@ impl Window {
                 return Err(AgentError::NotBack { why });
             }
         }
+        timer::disarm(&self.token);
         let _ = fs::remove_dir_all(self.export_folder());
         Ok(Resumed {
             start_ms: millis(began),
@@ -429,14 +434,19 @@ fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Starts mail wherever an intent was left behind by a run that is no more; tells whether there was one.
+/// Starts mail wherever an intent was left behind by a run that is no more, each at most for `patience`; tells whether
+/// there was one.
 ///
 /// # Errors
 /// Mail does not come back.
-pub fn rescue_all() -> Result<bool, AgentError> {
-    let mut rescued = false;
+pub fn rescue_all(patience: Duration) -> Result<bool, AgentError> {
+    let mut rescued = Ok(false);
     for folder in StateFolder::all() {
-        rescued |= guard::rescue(&folder)?;
+        // One service that does not come back must not keep the others down.
+        match guard::rescue(&folder, patience) {
+            Ok(one) => rescued = rescued.map(|before| before || one),
+            Err(error) => rescued = Err(error),
+        }
     }
-    Ok(rescued)
+    rescued
 }

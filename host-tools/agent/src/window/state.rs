@@ -19,6 +19,9 @@ use crate::limits;
 /// Names the folder instead of the usual place.
 pub const STATE_ENV: &str = "MAILKEEP_AGENT_STATE";
 
+/// The usual place of all state on a server where the agent is root.
+pub const SYSTEM_BASE: &str = "/var/lib/mailkeep-agent";
+
 /// The folder of one service.
 #[derive(Debug, Clone)]
 pub struct StateFolder {
@@ -46,7 +49,7 @@ pub fn base() -> PathBuf {
         return named;
     }
     if geteuid().is_root() {
-        return "/var/lib/mailkeep-agent".into();
+        return SYSTEM_BASE.into();
     }
     let user = from("XDG_STATE_HOME").or_else(|| from("HOME").map(|home| home.join(".local/state")));
     match user.filter(|folder| folder.is_absolute()) {

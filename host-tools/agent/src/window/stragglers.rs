@@ -100,6 +100,12 @@ pub fn with_mark(mark: &str) -> Vec<i32> {
     pids().into_iter().filter(|pid| *pid != own && carries(pid)).collect()
 }
 
+/// Whether a process of one of these names runs.
+pub fn is_running(names: &[&str]) -> bool {
+    let alive = |pid: i32| Status::of(pid).is_some_and(|status| status.state != 'Z');
+    pids().into_iter().any(|pid| names.contains(&name(pid).as_str()) && alive(pid))
+}
+
 /// Kills a process at once.
 pub fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {

@@ -29,6 +29,7 @@ impl Agent {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
             .arg("serve")
             .env("MAILKEEP_AGENT_STATE", state)
+            .env("MAILKEEP_AGENT_BOOT", "no")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -227,12 +228,14 @@ impl Mail {
         fs::write(mail.path("spool/1."), "Subject: one\r\n\r\nHello.\r\n").unwrap();
         let base = mail.dir.path().display().to_string();
         let greeter = std::env::current_exe().unwrap().display().to_string();
-        // A knob is a file: `fail-start` fails one start, `hang-stop` hangs, `slow-stop` takes its time.
+        // A knob is a file: `fail-start` fails one start, `lame-start` makes one start say that all went well and do
+        // nothing, `hang-stop` hangs, `slow-stop` takes its time.
         mail.script(
             "start",
             &format!(
                 "echo start >> {base}/log\n\
                  if [ -e {base}/fail-start ]; then rm {base}/fail-start; echo 'no luck'; exit 1; fi\n\
+                 if [ -e {base}/lame-start ]; then rm {base}/lame-start; exit 0; fi\n\
                  [ -e {base}/pid ] && kill -0 $(cat {base}/pid) 2>/dev/null && exit 0\n\
                  MAIL_PORT={port} setsid {greeter} --ignored --exact greeter_process --nocapture \
                  </dev/null >/dev/null 2>&1 &\n\
@@ -305,8 +308,13 @@ impl Mail {
         !folder.join("intent.json").exists() && free.is_ok()
     }
 
+    /// The token of the open window.
+    pub fn token(&self) -> String {
+        fs::read_to_string(self.folder().join("armed")).unwrap()
+    }
+
     /// The agent's folder for this service.
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         fs::read_dir(self.state()).unwrap().next().expect("a folder of the service").unwrap().path()
     }
 
