@@ -74,9 +74,10 @@ pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How long ssh tries to reach the server, in seconds.
 pub const SSH_CONNECT_SECONDS: u32 = 20;
 
-/// Nodes of directories that the mail check keeps decoded.
-pub const TREE_CACHE_NODES: usize = 200_000;
+/// Nodes of directories that the mail check keeps decoded, about 350 bytes each; message files are not among them.
+pub const TREE_CACHE_NODES: usize = 65_536;
 /// Symbolic links on the way to one file (Linux allows 40).
 pub const LINKS_FOLLOWED_MAX: u32 = 40;
-/// Bytes of one file that the mail check takes into memory: an index of four million messages.
+/// Bytes of one file that the mail check takes into memory: a list of some hundred thousand mailboxes, a configuration.
+/// Indexes come in pieces.
 pub const CHECKED_FILE_MAX: usize = 512 << 20;

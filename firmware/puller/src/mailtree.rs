@@ -1,11 +1,14 @@
 //! A copy as the mail check sees it: files by the absolute paths that they had on the server, symbolic links followed.
+//!
+//! Directories are read as streams. What a path may lead through is kept of those that were looked at last, so that each is
+//! decoded once and not for every file in it; message files, of which there may be half a million, are not kept.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use mailkeep_format::{ChunkRef, Node, NodeKind};
+use mailkeep_format::{ChunkKind, ChunkRef, Node, NodeKind};
 use mailkeep_mail::check::{EntryKind, MailTree, TreeEntry};
 use mailkeep_repository::{Reader, RepositoryError};
 
@@ -24,13 +27,52 @@ impl SnapshotTree {
         SnapshotTree { reader, root, cache: Directories::default() }
     }
 
-    fn directory(&mut self, content: &[ChunkRef]) -> Result<Arc<Vec<Node>>, RepositoryError> {
-        if let Some(nodes) = self.cache.get(content) {
-            return Ok(nodes);
+    /// What has this name in a directory.
+    fn child(&mut self, content: &[ChunkRef], name: &[u8]) -> Result<Option<Node>, RepositoryError> {
+        if let Some(kept) = self.cache.get(content) {
+            if let Some(node) = kept.node(name) {
+                return Ok(Some(node.clone()));
+            }
+            if !(kept.lacks_messages && is_message(name)) {
+                return Ok(None);
+            }
         }
-        let nodes = Arc::new(self.reader.tree(content)?);
-        self.cache.put(content, &nodes);
-        Ok(nodes)
+        let mut found = None;
+        self.each(content, &mut |node| {
+            if node.name == name {
+                found = Some(node.clone());
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Goes through a directory, and keeps what paths may lead through.
+    fn each(&mut self, content: &[ChunkRef], each: &mut dyn FnMut(&Node)) -> Result<(), RepositoryError> {
+        let mut kept = Some(Kept::default());
+        for node in self.reader.tree_nodes(content) {
+            let node = node?;
+            each(&node);
+            let Some(keeping) = &mut kept else { continue };
+            if node.is_file() && is_message(&node.name) {
+                keeping.lacks_messages = true;
+            } else if keeping.nodes.len() < TREE_CACHE_NODES {
+                keeping.nodes.push(node);
+            } else {
+                // Too many to be kept: asked for again, it is read again.
+                kept = None;
+            }
+        }
+        if let Some(kept) = kept.filter(|_| self.cache.get(content).is_none()) {
+            self.cache.put(content, Arc::new(kept));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> Result<Option<Vec<ChunkRef>>, RepositoryError> {
+        match self.find(path)? {
+            Some(Found::File(content)) => Ok(Some(content)),
+            _ => Ok(None),
+        }
     }
 
     /// What lies at `path`, after all links; `None` if nothing does.
@@ -46,21 +88,18 @@ impl SnapshotTree {
                 continue;
             }
             let Some(here) = way.last() else { return Ok(None) };
-            let nodes = self.directory(&here.clone())?;
-            let Ok(index) = nodes.binary_search_by(|node| node.name.as_slice().cmp(&name)) else {
-                return Ok(None);
-            };
-            match &nodes[index].kind {
-                NodeKind::Directory { content } => way.push(content.clone()),
+            let Some(node) = self.child(&here.clone(), &name)? else { return Ok(None) };
+            match node.kind {
+                NodeKind::Directory { content } => way.push(content),
                 NodeKind::File { content, .. } if rest.is_empty() => {
-                    return Ok(Some(Found::File(content.clone())));
+                    return Ok(Some(Found::File(content)));
                 }
                 NodeKind::Symlink { target } => {
                     links += 1;
                     if links > LINKS_FOLLOWED_MAX {
                         return Ok(None);
                     }
-                    let target = PathBuf::from(std::ffi::OsStr::from_bytes(target));
+                    let target = PathBuf::from(std::ffi::OsStr::from_bytes(&target));
                     if target.is_absolute() {
                         way.truncate(1);
                     }
@@ -94,55 +133,87 @@ impl MailTree for SnapshotTree {
     type Error = RepositoryError;
 
     fn read(&mut self, path: &Path) -> Result<Option<Vec<u8>>, RepositoryError> {
-        let Some(Found::File(content)) = self.find(path)? else { return Ok(None) };
+        let Some(content) = self.file(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         for chunk in &content {
             if bytes.len() >= CHECKED_FILE_MAX {
                 // No mail system has such a file; cut off it is no file of the kind that is looked for.
                 break;
             }
-            bytes.extend_from_slice(&self.reader.chunk(mailkeep_format::ChunkKind::Data, chunk)?);
+            bytes.extend_from_slice(&self.reader.chunk(ChunkKind::Data, chunk)?);
         }
         Ok(Some(bytes))
     }
 
-    fn list(&mut self, folder: &Path) -> Result<Option<Vec<TreeEntry>>, RepositoryError> {
-        let Some(Found::Directory(content)) = self.find(folder)? else { return Ok(None) };
-        let nodes = self.directory(&content)?;
-        let entry = |node: &Node| TreeEntry {
-            name: node.name.clone(),
-            kind: match node.kind {
-                NodeKind::File { .. } => EntryKind::File,
-                NodeKind::Directory { .. } => EntryKind::Directory,
-                _ => EntryKind::Other,
-            },
-            size: node.size(),
-        };
-        Ok(Some(nodes.iter().map(entry).collect()))
+    fn stream(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, RepositoryError> {
+        let Some(content) = self.file(path)? else { return Ok(false) };
+        for chunk in &content {
+            if !take(&self.reader.chunk(ChunkKind::Data, chunk)?) {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn list(&mut self, folder: &Path, each: &mut dyn FnMut(TreeEntry<'_>)) -> Result<bool, RepositoryError> {
+        let Some(Found::Directory(content)) = self.find(folder)? else { return Ok(false) };
+        self.each(&content, &mut |node| {
+            each(TreeEntry {
+                name: &node.name,
+                kind: match node.kind {
+                    NodeKind::File { .. } => EntryKind::File,
+                    NodeKind::Directory { .. } => EntryKind::Directory,
+                    _ => EntryKind::Other,
+                },
+                size: node.size(),
+            });
+        })?;
+        Ok(true)
+    }
+}
+
+/// Whether Cyrus may have stored a message under this name: `4711.`.
+fn is_message(name: &[u8]) -> bool {
+    name.strip_suffix(b".").is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
+}
+
+/// What is kept of a directory.
+#[derive(Debug, Default)]
+struct Kept {
+    /// In ascending order of names.
+    nodes: Vec<Node>,
+    /// Files that are named as messages are left out.
+    lacks_messages: bool,
+}
+
+impl Kept {
+    fn node(&self, name: &[u8]) -> Option<&Node> {
+        let index = self.nodes.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
+        self.nodes.get(index)
     }
 }
 
 /// The directories that were looked at last: a path is looked up from the root each time.
 #[derive(Default)]
 struct Directories {
-    nodes: HashMap<Vec<ChunkRef>, Arc<Vec<Node>>>,
+    kept: HashMap<Vec<ChunkRef>, Arc<Kept>>,
     order: VecDeque<Vec<ChunkRef>>,
     weight: usize,
 }
 
 impl Directories {
-    fn get(&self, content: &[ChunkRef]) -> Option<Arc<Vec<Node>>> {
-        self.nodes.get(content).cloned()
+    fn get(&self, content: &[ChunkRef]) -> Option<Arc<Kept>> {
+        self.kept.get(content).cloned()
     }
 
-    fn put(&mut self, content: &[ChunkRef], nodes: &Arc<Vec<Node>>) {
-        self.weight += nodes.len() + 1;
-        self.nodes.insert(content.to_vec(), Arc::clone(nodes));
+    fn put(&mut self, content: &[ChunkRef], kept: Arc<Kept>) {
+        self.weight += kept.nodes.len() + 1;
+        self.kept.insert(content.to_vec(), kept);
         self.order.push_back(content.to_vec());
         while self.weight > TREE_CACHE_NODES && self.order.len() > 1 {
             let Some(oldest) = self.order.pop_front() else { break };
-            if let Some(gone) = self.nodes.remove(&oldest) {
-                self.weight -= gone.len() + 1;
+            if let Some(gone) = self.kept.remove(&oldest) {
+                self.weight -= gone.nodes.len() + 1;
             }
         }
     }
@@ -150,7 +221,7 @@ impl Directories {
 
 #[cfg(test)]
 mod tests {
-    use mailkeep_format::{ChunkKind, Meta};
+    use mailkeep_format::Meta;
     use mailkeep_repository::{
         Encryption, InitOptions, LogMonitor, MemoryStorage, Repository, Writer, WriterOptions,
     };
@@ -197,6 +268,14 @@ mod tests {
         SnapshotTree::new(writer.reader(), root)
     }
 
+    type Listed = Vec<(Vec<u8>, EntryKind, u64)>;
+
+    fn listed(tree: &mut SnapshotTree, path: &str) -> Option<Listed> {
+        let mut entries = Vec::new();
+        let each = &mut |entry: TreeEntry<'_>| entries.push((entry.name.to_vec(), entry.kind, entry.size));
+        tree.list(Path::new(path), each).unwrap().then_some(entries)
+    }
+
     #[test]
     fn files_are_found_through_links_as_on_the_server() {
         let mut tree = tree();
@@ -215,34 +294,77 @@ mod tests {
         let mut tree = tree();
         for path in ["/nothing", "/etc/header/x", "/etc", "/loop", "/loop/x", "/pipe", "/"] {
             assert_eq!(tree.read(Path::new(path)).unwrap(), None, "{path}");
+            assert!(!tree.stream(Path::new(path), &mut |_| panic!("{path}")).unwrap());
         }
         for path in ["/nothing", "/etc/header", "/loop", "/pipe"] {
-            assert_eq!(tree.list(Path::new(path)).unwrap(), None, "{path}");
+            assert_eq!(listed(&mut tree, path), None, "{path}");
         }
     }
 
     #[test]
     fn a_folder_is_listed_with_kinds_and_sizes() {
         let mut tree = tree();
-        let listed = tree.list(Path::new("/abs/")).unwrap().unwrap();
-        let seen: Vec<_> =
-            listed.iter().map(|entry| (entry.name.as_slice(), entry.kind, entry.size)).collect();
+        let name = |name: &str| name.as_bytes().to_vec();
         assert_eq!(
-            seen,
-            [(b"cyrus.header".as_slice(), EntryKind::Other, 0), (b"cyrus.index", EntryKind::File, 5)]
+            listed(&mut tree, "/abs/").unwrap(),
+            [(name("cyrus.header"), EntryKind::Other, 0), (name("cyrus.index"), EntryKind::File, 5)]
         );
-        assert_eq!(tree.list(Path::new("/")).unwrap().unwrap().len(), 6);
+        assert_eq!(listed(&mut tree, "/").unwrap().len(), 6);
+    }
+
+    #[test]
+    fn a_file_comes_in_pieces_until_it_is_enough() {
+        let mut tree = tree();
+        let mut seen = Vec::new();
+        let mut up_to = |count: usize| {
+            seen.clear();
+            let take = &mut |bytes: &[u8]| {
+                seen.push(bytes.to_vec());
+                seen.len() < count
+            };
+            assert!(tree.stream(Path::new("/spool/box/cyrus.index"), take).unwrap());
+            seen.concat()
+        };
+        assert_eq!((up_to(1), up_to(9)), (b"in".to_vec(), b"index".to_vec()));
+    }
+
+    #[test]
+    fn message_files_are_not_kept_and_are_found_all_the_same() {
+        let options = InitOptions { label: "t".into(), encryption: Encryption::Plain };
+        let repository =
+            Repository::init(std::sync::Arc::new(MemoryStorage::new()), &options).unwrap().repository;
+        let mut writer = repository.writer(&WriterOptions::default(), &LogMonitor).unwrap();
+        let content = vec![writer.put(ChunkKind::Data, b"mail").unwrap()];
+        let file =
+            |name: &str| node(name, NodeKind::File { size: 4, sparse: false, content: content.clone() });
+        let nodes =
+            [file("1."), file("2."), node("3.", NodeKind::Fifo), file("cyrus.header"), link("x", "2.")];
+        let root = [folder(&mut writer, "box", &nodes)];
+        let root = writer.put_tree(&root).unwrap();
+        writer.flush().unwrap();
+        let mut tree = SnapshotTree::new(writer.reader(), root);
+        for _ in 0..2 {
+            assert_eq!(listed(&mut tree, "/box").unwrap().len(), 5);
+            for name in ["1.", "2.", "cyrus.header", "x"] {
+                let path = Path::new("/box").join(name);
+                assert_eq!(tree.read(&path).unwrap().as_deref(), Some(b"mail".as_slice()), "{name}");
+            }
+            assert_eq!(tree.read(Path::new("/box/3.")).unwrap(), None);
+            assert_eq!(tree.read(Path::new("/box/4.")).unwrap(), None);
+        }
+        assert_eq!(tree.cache.weight, 3 + 1 + 1 + 1, "the messages are held");
     }
 
     #[test]
     fn the_cache_is_bounded() {
         let mut cache = Directories::default();
-        let nodes = Arc::new(vec![node("x", NodeKind::Fifo); 50_000]);
+        let nodes = vec![node("x", NodeKind::Fifo); TREE_CACHE_NODES / 4];
+        let kept = Arc::new(Kept { nodes, lacks_messages: false });
         for number in 0..20_u8 {
             let content = [ChunkRef { id: mailkeep_format::ChunkId([number; 24]), length: 1 }];
-            cache.put(&content, &nodes);
+            cache.put(&content, Arc::clone(&kept));
             assert!(cache.get(&content).is_some());
         }
-        assert!(cache.weight <= TREE_CACHE_NODES && cache.nodes.len() == cache.order.len());
+        assert!(cache.weight <= TREE_CACHE_NODES && cache.kept.len() == cache.order.len());
     }
 }

@@ -42,20 +42,28 @@ impl MailTree for MemoryMailTree {
         Ok(self.files.get(path).cloned())
     }
 
-    fn list(&mut self, folder: &Path) -> Result<Option<Vec<TreeEntry>>, Infallible> {
-        let mut entries: Vec<TreeEntry> = Vec::new();
+    fn stream(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Infallible> {
+        let Some(bytes) = self.files.get(path) else { return Ok(false) };
+        // Pieces that end inside of records, as they do in chunks.
+        let _ = bytes.chunks(1000).all(take);
+        Ok(true)
+    }
+
+    fn list(&mut self, folder: &Path, each: &mut dyn FnMut(TreeEntry<'_>)) -> Result<bool, Infallible> {
         let inside = self.files.range(folder.to_owned()..).take_while(|(path, _)| path.starts_with(folder));
+        let mut last: Option<Vec<u8>> = None;
         for (path, contents) in inside {
             let Ok(below) = path.strip_prefix(folder) else { continue };
             let mut parts = below.components();
-            let Some(name) = parts.next().map(|part| part.as_os_str().as_bytes().to_vec()) else { continue };
+            let Some(name) = parts.next().map(|part| part.as_os_str().as_bytes()) else { continue };
             let is_file = parts.next().is_none();
             let kind = if is_file { EntryKind::File } else { EntryKind::Directory };
-            if entries.last().is_none_or(|last| last.name != name) {
+            if last.as_deref() != Some(name) {
                 let size = if is_file { contents.len() as u64 } else { 0 };
-                entries.push(TreeEntry { name, kind, size });
+                each(TreeEntry { name, kind, size });
+                last = Some(name.to_vec());
             }
         }
-        Ok((!entries.is_empty()).then_some(entries))
+        Ok(last.is_some())
     }
 }

@@ -1,7 +1,7 @@
 //! The mail check: does a copy hold every mailbox of the exported list, and every message of every index?
 //!
-//! Pure over [`MailTree`], which the puller implements over a snapshot. One mailbox is held at a time, beside
-//! a table of where each unique id lies.
+//! Pure over [`MailTree`], which the puller implements over a snapshot. Of one mailbox at a time the UIDs and sizes of its
+//! message files are held (20 bytes a message), beside a table of where each unique id lies.
 //!
 //! For each mailbox of the list that has a folder here:
 //! * its folder is found by the unique id in cyrus.header (`sites.rs`), never computed from its name;
@@ -27,10 +27,11 @@ pub use memory::MemoryMailTree;
 pub use problem::{Problem, ProblemKind};
 pub use tree::{EntryKind, MailTree, TreeEntry};
 
-use crate::cyrus::index::Index;
+use crate::cyrus::index::{IndexRecord, IndexStream};
 use crate::cyrus::mailbox_list::MailboxEntry;
 use crate::cyrus::profile::Partition;
 use crate::cyrus::rules::message_uid;
+use crate::error::MailError;
 use crate::limits::LISTED_PROBLEMS;
 use sites::Sites;
 
@@ -100,11 +101,11 @@ impl MessageFiles {
     fn list<T: MailTree>(folders: &[&Path], below: &Path, tree: &mut T) -> Result<MessageFiles, T::Error> {
         let mut files = Vec::new();
         for folder in folders {
-            for entry in tree.list(&folder.join(below))?.unwrap_or_default() {
-                if let (EntryKind::File, Some(uid)) = (entry.kind, message_uid(&entry.name)) {
+            tree.list(&folder.join(below), &mut |entry| {
+                if let (EntryKind::File, Some(uid)) = (entry.kind, message_uid(entry.name)) {
                     files.push((uid, entry.size));
                 }
-            }
+            })?;
         }
         files.sort_unstable();
         Ok(MessageFiles(files))
@@ -126,11 +127,22 @@ fn check_mailbox<T: MailTree>(
 ) -> Result<(), T::Error> {
     let folder = partition.index_folder().join(below);
     let problem = |kind| Problem::new(kind).mailbox(&entry.name).folder(&folder);
-    let Some(bytes) = tree.read(&folder.join("cyrus.index"))? else {
+    let files = MessageFiles::list(&partition.message_folders(), below, tree)?;
+    let mut compared = Compared::new(&files);
+    let mut index = Ok(IndexStream::new());
+    let there = tree.stream(&folder.join("cyrus.index"), &mut |bytes| {
+        if let Ok(stream) = &mut index {
+            if let Err(error) = stream.push(bytes, &mut |record| compared.record(record)) {
+                index = Err(error);
+            }
+        }
+        index.is_ok()
+    })?;
+    if !there {
         check.report(problem(ProblemKind::MissingIndex));
         return Ok(());
-    };
-    let index = match Index::parse(&bytes) {
+    }
+    let index = match index.and_then(|stream| stream.finish(&mut |record| compared.record(record))) {
         Ok(index) => index,
         Err(error) => {
             check.report(problem(ProblemKind::DamagedIndex).detail(error.to_string()));
@@ -138,48 +150,25 @@ fn check_mailbox<T: MailTree>(
         }
     };
     let header = tree.read(&partition.header_folder().join(below).join("cyrus.header"))?.unwrap_or_default();
-    if index.header().header_file_crc.is_some_and(|crc| crc != crc32fast::hash(&header)) {
+    if index.header_file_crc.is_some_and(|crc| crc != crc32fast::hash(&header)) {
         check.report(problem(ProblemKind::HeaderMismatch));
     }
-
-    let files = MessageFiles::list(&partition.message_folders(), below, tree)?;
-    let mut damaged = Tally::default();
-    let mut missing = Tally::default();
-    let mut wrong_size = Tally::default();
-    let mut known: Vec<u32> = Vec::with_capacity(files.0.len().min(index.records().size_hint().0));
-    let mut shown: u32 = 0;
-    for (position, record) in index.records().enumerate() {
-        let Ok(record) = record else {
-            damaged.add(u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1));
-            continue;
-        };
-        known.push(record.uid);
-        let sizes = files.sizes(record.uid);
-        if record.flags.is_expunged() {
-            check.expunged_without_file += u64::from(sizes.is_empty() && !record.flags.is_unlinked());
-            continue;
-        }
-        shown += 1;
-        if sizes.is_empty() {
-            missing.add(record.uid);
-        } else if !sizes.iter().any(|(_, size)| *size == record.size) {
-            wrong_size.add(record.uid);
-        }
-    }
+    let Compared { damaged, missing, wrong_size, mut known, shown, gone, .. } = compared;
+    check.expunged_without_file += gone;
     check.messages += u64::from(shown);
     // UIDs only grow in a sound index; in a damaged one the search below still has to work.
     known.sort_unstable();
     let mut newer = Tally::default();
     for (uid, _) in files.0.iter().filter(|(uid, _)| known.binary_search(uid).is_err()) {
-        if *uid > index.header().last_uid {
+        if *uid > index.last_uid {
             newer.add(*uid);
         } else {
             check.stray_files += 1;
         }
     }
-    let counted_wrong = damaged.count == 0 && index.header().exists.is_some_and(|exists| exists != shown);
+    let counted_wrong = damaged.count == 0 && index.exists.is_some_and(|exists| exists != shown);
     if counted_wrong {
-        let detail = format!("{shown} records, {} in the header", index.header().exists.unwrap_or(0));
+        let detail = format!("{shown} records, {} in the header", index.exists.unwrap_or(0));
         check.report(problem(ProblemKind::WrongCount).detail(detail));
     }
     for (kind, tally) in [
@@ -193,6 +182,56 @@ fn check_mailbox<T: MailTree>(
         }
     }
     Ok(())
+}
+
+/// The records of an index beside the message files of its mailbox.
+struct Compared<'a> {
+    files: &'a MessageFiles,
+    position: u32,
+    damaged: Tally,
+    missing: Tally,
+    wrong_size: Tally,
+    /// UIDs that have a record.
+    known: Vec<u32>,
+    /// Messages that IMAP shows.
+    shown: u32,
+    /// Expunged ones whose file is gone already.
+    gone: u64,
+}
+
+impl<'a> Compared<'a> {
+    fn new(files: &'a MessageFiles) -> Self {
+        Compared {
+            files,
+            position: 0,
+            damaged: Tally::default(),
+            missing: Tally::default(),
+            wrong_size: Tally::default(),
+            known: Vec::new(),
+            shown: 0,
+            gone: 0,
+        }
+    }
+
+    fn record(&mut self, record: Result<IndexRecord, MailError>) {
+        self.position = self.position.saturating_add(1);
+        let Ok(record) = record else {
+            self.damaged.add(self.position);
+            return;
+        };
+        self.known.push(record.uid);
+        let sizes = self.files.sizes(record.uid);
+        if record.flags.is_expunged() {
+            self.gone += u64::from(sizes.is_empty() && !record.flags.is_unlinked());
+            return;
+        }
+        self.shown += 1;
+        if sizes.is_empty() {
+            self.missing.add(record.uid);
+        } else if !sizes.iter().any(|(_, size)| *size == record.size) {
+            self.wrong_size.add(record.uid);
+        }
+    }
 }
 
 /// How many messages of a mailbox have one problem, and the first of them.

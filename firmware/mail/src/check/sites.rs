@@ -103,17 +103,20 @@ impl Walk<'_> {
         let mut open: Vec<(PathBuf, usize)> = vec![(PathBuf::new(), 0)];
         while let Some((below, depth)) = open.pop() {
             let folder = root.join(&below);
-            for entry in tree.list(&folder)?.unwrap_or_default() {
-                let path = below.join(OsStr::from_bytes(&entry.name));
-                match entry.kind {
+            let mut has_header = false;
+            tree.list(&folder, &mut |entry| match entry.kind {
+                EntryKind::Directory => {
+                    let path = below.join(OsStr::from_bytes(entry.name));
                     // Another partition inside this one is walked on its own.
-                    EntryKind::Directory if self.roots.contains(&root.join(&path).as_path()) => {}
-                    EntryKind::Directory if depth < TREE_DEPTH => open.push((path, depth + 1)),
-                    EntryKind::File if entry.name == b"cyrus.header" => {
-                        self.header(number, root, &below, tree, check)?;
+                    if depth < TREE_DEPTH && !self.roots.contains(&root.join(&path).as_path()) {
+                        open.push((path, depth + 1));
                     }
-                    _ => {}
                 }
+                EntryKind::File => has_header |= entry.name == b"cyrus.header",
+                EntryKind::Other => {}
+            })?;
+            if has_header {
+                self.header(number, root, &below, tree, check)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The mail check on copies in memory, whole and torn in every way that a bad copy was seen to be.
 
 use super::*;
+use crate::cyrus::index::Index;
 use crate::cyrus::mailbox_list::{self, MailboxEntry};
 
 const INDEX: &[u8] = include_bytes!("../../tests/data/cyrus-3.6.1/inbox-v17.index");

@@ -4,10 +4,15 @@
 //! that of `imap/mailbox.h` and `mailbox_buf_to_index_*` in Cyrus' sources of each branch: three header layouts
 //! (to 18, 19, 20) and two record layouts (to 19, 20). Records are stepped by the file's own start and size.
 //!
-//! Nothing is copied: [`Index`] borrows the bytes and decodes a record when it is asked for.
+//! Nothing is copied: [`Index`] borrows the bytes and decodes a record when it is asked for. [`IndexStream`] takes them in
+//! pieces: an index of half a million messages has 50 MB.
+
+mod stream;
 
 use crate::error::MailError;
 use crate::limits::CYRUS_INDEX_BYTES;
+
+pub use stream::IndexStream;
 
 /// The user's and Cyrus' own marks of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,6 +126,17 @@ pub struct Index<'a> {
     record_size: usize,
 }
 
+/// What a header says of the whole file.
+struct Layout {
+    header: IndexHeader,
+    /// Where the records begin.
+    start: usize,
+    record_size: usize,
+}
+
+/// Bytes of the longest header of any version.
+const LONGEST_HEADER: usize = 192;
+
 /// The sizes of one version: header, record. The CRC is the last word of each, from version 12 on.
 fn sizes(version: u32) -> Option<(usize, usize)> {
     Some(match version {
@@ -143,8 +159,30 @@ impl<'a> Index<'a> {
     /// Cyrus appends records before it counts them.
     pub fn parse(bytes: &'a [u8]) -> Result<Index<'a>, MailError> {
         if bytes.len() > CYRUS_INDEX_BYTES {
-            return Err(damaged(0, "the file is too large"));
+            return Err(too_large());
         }
+        let Layout { header, start, record_size } = Layout::of(bytes)?;
+        let claimed =
+            as_usize(header.records).checked_mul(record_size).and_then(|size| size.checked_add(start));
+        let records = claimed.and_then(|end| bytes.get(start..end)).ok_or_else(too_short)?;
+        Ok(Index { header, records, record_size })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &IndexHeader {
+        &self.header
+    }
+
+    /// The records in the order of the file, which is the order of UIDs. A record whose CRC is wrong comes as
+    /// an error; those after it still come.
+    pub fn records(&self) -> impl Iterator<Item = Result<IndexRecord, MailError>> + '_ {
+        self.records.chunks_exact(self.record_size).map(|bytes| record(bytes, self.header.version))
+    }
+}
+
+impl Layout {
+    /// Checks the header; `bytes` begins with all of it.
+    fn of(bytes: &[u8]) -> Result<Layout, MailError> {
         let fields = Fields { bytes };
         let version = fields.u32(8)?;
         let (header_size, least_record) =
@@ -164,23 +202,7 @@ impl<'a> Index<'a> {
         if record_size < least_record {
             return Err(damaged(16, "records are said to be smaller than this version's"));
         }
-        let claimed = as_usize(count).checked_mul(record_size).and_then(|size| size.checked_add(start));
-        let records = claimed
-            .and_then(|end| bytes.get(start..end))
-            .ok_or_else(|| damaged(20, "the file is shorter than its number of records"))?;
-        let header = fields.header(version, count)?;
-        Ok(Index { header, records, record_size })
-    }
-
-    /// The header.
-    pub fn header(&self) -> &IndexHeader {
-        &self.header
-    }
-
-    /// The records in the order of the file, which is the order of UIDs. A record whose CRC is wrong comes as
-    /// an error; those after it still come.
-    pub fn records(&self) -> impl Iterator<Item = Result<IndexRecord, MailError>> + '_ {
-        self.records.chunks_exact(self.record_size).map(|bytes| record(bytes, self.header.version))
+        Ok(Layout { header: fields.header(version, count)?, start, record_size })
     }
 }
 
@@ -284,6 +306,14 @@ fn nanoseconds(raw: u64) -> IndexTime {
 /// Lossless on every machine that Rust's std runs Mailkeep on.
 fn as_usize(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn too_large() -> MailError {
+    damaged(0, "the file is too large")
+}
+
+fn too_short() -> MailError {
+    damaged(20, "the file is shorter than its number of records")
 }
 
 fn damaged(offset: usize, problem: &str) -> MailError {

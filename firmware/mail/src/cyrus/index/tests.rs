@@ -178,3 +178,72 @@ proptest::proptest! {
         }
     }
 }
+
+/// What a stream makes of a file that comes in pieces of this length.
+fn streamed(file: &[u8], piece: usize) -> Result<(IndexHeader, Vec<Result<IndexRecord, String>>), String> {
+    let mut records = Vec::new();
+    let mut each = |record: Result<IndexRecord, MailError>| {
+        records.push(record.map_err(|error| error.to_string()));
+    };
+    let mut stream = IndexStream::new();
+    for bytes in file.chunks(piece) {
+        stream.push(bytes, &mut each).map_err(|error| error.to_string())?;
+    }
+    let header = stream.finish(&mut each).map_err(|error| error.to_string())?;
+    Ok((header, records))
+}
+
+fn whole(file: &[u8]) -> Result<(IndexHeader, Vec<Result<IndexRecord, String>>), String> {
+    let index = Index::parse(file).map_err(|error| error.to_string())?;
+    let records = index.records().map(|record| record.map_err(|error| error.to_string())).collect();
+    Ok((index.header().clone(), records))
+}
+
+#[test]
+fn in_pieces_it_is_the_same_as_whole() {
+    let mut files = Vec::new();
+    for version in (6..=20).filter(|version| *version != 11) {
+        for count in [0, 1, 2, 7] {
+            files.push(build(version, &(1..=count).collect::<Vec<_>>()));
+        }
+    }
+    // Wider records that begin later; a record too many; one that is damaged; a count that is a lie.
+    let mut later = build(9, &[5, 6]);
+    later[12..16].copy_from_slice(&200u32.to_be_bytes());
+    let records = later.split_off(96);
+    later.resize(200, 7);
+    later.extend(records);
+    files.push(later);
+    let mut longer = build(17, &[1, 2, 3]);
+    longer.extend([9; 500]);
+    files.push(longer);
+    let mut flipped = build(17, &[1, 2, 3]);
+    let middle = flipped.len() - 150;
+    flipped[middle] ^= 1;
+    files.push(flipped);
+    let mut liar = build(6, &[1, 2]);
+    liar[20..24].copy_from_slice(&u32::MAX.to_be_bytes());
+    files.push(liar);
+    for file in &files {
+        for length in (0..file.len()).step_by(13).chain([file.len()]) {
+            let cut = &file[..length];
+            for piece in [1, 7, 100, 4096] {
+                assert_eq!(streamed(cut, piece), whole(cut), "{length} bytes in pieces of {piece}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_holds_one_record_whatever_the_length() {
+    let file = build(17, &(1..=2000).collect::<Vec<_>>());
+    let mut stream = IndexStream::new();
+    for piece in file.chunks(1000) {
+        stream.push(piece, &mut |_| {}).unwrap();
+        assert!(stream.held.len() < 112, "{}", stream.held.len());
+    }
+    // What lies behind the last record is not kept either.
+    stream.push(&[0; 100_000], &mut |_| {}).unwrap();
+    assert!(stream.held.is_empty());
+    assert_eq!(stream.finish(&mut |_| {}).unwrap().records, 2000);
+}
