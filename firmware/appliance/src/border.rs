@@ -119,7 +119,10 @@ impl Workers {
         let work = move || {
             let mut end = End { post: &post, id, result: JobResult::Failed, reasons: Vec::new() };
             let news = |source: &str, item| post.send(What::News(id, source.to_owned(), item));
-            (end.result, end.reasons) = job::run(&*engine, &sources, &repository, &cancel, &news);
+            let outcome = job::run(&*engine, &sources, &repository, &cancel, &news);
+            (end.result, end.reasons) = (outcome.result, outcome.reasons);
+            // The result stands from here on, even if this panics.
+            job::prune(&*engine, &outcome.proven, &repository, &cancel, &news);
         };
         std::thread::Builder::new().name(format!("job {}", id.0)).spawn(work).map(drop)
     }

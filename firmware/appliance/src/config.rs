@@ -13,9 +13,10 @@ use mailkeep_board::{BoardError, Layout};
 use mailkeep_mail::source::parse_duration;
 use mailkeep_mail::{MailError, Source};
 use mailkeep_repository::limits;
+use mailkeep_repository::retention::Keep;
 
 use crate::schedule::{Schedule, ScheduleError};
-use raw::RawConfig;
+use raw::{RawConfig, RawRetention};
 
 /// Where the box keeps what it remembers, unless told otherwise.
 const STATE_DIR: &str = "/var/lib/mailkeep";
@@ -101,6 +102,8 @@ pub struct Config {
     pub catch_up: bool,
     /// What is backed up, in this order.
     pub sources: Vec<Source>,
+    /// Which old snapshots stay; `None`: all of them, for ever.
+    pub retention: Option<Keep>,
     /// Tables that are known but have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
@@ -141,6 +144,10 @@ impl Config {
                 format!("schedule   {schedule}{}", if self.catch_up { ", catches up" } else { "" })
             }
         });
+        lines.push(match &self.retention {
+            None => "retention  none: nothing is ever removed".to_owned(),
+            Some(keep) => format!("retention  {}", rules(keep)),
+        });
         if let Some(after) = self.overdue_after {
             lines.push(format!("overdue    after {} hours without a proven backup", after.as_secs() / 3600));
         }
@@ -149,6 +156,19 @@ impl Config {
         }
         lines.join("\n")
     }
+}
+
+fn rules(keep: &Keep) -> String {
+    let rules = [
+        ("last", keep.last),
+        ("hourly", keep.hourly),
+        ("daily", keep.daily),
+        ("weekly", keep.weekly),
+        ("monthly", keep.monthly),
+        ("yearly", keep.yearly),
+    ];
+    let given = rules.into_iter().filter(|(_, count)| *count > 0);
+    given.map(|(rule, count)| format!("keep-{rule} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 struct Check<'a> {
@@ -179,7 +199,6 @@ impl Check<'_> {
             ),
         };
         let without_effect = [
-            ("[retention]", raw.retention.is_some()),
             ("[web]", raw.web.is_some()),
             ("[notify]", raw.notify.is_some()),
             ("[disks] set-size", raw.disks.set_size.is_some()),
@@ -195,6 +214,7 @@ impl Check<'_> {
             schedule,
             catch_up: raw.schedule.catch_up.unwrap_or(true),
             sources: self.sources(raw.source)?,
+            retention: self.retention(raw.retention)?,
             without_effect: without_effect
                 .into_iter()
                 .filter(|(_, set)| *set)
@@ -209,6 +229,25 @@ impl Check<'_> {
             return Err(self.bad("disks.verify-runs", format!("must be 1 to {}", limits::SLICES_MAX)));
         }
         Ok(runs)
+    }
+
+    fn retention(&self, raw: Option<RawRetention>) -> Result<Option<Keep>, ConfigError> {
+        let Some(raw) = raw else { return Ok(None) };
+        let count = |key: &str, count: Option<u32>| match count {
+            Some(0) => {
+                Err(self.bad(&format!("retention.{key}"), "must be at least 1: leave it out for none"))
+            }
+            other => Ok(other.unwrap_or(0)),
+        };
+        let keep = Keep {
+            last: count("keep-last", raw.keep_last)?,
+            hourly: count("keep-hourly", raw.keep_hourly)?,
+            daily: count("keep-daily", raw.keep_daily)?,
+            weekly: count("keep-weekly", raw.keep_weekly)?,
+            monthly: count("keep-monthly", raw.keep_monthly)?,
+            yearly: count("keep-yearly", raw.keep_yearly)?,
+        };
+        Ok((!keep.is_empty()).then_some(keep))
     }
 
     fn name(&self, name: Option<String>) -> Result<String, ConfigError> {
@@ -281,6 +320,8 @@ mod tests {
         assert!(config.key_file.ends_with("box.key"));
         assert_eq!(config.sources[0].name.as_str(), "tree");
         assert!(config.schedule.is_none() && config.catch_up);
+        assert_eq!(config.retention, None, "without rules nothing is ever removed");
+        assert_eq!(load(&format!("{GOOD}[retention]\n")).unwrap().retention, None);
     }
 
     #[test]
@@ -294,7 +335,9 @@ mod tests {
         assert!(!config.catch_up);
         assert_eq!(config.verify_runs, 7);
         let words = config.describe();
-        for line in ["02:30", "after 48 hours", "[web] has no effect", "[retention] has no effect"] {
+        for line in
+            ["02:30", "after 48 hours", "[web] has no effect", "retention  keep-daily 14, keep-weekly 8"]
+        {
             assert!(words.contains(line), "{line}: {words}");
         }
     }
@@ -313,6 +356,8 @@ mod tests {
             (&format!("{GOOD}[schedule]\nbackup = '25:00'\n"), "schedule.backup: "),
             (&format!("{GOOD}[disks]\noverdue-after = '2'\n"), "disks.overdue-after: "),
             (&format!("{GOOD}[disks]\nverify-runs = 0\n"), "disks.verify-runs: must be 1 to"),
+            (&format!("{GOOD}[retention]\nkeep-daily = 0\n"), "retention.keep-daily: must be at least 1"),
+            (&format!("{GOOD}[retention]\nkeep-daily = -1\n"), "invalid value"),
             (&format!("{GOOD}[disks]\npaths = ['/dev/sda1']\n"), "disks.paths: "),
             (&GOOD.replace("insert = 1", "insert = 4"), "[board] cannot be used"),
             ("[board]\nkind = 'bench'\n", "source: is missing"),

@@ -278,6 +278,19 @@ impl Daemon {
                 self.tell(&words::sealed(source, sealed));
                 return;
             }
+            News::Pruned(pruned) => {
+                if let Some(text) = words::pruned(pruned) {
+                    self.tell(&text);
+                    self.manager.status(&text);
+                }
+                return;
+            }
+            News::NotPruned(why) => {
+                let text = words::not_pruned(why);
+                self.tell(&text);
+                self.manager.status(&text);
+                return;
+            }
             News::Count { .. } => {}
         }
         self.show_progress(&words::progress(source, self.phase, news));

@@ -2,11 +2,12 @@
 //!
 //! **Contract.** All calls block and are made from threads of their own. `backup` returns only when mail runs
 //! again, or when it is certain that the restart guard on the server sees to it; also when it was cancelled.
-//! What it returns is sealed: durable on the disk's file system. Nothing is written to a disk but by `backup`.
+//! What it returns is sealed: durable on the disk's file system. `identify` writes nothing to a disk.
 //! Problems that do not end a job are logged where they are found, and counted in its result.
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mailkeep_controller::{Identity, Phase};
@@ -62,6 +63,10 @@ pub enum News {
     },
     /// A snapshot is sealed; told by the job, not by the engine.
     Sealed(Sealed),
+    /// Old snapshots were removed by the rules; told by the job.
+    Pruned(Pruned),
+    /// They could not be, and why; told by the job.
+    NotPruned(String),
 }
 
 /// A sealed snapshot.
@@ -80,6 +85,19 @@ pub struct Sealed {
     /// Bytes that it added to the disk.
     pub added_bytes: u64,
     /// What is not as it should be, one line each.
+    pub remarks: Vec<String>,
+    /// The disk is not as the box remembers it: nothing may be removed from it before a person has looked.
+    pub doubted: bool,
+}
+
+/// What became of old snapshots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Snapshots that are removed.
+    pub removed: u64,
+    /// Bytes that became free on the disk.
+    pub freed_bytes: u64,
+    /// Why something stays that would have gone, and damage that was met; one line each.
     pub remarks: Vec<String>,
 }
 
@@ -107,4 +125,17 @@ pub trait Engine: Send + Sync + 'static {
         sealed: &Sealed,
         news: &(dyn Fn(News) + Sync),
     ) -> Result<(), EngineError>;
+
+    /// Removes snapshots of these sources that no configured rule keeps, and gives their room back; `None` where no rule
+    /// is configured: then nothing is ever removed. Takes the disk's lock; ends early, with the disk sound, on `cancel`.
+    ///
+    /// # Errors
+    /// It was not done, or not to its end.
+    fn prune(
+        &self,
+        repository: &Path,
+        sources: &[String],
+        cancel: &Arc<AtomicBool>,
+        news: &(dyn Fn(News) + Sync),
+    ) -> Result<Option<Pruned>, EngineError>;
 }

@@ -79,7 +79,8 @@ fn serve(config: Config, log_file: Option<PathBuf>) -> anyhow::Result<()> {
     init_log(log_file.as_deref())?;
     let engine = PullEngine::new(config.key_file.clone())
         .remembering(config.state_dir.clone())
-        .reading_back_in(config.verify_runs);
+        .reading_back_in(config.verify_runs)
+        .keeping(config.retention);
     let engine = Arc::new(engine);
     let (layout, disk_paths) = (config.board.clone(), config.disk_paths.clone());
     let open = move |sink: Sink| -> Result<Box<dyn Board>, BoardError> {

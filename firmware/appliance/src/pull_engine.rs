@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::Local;
 use mailkeep_controller::{Identity, Phase};
 use mailkeep_puller::{ProcessTransport, Progress, PullError, PullOptions, Status, pull};
+use mailkeep_repository::retention::{Clock, Keep};
 use mailkeep_repository::{
-    KeySource, LocalStorage, LogMonitor, NextSlice, Repository, RepositoryError, Seen, Severity,
-    WriterOptions, limits, verify_next,
+    Collected, KeySource, LocalStorage, LogMonitor, NextSlice, PruneOptions, Repository, RepositoryError,
+    Seen, Severity, WriterOptions, limits, verify_next,
 };
 
-use crate::engine::{Engine, EngineError, News, Sealed, Work};
+use crate::engine::{Engine, EngineError, News, Pruned, Sealed, Work};
 use crate::seen::SeenDisks;
 use crate::words;
 
@@ -31,6 +33,8 @@ pub struct PullEngine {
     state_dir: Option<PathBuf>,
     /// In how many runs each disk is wholly read back.
     slices: u32,
+    /// Which old snapshots stay; without rules all do.
+    keep: Option<Keep>,
 }
 
 impl PullEngine {
@@ -48,6 +52,7 @@ impl PullEngine {
             writer: WriterOptions::default(),
             state_dir: None,
             slices: limits::SLICES,
+            keep: None,
         }
     }
 
@@ -59,6 +64,11 @@ impl PullEngine {
     /// Reads each disk wholly in so many runs.
     pub fn reading_back_in(self, slices: u32) -> Self {
         Self { slices, ..self }
+    }
+
+    /// Removes old snapshots by these rules.
+    pub fn keeping(self, keep: Option<Keep>) -> Self {
+        Self { keep, ..self }
     }
 
     /// What contradicts the box's memory of this disk.
@@ -143,6 +153,7 @@ impl Engine for PullEngine {
             window_ms: summary.window_ms,
             files: summary.files,
             added_bytes: summary.added_bytes,
+            doubted: complaint.is_some(),
             remarks: complaint.into_iter().chain(summary.remarks.iter().cloned()).chain(problems).collect(),
         })
     }
@@ -169,6 +180,41 @@ impl Engine for PullEngine {
             return Err(EngineError::Failed { what, source: first.to_string().into() });
         }
         Ok(())
+    }
+
+    fn prune(
+        &self,
+        repository: &Path,
+        sources: &[String],
+        cancel: &Arc<AtomicBool>,
+        news: &(dyn Fn(News) + Sync),
+    ) -> Result<Option<Pruned>, EngineError> {
+        let Some(keep) = self.keep else { return Ok(None) };
+        news(News::Phase(Phase::Pruning));
+        let repository = self.open(repository).map_err(failed)?;
+        let now = Local::now();
+        let options = PruneOptions {
+            clock: Clock { now: now.timestamp(), offset: now.offset().local_minus_utc() },
+            sources: sources.iter().cloned().collect(),
+            cancel: Arc::clone(cancel),
+            machine: self.writer.machine.clone(),
+            program: PROGRAM.to_owned(),
+            ..PruneOptions::new(keep)
+        };
+        let monitor = Collected::default();
+        let report = repository.prune(&options, &monitor).map_err(|error| match error {
+            RepositoryError::Interrupted => EngineError::Cancelled,
+            error => failed(error),
+        })?;
+        let problems = monitor.problems();
+        problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+        let halts = report.halts.iter().map(|(source, halt)| format!("{source}: {halt}"));
+        let lost = problems.iter().filter(|problem| problem.severity == Severity::Lost);
+        Ok(Some(Pruned {
+            removed: report.removed(),
+            freed_bytes: report.freed_bytes,
+            remarks: halts.chain(lost.map(ToString::to_string)).collect(),
+        }))
     }
 }
 

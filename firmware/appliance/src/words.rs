@@ -4,7 +4,7 @@ use std::error::Error;
 
 use mailkeep_controller::{Fault, Lamp, Notice, Pattern, Phase};
 
-use crate::engine::{News, Sealed};
+use crate::engine::{News, Pruned, Sealed};
 
 /// The one line for a restore by button, which this version does not do.
 pub const RESTORE_NOT_AVAILABLE: &str = "restore by button is not available in this version";
@@ -88,6 +88,7 @@ pub fn phase(phase: Phase) -> &'static str {
         Phase::Window => "window, mail is stopped",
         Phase::Transferring => "transfer",
         Phase::Verifying => "verify",
+        Phase::Pruning => "old snapshots are removed",
     }
 }
 
@@ -95,7 +96,7 @@ pub fn phase(phase: Phase) -> &'static str {
 pub fn progress(source: &str, in_phase: Phase, news: &News) -> String {
     let head = format!("{source}: {}", phase(in_phase));
     match news {
-        News::Phase(_) | News::Sealed(_) => head,
+        News::Phase(_) | News::Sealed(_) | News::Pruned(_) | News::NotPruned(_) => head,
         News::Count { files: (files, all_files), bytes: (done, all) } => {
             let percent = match (all, all_files) {
                 (Some(all), _) if *all > 0 => percent(*done, *all),
@@ -116,6 +117,25 @@ pub fn sealed(source: &str, sealed: &Sealed) -> String {
     };
     let (files, added) = (sealed.files, size(sealed.added_bytes));
     format!("{source}: sealed as snapshot {}, {files} files, {added} added{window}.", sealed.generation)
+}
+
+/// What became of old snapshots, in one line; nothing if there was nothing to do.
+pub fn pruned(pruned: &Pruned) -> Option<String> {
+    let mut parts = Vec::new();
+    if pruned.removed > 0 {
+        let one = if pruned.removed == 1 { "snapshot" } else { "snapshots" };
+        parts.push(format!("{} old {one} removed", pruned.removed));
+    }
+    if pruned.freed_bytes > 0 {
+        parts.push(format!("{} freed", size(pruned.freed_bytes)));
+    }
+    parts.extend(pruned.remarks.iter().cloned());
+    (!parts.is_empty()).then(|| format!("Retention: {}.", parts.join(", ")))
+}
+
+/// Old snapshots could not be removed.
+pub fn not_pruned(why: &str) -> String {
+    format!("Retention: no old snapshot was removed now; the backup is good all the same: {why}")
 }
 
 fn percent(done: u64, all: u64) -> String {

@@ -8,24 +8,24 @@
     reason = "tests may stop at the first surprise"
 )]
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+mod support;
+
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mailkeep_appliance::Config;
-use mailkeep_appliance::engine::{Engine, EngineError, News, Sealed, Work};
-use mailkeep_board::bench::Bench;
-use mailkeep_board::{Board, Layout};
+use mailkeep_appliance::engine::{Engine, EngineError, News, Pruned, Sealed, Work};
 use mailkeep_controller::{Identity, Phase};
+use support::Box1;
 
 /// What the engine is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     Good,
+    /// The disk is not as it was.
+    Doubted,
     Incomplete,
     Damaged,
     Full,
@@ -34,10 +34,23 @@ enum Plan {
     Panics,
 }
 
+/// What becomes of old snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tidy {
+    Off,
+    Done,
+    Fails,
+    Panics,
+    /// Goes on until it is asked to end.
+    Endless,
+}
+
 /// An engine that goes on only when the test says so: phase by phase.
 struct Puppet {
     plan: Mutex<Plan>,
+    tidy: Mutex<Tidy>,
     steps: Mutex<mpsc::Receiver<()>>,
+    pruned: Mutex<Vec<String>>,
     written: Mutex<Vec<PathBuf>>,
     mail_stopped: AtomicBool,
 }
@@ -74,8 +87,8 @@ impl Engine for Puppet {
         std::fs::write(work.repository.join("written"), work.source.name.as_str()).unwrap();
         news(News::Count { files: (10, Some(100)), bytes: (5_000, None) });
         self.step(work.cancel)?;
-        news(News::Phase(Phase::Window));
         self.mail_stopped.store(true, Ordering::Relaxed);
+        news(News::Phase(Phase::Window));
         self.step(work.cancel)?;
         self.mail_stopped.store(false, Ordering::Relaxed);
         news(News::Phase(Phase::Transferring));
@@ -87,7 +100,7 @@ impl Engine for Puppet {
             }
             Plan::MailDown => return Err(EngineError::MailDown("no greeting".into())),
             Plan::Panics => panic!("an engine that dies"),
-            Plan::Good | Plan::Incomplete | Plan::Damaged => {}
+            Plan::Good | Plan::Doubted | Plan::Incomplete | Plan::Damaged => {}
         }
         Ok(Sealed {
             snapshot: "abcd".into(),
@@ -97,6 +110,7 @@ impl Engine for Puppet {
             files: 100,
             added_bytes: 5_000,
             remarks: Vec::new(),
+            doubted: plan == Plan::Doubted,
         })
     }
 
@@ -107,17 +121,56 @@ impl Engine for Puppet {
         }
         Ok(())
     }
+
+    fn prune(
+        &self,
+        _: &Path,
+        sources: &[String],
+        cancel: &Arc<AtomicBool>,
+        news: &(dyn Fn(News) + Sync),
+    ) -> Result<Option<Pruned>, EngineError> {
+        self.pruned.lock().unwrap().extend(sources.iter().cloned());
+        let tidy = *self.tidy.lock().unwrap();
+        if tidy != Tidy::Off {
+            news(News::Phase(Phase::Pruning));
+        }
+        match tidy {
+            Tidy::Off => Ok(None),
+            Tidy::Done => Ok(Some(Pruned { removed: 3, freed_bytes: 7_000, remarks: vec!["a word".into()] })),
+            Tidy::Fails => {
+                Err(EngineError::Failed { what: "a listing failed".into(), source: "refused".into() })
+            }
+            Tidy::Panics => panic!("a prune that dies"),
+            Tidy::Endless => {
+                while !cancel.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(EngineError::Cancelled)
+            }
+        }
+    }
 }
 
-/// A box with two bench disks, its hands and its eyes.
+/// A box with two bench disks and an engine that the test drives.
 struct Bench1 {
     folder: tempfile::TempDir,
-    hands: UnixStream,
-    eyes: mpsc::Receiver<String>,
+    running: Box1,
     puppet: Arc<Puppet>,
     steps: mpsc::Sender<()>,
-    daemon: Option<JoinHandle<()>>,
-    seen: Vec<String>,
+}
+
+impl Deref for Bench1 {
+    type Target = Box1;
+
+    fn deref(&self) -> &Box1 {
+        &self.running
+    }
+}
+
+impl DerefMut for Bench1 {
+    fn deref_mut(&mut self) -> &mut Box1 {
+        &mut self.running
+    }
 }
 
 impl Bench1 {
@@ -134,52 +187,18 @@ impl Bench1 {
     }
 
     fn start(folder: tempfile::TempDir, extra: &str, plan: Plan) -> Self {
-        std::fs::write(
-            folder.path().join("tree.toml"),
-            "name = 'tree'\nsystem = 'generic'\n[transport]\nkind = 'local'\n[generic]\npaths = ['/srv']\n",
-        )
-        .unwrap();
-        std::fs::write(
-            folder.path().join("box.toml"),
-            format!(
-                "[box]\nstate-dir = 'state'\n[board]\nkind = 'bench'\n[board.bench]\ndisks = ['d1', 'd2']\n{extra}\n\
-                 [[source]]\nfile = 'tree.toml'\n"
-            ),
-        )
-        .unwrap();
-        let config = Config::load(&folder.path().join("box.toml")).unwrap();
         let (steps, step_ends) = mpsc::channel();
         let puppet = Arc::new(Puppet {
             plan: Mutex::new(plan),
+            tidy: Mutex::new(Tidy::Off),
             steps: Mutex::new(step_ends),
             written: Mutex::default(),
+            pruned: Mutex::default(),
             mail_stopped: AtomicBool::new(false),
         });
-        let (input, hands) = UnixStream::pair().unwrap();
-        let (output, paper) = UnixStream::pair().unwrap();
-        let (lines, eyes) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                if lines.send(line.unwrap()).is_err() {
-                    break;
-                }
-            }
-        });
         let engine = Arc::clone(&puppet);
-        let daemon = std::thread::spawn(move || {
-            let Layout::Bench(layout) = config.board.clone() else { panic!("no bench") };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let open = |sink| {
-                let board = Bench::lines(&layout, sink, BufReader::new(input), paper)?;
-                Ok(Box::new(board) as Box<dyn Board>)
-            };
-            runtime.block_on(mailkeep_appliance::run(config, engine, open)).unwrap();
-        });
-        Self { folder, hands, eyes, puppet, steps, daemon: Some(daemon), seen: Vec::new() }
-    }
-
-    fn hand(&mut self, line: &str) {
-        writeln!(self.hands, "{line}").unwrap();
+        let running = Box1::start(folder.path(), extra, |_| engine);
+        Self { folder, running, puppet, steps }
     }
 
     /// Lets the engine go on by one step.
@@ -187,48 +206,8 @@ impl Bench1 {
         self.steps.send(()).unwrap();
     }
 
-    /// Reads on until this line comes.
-    fn until(&mut self, wanted: &str) {
-        loop {
-            match self.eyes.recv_timeout(Duration::from_secs(30)) {
-                Ok(line) => {
-                    let found = line == wanted;
-                    self.seen.push(line);
-                    if found {
-                        return;
-                    }
-                }
-                Err(error) => panic!("waiting for \"{wanted}\" ({error}); seen:\n{}", self.seen.join("\n")),
-            }
-        }
-    }
-
-    /// What each lamp showed last, STATUS DISK FAULT, once these are reached.
-    fn until_lamps(&mut self, wanted: [&str; 3]) {
-        while self.lamps() != wanted {
-            match self.eyes.recv_timeout(Duration::from_secs(30)) {
-                Ok(line) => self.seen.push(line),
-                Err(error) => panic!("waiting for {wanted:?} ({error}); seen:\n{}", self.seen.join("\n")),
-            }
-        }
-    }
-
-    fn lamps(&self) -> [&str; 3] {
-        ["STATUS", "DISK", "FAULT"].map(|lamp| {
-            let prefix = format!("lamp {lamp} ");
-            self.seen.iter().rev().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("")
-        })
-    }
-
-    /// The patterns that a lamp went through, from the first to the last.
-    fn history(&self, lamp: &str) -> Vec<&str> {
-        let prefix = format!("lamp {lamp} ");
-        self.seen.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
-    }
-
-    fn end(mut self) -> tempfile::TempDir {
-        self.hand("q");
-        self.daemon.take().unwrap().join().unwrap();
+    fn end(self) -> tempfile::TempDir {
+        self.running.end();
         self.folder
     }
 }
@@ -341,7 +320,7 @@ fn asked_to_end_in_the_window_it_ends_with_mail_running() {
     b.hand("q");
     b.until("note Stopping.");
     b.until("note The disk is flushed and unmounted: safe to remove.");
-    b.daemon.take().unwrap().join().unwrap();
+    b.ended();
     assert!(!b.puppet.mail_stopped.load(Ordering::Relaxed));
 }
 
@@ -370,4 +349,69 @@ fn a_missing_disk_is_a_fault_not_a_crash() {
     b.until("note FAULT: The disk can't be read. Try another one. Press BACKUP to acknowledge.");
     b.until_lamps(["wink", "fast", "fast"]);
     b.end();
+}
+
+#[test]
+fn old_snapshots_go_after_a_proven_backup_and_what_becomes_of_that_is_no_fault() {
+    for (tidy, words) in [
+        (Tidy::Off, None),
+        (Tidy::Done, Some("note Retention: 3 old snapshots removed, 7.0 kB freed, a word.")),
+        (
+            Tidy::Fails,
+            Some(
+                "note Retention: no old snapshot was removed now; the backup is good all the same: a listing failed: \
+                 refused",
+            ),
+        ),
+        (Tidy::Panics, None),
+    ] {
+        let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+        *b.puppet.tidy.lock().unwrap() = tidy;
+        b.until_lamps(["wink", "steady", "off"]);
+        b.hand("b");
+        (0..4).for_each(|_| b.step());
+        if let Some(words) = words {
+            b.until(words);
+        }
+        b.until("note Backup done, read back and good.");
+        b.until("note The disk is flushed and unmounted: safe to remove.");
+        b.until_lamps(["steady", "steady", "off"]);
+        assert_eq!(*b.puppet.pruned.lock().unwrap(), ["tree"], "{tidy:?}");
+        b.end();
+    }
+}
+
+#[test]
+fn nothing_is_removed_after_a_backup_that_is_not_proven_or_from_a_disk_in_doubt() {
+    for (plan, steps) in
+        [(Plan::Fails, 3), (Plan::Incomplete, 4), (Plan::Damaged, 4), (Plan::Full, 3), (Plan::Doubted, 4)]
+    {
+        let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+        *b.puppet.plan.lock().unwrap() = plan;
+        *b.puppet.tidy.lock().unwrap() = Tidy::Done;
+        b.until_lamps(["wink", "steady", "off"]);
+        b.hand("b");
+        (0..steps).for_each(|_| b.step());
+        b.until("note The disk is flushed and unmounted: safe to remove.");
+        assert_eq!(*b.puppet.pruned.lock().unwrap(), [""; 0], "{plan:?}");
+        b.end();
+    }
+}
+
+#[test]
+fn asked_to_end_while_old_snapshots_are_removed_it_ends_and_the_backup_is_good() {
+    let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+    *b.puppet.tidy.lock().unwrap() = Tidy::Endless;
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("b");
+    (0..4).for_each(|_| b.step());
+    b.until("progress tree: old snapshots are removed");
+    b.hand("q");
+    b.until("note Stopping.");
+    b.until("note The disk is flushed and unmounted: safe to remove.");
+    b.ended();
+    let Bench1 { folder, .. } = b;
+    let mut again = Bench1::start(folder, "", Plan::Good);
+    again.until_lamps(["steady", "off", "off"]);
+    again.end();
 }

@@ -23,7 +23,7 @@ fn status(state: &State, now: Moment) -> Pattern {
         return match running.stage {
             Stage::At(Phase::Window) => Pattern::Fast,
             Stage::At(Phase::Verifying) => Pattern::Double,
-            Stage::Mounting | Stage::At(Phase::Live | Phase::Transferring) => Pattern::Slow,
+            Stage::Mounting | Stage::At(Phase::Live | Phase::Transferring | Phase::Pruning) => Pattern::Slow,
         };
     }
     if let Some((since, days)) = state.age_display(now) {

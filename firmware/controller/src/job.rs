@@ -29,6 +29,8 @@ pub enum Phase {
     Transferring,
     /// The new snapshot is read back and checked.
     Verifying,
+    /// All is proven; snapshots that no rule keeps are removed.
+    Pruning,
 }
 
 /// How a job ended.

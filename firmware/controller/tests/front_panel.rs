@@ -98,6 +98,7 @@ fn a_backup_from_press_to_safe_to_remove() {
         (Phase::Window, "fast"),
         (Phase::Transferring, "slow"),
         (Phase::Verifying, "double"),
+        (Phase::Pruning, "slow"),
     ] {
         b.event(Event::Progress(id, phase));
         assert_eq!(b.lamp_words(), [status, "slow", "off"], "{phase:?}");

@@ -163,7 +163,13 @@ fn result() -> impl Strategy<Value = JobResult> {
 }
 
 fn phase() -> impl Strategy<Value = Phase> {
-    prop_oneof![Just(Phase::Live), Just(Phase::Window), Just(Phase::Transferring), Just(Phase::Verifying)]
+    prop_oneof![
+        Just(Phase::Live),
+        Just(Phase::Window),
+        Just(Phase::Transferring),
+        Just(Phase::Verifying),
+        Just(Phase::Pruning)
+    ]
 }
 
 fn button() -> impl Strategy<Value = Button> {

@@ -166,6 +166,9 @@ pub enum RepositoryError {
         /// What is in the way.
         why: String,
     },
+    /// The end was asked for. The repository is sound.
+    #[error("ended early, as asked: what was begun is left for the next run")]
+    Interrupted,
     /// A sweep was done, and not all that stays is whole.
     #[error(
         "what stays after this prune is not whole; the guard from before it is kept: see `mailkeep guards list`"
@@ -221,6 +224,7 @@ impl RepositoryError {
             | RepositoryError::NotSwept { .. }
             | RepositoryError::SweptTooMuch
             | RepositoryError::DamagedChunk { .. } => 65,
+            RepositoryError::Interrupted => 130,
             _ => 1,
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn decide(
         return Err(RepositoryError::NotSwept { why });
     }
     let asked = |entry: &&SnapshotEntry| {
-        options.source.as_ref().is_none_or(|source| entry.manifest.source.name == *source)
+        options.sources.is_empty() || options.sources.contains(&entry.manifest.source.name)
     };
     let entries: Vec<&SnapshotEntry> = manifests.entries.iter().filter(asked).collect();
     let candidates: Vec<Candidate> = entries.iter().map(|entry| candidate(entry)).collect();

@@ -44,13 +44,12 @@ pub(super) fn packs(
     going: &BTreeSet<PackId>,
     marks: &Marks,
     staying: &BTreeSet<SnapshotId>,
-    proven: &mut BTreeSet<PackId>,
-    monitor: &dyn Monitor,
+    proof: &mut Proof<'_>,
 ) -> Result<(), RepositoryError> {
     let there = Manifests::load(repository, &LogMonitor)?;
     check(going, marks, staying, &there)?;
     let vouching = marks.witnesses(&going.iter().copied().collect());
-    if let Some((id, why)) = unsound(storage, &vouching, proven, monitor)?.first_key_value() {
+    if let Some((id, why)) = proof.unsound(&vouching)?.first_key_value() {
         return Err(refuse(format!("{}: {why}", layout::pack(id))));
     }
     for id in going {
@@ -84,29 +83,42 @@ fn check(
     Ok(())
 }
 
-/// Reads the packs whose copies make other copies needless, past the page cache, those that are not `proven` yet: each
-/// must still hash to its name. Gives those that do not, and why.
-pub(super) fn unsound(
-    storage: &dyn Storage,
-    packs: &BTreeSet<PackId>,
-    proven: &mut BTreeSet<PackId>,
-    monitor: &dyn Monitor,
-) -> Result<BTreeMap<PackId, String>, RepositoryError> {
-    let mut unsound = BTreeMap::new();
-    let mut done = 0;
-    for id in packs.difference(&proven.clone()) {
-        done += storage.open(&layout::pack(id)).map_or(0, |file| file.length());
-        monitor.progress(Phase::ReadBack, done, 0);
-        match doubt::proven(storage, id) {
-            Ok(()) => {
-                proven.insert(*id);
+/// Reads packs whose copies make other copies needless, past the page cache, each once: it must still hash to its name.
+pub(super) struct Proof<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) monitor: &'a dyn Monitor,
+    /// An error ends it.
+    pub(super) go_on: &'a dyn Fn() -> Result<(), RepositoryError>,
+    /// Packs that were found to be sound.
+    pub(super) proven: BTreeSet<PackId>,
+}
+
+impl Proof<'_> {
+    /// Which of these are not sound, and why.
+    pub(super) fn unsound(
+        &mut self,
+        packs: &BTreeSet<PackId>,
+    ) -> Result<BTreeMap<PackId, String>, RepositoryError> {
+        let mut unsound = BTreeMap::new();
+        let mut done = 0;
+        for id in packs {
+            if self.proven.contains(id) {
+                continue;
             }
-            Err(why) => {
-                unsound.insert(*id, why);
+            done += self.storage.open(&layout::pack(id)).map_or(0, |file| file.length());
+            self.monitor.progress(Phase::ReadBack, done, 0);
+            (self.go_on)()?;
+            match doubt::proven(self.storage, id) {
+                Ok(()) => {
+                    self.proven.insert(*id);
+                }
+                Err(why) => {
+                    unsound.insert(*id, why);
+                }
             }
         }
+        Ok(unsound)
     }
-    Ok(unsound)
 }
 
 fn refuse(why: String) -> RepositoryError {
@@ -197,15 +209,13 @@ mod tests {
 
         fn delete(&self, going: PackId, staying: SnapshotId) -> Result<(), RepositoryError> {
             let (going, staying) = (BTreeSet::from([going]), BTreeSet::from([staying]));
-            packs(
-                &self.repository,
-                &self.disk,
-                &going,
-                &self.marks(),
-                &staying,
-                &mut BTreeSet::new(),
-                &LogMonitor,
-            )
+            let mut proof = Proof {
+                storage: &self.disk,
+                monitor: &LogMonitor,
+                go_on: &|| Ok(()),
+                proven: BTreeSet::new(),
+            };
+            packs(&self.repository, &self.disk, &going, &self.marks(), &staying, &mut proof)
         }
 
         fn has(&self, pack: &PackId) -> bool {

@@ -14,6 +14,7 @@ mod repack;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mailkeep_format::{PackId, SnapshotId};
@@ -32,6 +33,7 @@ use crate::writer::{Writer, WriterOptions};
 use crate::{limits, lock, reserve, swept};
 
 use decide::{Decided, decide};
+use delete::Proof;
 use doubt::{Doubted, is_still_there};
 use look::{Disk, Looked, look};
 
@@ -44,12 +46,15 @@ pub struct PruneOptions {
     pub clock: Clock,
     /// A person has looked: what shrank was meant to shrink.
     pub accept_shrunk: bool,
-    /// Only snapshots of this source.
-    pub source: Option<String>,
+    /// Only snapshots of these sources; of all, if it is empty.
+    pub sources: BTreeSet<String>,
     /// How long a pack stays after it was found to be unneeded.
     pub grace: Duration,
     /// Only tell: no lock is taken and nothing is written.
     pub dry_run: bool,
+    /// When it becomes true the run ends as soon as that is safe, with [`RepositoryError::Interrupted`]. What is removed
+    /// stays removed, what was to be deleted is left for the next run.
+    pub cancel: Arc<AtomicBool>,
     /// Who writes, for the lease.
     pub machine: Machine,
     /// Program and version, for the record.
@@ -57,15 +62,23 @@ pub struct PruneOptions {
 }
 
 impl PruneOptions {
+    fn go_on(&self) -> Result<(), RepositoryError> {
+        match self.cancel.load(Ordering::Relaxed) {
+            true => Err(RepositoryError::Interrupted),
+            false => Ok(()),
+        }
+    }
+
     /// The usual grace period and the clock of this machine, in UTC.
     pub fn new(keep: Keep) -> Self {
         PruneOptions {
             keep,
             clock: Clock { now: i64::try_from(lock::now()).unwrap_or(i64::MAX), offset: 0 },
             accept_shrunk: false,
-            source: None,
+            sources: BTreeSet::new(),
             grace: Duration::from_secs(limits::GRACE_SECONDS),
             dry_run: false,
+            cancel: Arc::default(),
             machine: Machine::this(),
             program: concat!("mailkeep ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -192,7 +205,7 @@ fn rehearse(
     let room = room(&**repository.storage())?;
     let view = Arc::new(View::load(repository, monitor)?);
     let disk = Disk { view: &view, room, doubted: &Doubted::default() };
-    let looked = look(repository, &mut decided, &disk, options, monitor, &mut || Ok(()))?;
+    let looked = look(repository, &mut decided, &disk, options, monitor, &mut || options.go_on())?;
     Ok(report(decided, &looked, &Doubted::default(), room.1))
 }
 
@@ -216,17 +229,21 @@ fn run(
     let mut decided = decide(repository, options, monitor)?;
     let before = writer.unsealed().clone();
     let highest = decided.manifests.highest;
-    let (mut doubted, mut proven, mut hold) = (Doubted::default(), BTreeSet::new(), None);
+    let (mut doubted, mut hold) = (Doubted::default(), None);
+    let mut proof = Proof { storage, monitor, go_on: &|| options.go_on(), proven: BTreeSet::new() };
     // Whatever turns out to be damaged on the way makes the look begin anew, knowing of it.
     let (looked, view) = loop {
         let view = writer.known().clone();
         let disk = Disk { view: &view, room, doubted: &doubted };
-        let looked = look(repository, &mut decided, &disk, options, monitor, &mut || writer.renew())?;
+        let looked = look(repository, &mut decided, &disk, options, monitor, &mut || {
+            options.go_on()?;
+            writer.renew()
+        })?;
         let Looked { marks, plan } = &looked;
         let mut vouching = marks.witnesses(&plan.given_up());
         vouching.append(&mut marks.witnesses(&plan.going_now().into_iter().collect()));
         vouching.extend(marks.suspects().difference(doubted.packs()));
-        let found = delete::unsound(storage, &vouching, &mut proven, monitor)?;
+        let found = proof.unsound(&vouching)?;
         if !found.is_empty() {
             is_still_there(repository)?;
             doubted.extend(&found, monitor)?;
@@ -236,7 +253,8 @@ fn run(
             break (looked, view);
         }
         hold.get_or_insert_with(|| Hold::take(storage, highest, monitor));
-        let failed = repack::repack(repository, &mut writer, marks, &plan.repack, monitor)?;
+        let failed =
+            repack::repack(repository, &mut writer, marks, &plan.repack, monitor, &|| options.go_on())?;
         if failed.is_empty() {
             break (looked, view);
         }
@@ -277,7 +295,7 @@ fn run(
     let due: BTreeSet<PackId> = plan.going_now();
     if !due.is_empty() {
         writer.confirm()?;
-        delete::packs(repository, storage, &due, marks, &staying, &mut proven, monitor)?;
+        delete::packs(repository, storage, &due, marks, &staying, &mut proof)?;
         tracing::info!(packs = due.len(), bytes = plan.freed(), "deleted");
     }
     let gone: HashSet<PackId> = due.iter().chain(view.deleted()).copied().collect();
@@ -286,6 +304,8 @@ fn run(
         index::without(repository, storage, writer.known(), &gone)?;
     }
     storage.flush_device()?;
+    // The hold of a run that ends here goes with the next one.
+    options.go_on()?;
     let newest = decided.manifests.entries.last().map(|entry| (entry.manifest.generation, entry.id));
     if !hold.guards() || still_whole(repository, &mut doubted, monitor)? {
         hold.release(storage, newest, monitor);

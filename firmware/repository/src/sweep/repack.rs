@@ -20,6 +20,7 @@ pub(super) fn repack(
     marks: &Marks,
     packs: &[PackUse],
     monitor: &dyn Monitor,
+    go_on: &dyn Fn() -> Result<(), RepositoryError>,
 ) -> Result<BTreeMap<PackId, String>, RepositoryError> {
     let mut failed = BTreeMap::new();
     let total = packs.iter().map(|pack| pack.live).sum();
@@ -37,6 +38,7 @@ pub(super) fn repack(
         let ids: HashSet<PackId> = group.iter().map(|pack| pack.id).collect();
         let mut live = marks.marked_in(&ids)?;
         for pack in group {
+            go_on()?;
             match copy(repository, writer, &pack.id, &mut live) {
                 Err(error) if is_local(&error) => {
                     failed.insert(pack.id, format!("it cannot be read in full ({})", chain(&error)));

@@ -105,7 +105,7 @@ fn checked(args: &Prune) -> Result<PruneOptions, Failure> {
     Ok(PruneOptions {
         clock: Clock { now, offset: units::utc_offset(now) },
         accept_shrunk: args.accept_shrunk,
-        source: args.source.clone(),
+        sources: args.source.iter().cloned().collect(),
         grace: grace(&args.grace)?,
         dry_run: args.dry_run,
         ..options
