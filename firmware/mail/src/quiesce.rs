@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::cyrus::tools::CyrusVersion;
+use crate::cyrus::tools::{self, CyrusVersion, ToolCommand};
 use crate::error::MailError;
 use crate::source::{Argv, ProbeProtocol, QuiesceMode, Source, System};
 
@@ -30,11 +30,20 @@ pub struct Facts {
     pub init_scripts: Vec<PathBuf>,
     /// The version of Cyrus, where it could be found.
     pub cyrus_version: Option<CyrusVersion>,
+    /// `cyr_withlock_run`, where it is there and can be executed.
+    pub lock_tool: Option<PathBuf>,
 }
 
 /// A way to stop mail, to start it, and to ask whether it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rung {
+    /// Cyrus' own global lock: nothing is stopped, and nothing writes while it is held.
+    GlobalLock {
+        /// `cyr_withlock_run` with its options; what is to run while the lock is held comes after them.
+        run: ToolCommand,
+        /// The configuration of that Cyrus.
+        imapd_conf: PathBuf,
+    },
     /// A systemd unit.
     Systemd {
         /// Its name, without `.service`.
@@ -59,9 +68,10 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// Stops mail; returns when it is stopped. `None` if there is nothing to stop.
+    /// Stops mail; returns when it is stopped. `None` if there is nothing to stop, or nothing that a command stops.
     pub fn stop(&self) -> Option<Argv> {
         match self {
+            Rung::GlobalLock { .. } => None,
             Rung::Systemd { unit } => Some(systemctl("stop", unit)),
             Rung::Init { script } => Some(Argv::new(script.display().to_string(), ["stop"])),
             Rung::Command { stop, .. } => Some(stop.clone()),
@@ -81,6 +91,7 @@ impl Rung {
     /// Starts mail. That it answers again is proved by the probe only, not by the exit code.
     pub fn start(&self) -> Option<Argv> {
         match self {
+            Rung::GlobalLock { .. } => None,
             Rung::Systemd { unit } => Some(systemctl("start", unit)),
             Rung::Init { script } => Some(Argv::new(script.display().to_string(), ["start"])),
             Rung::Command { start, .. } => Some(start.clone()),
@@ -91,6 +102,7 @@ impl Rung {
     /// Exits 0 while mail runs. Where there is no such command, the probe has to tell.
     pub fn running(&self) -> Option<Argv> {
         match self {
+            Rung::GlobalLock { .. } => None,
             Rung::Systemd { unit } => Some(Argv::new("systemctl", ["is-active", "--quiet", &service(unit)])),
             Rung::Init { script } => Some(Argv::new(script.display().to_string(), ["status"])),
             Rung::Command { running, .. } => running.clone(),
@@ -110,9 +122,20 @@ impl Rung {
         }
     }
 
+    /// Which service it is, the same for all who stop it; `None` if there is nothing to stop.
+    pub fn service(&self) -> Option<Vec<String>> {
+        match self {
+            Rung::GlobalLock { imapd_conf, .. } => {
+                Some(vec!["global-lock".to_owned(), imapd_conf.display().to_string()])
+            }
+            _ => self.start().map(|start| start.words()),
+        }
+    }
+
     /// What to call it in messages and in the manifest.
     pub fn describe(&self) -> String {
         match self {
+            Rung::GlobalLock { run, .. } => format!("global lock by {}", run.argv.program()),
             Rung::Systemd { unit } => format!("systemd unit {unit}"),
             Rung::Init { script } => format!("init script {}", script.display()),
             Rung::Command { stop, .. } => format!("command {}", stop.program()),
@@ -129,6 +152,34 @@ fn systemctl(verb: &str, unit: &str) -> Argv {
     Argv::new("systemctl", [verb, &service(unit)])
 }
 
+/// Why this rung is the one, in words: what was found, and why the gentler ones are not taken. For the dry run and the
+/// manifest.
+pub fn why(source: &Source, facts: &Facts, rung: &Rung) -> String {
+    if source.quiesce.mode != QuiesceMode::Auto {
+        return "mode in [quiesce] of the source file says so".to_owned();
+    }
+    let lock = match (facts.cyrus_version, &facts.lock_tool) {
+        (Some(version), Some(_)) if version >= CyrusVersion::GLOBAL_LOCK => {
+            format!("Cyrus {version} can be held still without a stop")
+        }
+        (Some(version), None) if version >= CyrusVersion::GLOBAL_LOCK => {
+            format!("Cyrus {version} has a global lock, but its cyr_withlock_run is not installed")
+        }
+        (Some(version), _) => format!("Cyrus {version} has no global lock"),
+        (None, _) => "the version of Cyrus is not known, so no global lock".to_owned(),
+    };
+    match rung {
+        Rung::GlobalLock { .. } => lock,
+        Rung::Systemd { .. } => format!("{lock}; systemd runs and has this unit"),
+        Rung::Init { .. } => format!("{lock}; systemd does not run"),
+        Rung::Command { .. } if matches!(source.system, System::Cyrus(_)) => {
+            format!("{lock}; {}", looked_for(facts))
+        }
+        Rung::Command { .. } => "the source file has commands".to_owned(),
+        Rung::Nothing => "the source file has no commands".to_owned(),
+    }
+}
+
 /// The rung for a source on a server with these facts.
 pub fn choose(source: &Source, facts: &Facts) -> Result<Rung, MailError> {
     let quiesce = &source.quiesce;
@@ -139,6 +190,13 @@ pub fn choose(source: &Source, facts: &Facts) -> Result<Rung, MailError> {
         _ => None,
     };
     let cyrus = matches!(source.system, System::Cyrus(_));
+    let lock = || {
+        let System::Cyrus(options) = &source.system else { return None };
+        let new_enough = facts.cyrus_version.is_some_and(|version| version >= CyrusVersion::GLOBAL_LOCK);
+        let tool = facts.lock_tool.as_ref().filter(|_| new_enough)?;
+        let run = tools::lock_command(options, tool);
+        Some(Rung::GlobalLock { run, imapd_conf: options.imapd_conf.clone() })
+    };
     let systemd = || {
         let unit = UNIT_NAMES.iter().find(|name| facts.units.iter().any(|unit| unit == *name))?;
         (cyrus && facts.systemd_runs).then(|| Rung::Systemd { unit: (*unit).to_owned() })
@@ -152,7 +210,7 @@ pub fn choose(source: &Source, facts: &Facts) -> Result<Rung, MailError> {
     let none = |looked_for: String, hint: &str| MailError::NoRung { looked_for, hint: hint.to_owned() };
     const WRITE: &str = "write mode = \"command\" with stop and start into [quiesce] of the source file";
     match quiesce.mode {
-        QuiesceMode::Auto => match systemd().or_else(init).or_else(commands) {
+        QuiesceMode::Auto => match lock().or_else(systemd).or_else(init).or_else(commands) {
             Some(rung) => Ok(rung),
             None if cyrus => Err(none(looked_for(facts), WRITE)),
             None => Ok(Rung::Nothing),
@@ -160,12 +218,12 @@ pub fn choose(source: &Source, facts: &Facts) -> Result<Rung, MailError> {
         QuiesceMode::Command => {
             commands().ok_or_else(|| none("the source file has no stop and start commands".to_owned(), WRITE))
         }
-        QuiesceMode::GlobalLock => Err(match facts.cyrus_version {
+        QuiesceMode::GlobalLock => lock().ok_or_else(|| match facts.cyrus_version {
             Some(version) if version >= CyrusVersion::GLOBAL_LOCK => none(
                 format!(
-                    "Cyrus {version} has the global lock, but this version of Mailkeep does not drive it"
+                    "Cyrus {version} has the global lock, but its program cyr_withlock_run was not found"
                 ),
-                "write mode = \"auto\" into [quiesce] of the source file",
+                "install it, or name its folder as bin-dir in [cyrus] of the source file",
             ),
             Some(version) => none(
                 format!("Cyrus {version} has no global lock, which came with {}", CyrusVersion::GLOBAL_LOCK),
@@ -235,6 +293,7 @@ mod tests {
             units: units.iter().map(|u| (*u).to_owned()).collect(),
             init_scripts: scripts.iter().map(PathBuf::from).collect(),
             cyrus_version: None,
+            lock_tool: None,
         }
     }
 
@@ -291,13 +350,59 @@ mod tests {
     }
 
     #[test]
+    fn the_global_lock_is_the_gentlest_rung_from_3_12_on() {
+        let auto = source("cyrus", COMMANDS);
+        let with = |version: &str, tool: Option<&str>| Facts {
+            cyrus_version: CyrusVersion::find(version),
+            lock_tool: tool.map(PathBuf::from),
+            ..facts(true, &["cyrus-imapd"], &[])
+        };
+        let tool = Some("/usr/lib/cyrus/bin/cyr_withlock_run");
+        let new = with("cyrus 3.12.0", tool);
+        let rung = choose(&auto, &new).unwrap();
+        let Rung::GlobalLock { run, .. } = &rung else { panic!("{rung:?}") };
+        assert_eq!(
+            run.argv_for_root().to_string(),
+            "runuser -u cyrus -- /usr/lib/cyrus/bin/cyr_withlock_run -C /etc/imapd.conf"
+        );
+        assert_eq!((rung.stop(), rung.start(), rung.running()), (None, None, None));
+        assert_eq!(rung.service().unwrap(), ["global-lock", "/etc/imapd.conf"]);
+        assert!(why(&auto, &new, &rung).contains("3.12.0"), "{}", why(&auto, &new, &rung));
+        for (other, said) in [
+            (with("cyrus 3.10.2", tool), "3.10.2 has no global lock; systemd runs"),
+            (with("cyrus 3.12.1", None), "cyr_withlock_run is not installed; systemd runs"),
+            (with("", tool), "not known"),
+        ] {
+            let rung = choose(&auto, &other).unwrap();
+            assert!(matches!(rung, Rung::Systemd { .. }), "{rung:?}");
+            assert!(why(&auto, &other, &rung).contains(said), "{}", why(&auto, &other, &rung));
+        }
+        let asked = source("cyrus", "mode = \"global-lock\"");
+        assert!(matches!(choose(&asked, &new).unwrap(), Rung::GlobalLock { .. }));
+        assert!(choose(&source("generic", "mode = \"global-lock\""), &new).is_err());
+    }
+
+    #[test]
+    fn no_rung_touches_what_a_boot_does() {
+        let rungs =
+            [Rung::Systemd { unit: "cyrus".into() }, Rung::Init { script: "/etc/init.d/cyrus22".into() }];
+        for rung in rungs {
+            let all = [rung.stop(), rung.start(), rung.before_start(), rung.running(), rung.instance()];
+            for argv in all.into_iter().flatten() {
+                let harmless = ["stop", "start", "status", "reset-failed", "is-active", "show"];
+                assert!(harmless.contains(&argv.arguments()[0].as_str()), "{argv}");
+            }
+        }
+    }
+
+    #[test]
     fn the_global_lock_is_known_and_refused_by_name() {
         let locked = source("cyrus", "mode = \"global-lock\"");
         let said = |version: &str| {
             let facts = Facts { cyrus_version: CyrusVersion::find(version), ..Facts::default() };
             choose(&locked, &facts).unwrap_err().to_string()
         };
-        assert!(said("cyrus 3.12.1").contains("does not drive it"));
+        assert!(said("cyrus 3.12.1").contains("cyr_withlock_run was not found"));
         assert!(said("cyrus 3.6.1").contains("3.6.1 has no global lock"));
         assert!(said("").contains("no Cyrus version"));
     }

@@ -97,7 +97,24 @@ impl Running {
         Running::start_with(argv, None, Some(token))
     }
 
+    /// As [`Running::start_marked`], with a pipe as its input that ends when this ends, however it ends.
+    ///
+    /// # Errors
+    /// [`CommandError::Start`].
+    pub fn start_tied(argv: &Argv, token: &str) -> Result<Running, CommandError> {
+        Running::start_on(argv, None, Some(token), Stdio::piped())
+    }
+
     fn start_with(argv: &Argv, output: Option<File>, token: Option<&str>) -> Result<Running, CommandError> {
+        Running::start_on(argv, output, token, Stdio::null())
+    }
+
+    fn start_on(
+        argv: &Argv,
+        output: Option<File>,
+        token: Option<&str>,
+        input: Stdio,
+    ) -> Result<Running, CommandError> {
         let what = argv.to_string();
         let failed = |source| CommandError::Start { command: argv.to_string(), source };
         let said = nameless_file().map_err(failed)?;
@@ -108,7 +125,7 @@ impl Running {
         let child = Command::new(argv.program())
             .args(argv.arguments())
             .envs(token.map(|token| (MARK, token)))
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(out)
             .stderr(Stdio::from(said.try_clone().map_err(failed)?))
             .current_dir("/")
@@ -170,7 +187,8 @@ impl Running {
         Done { ok: status.success(), how: format!("{} ended with {status}", self.what), output: self.said() }
     }
 
-    fn said(&mut self) -> String {
+    /// What it has said so far.
+    pub fn said(&mut self) -> String {
         let mut bytes = Vec::new();
         let read = self
             .said

@@ -29,6 +29,7 @@ pub fn gather(source: &Source) -> (Facts, Versions) {
         facts.init_scripts =
             INIT_SCRIPTS.iter().map(PathBuf::from).filter(|script| is_executable(script)).collect();
         facts.cyrus_version = cyrus_version(options, source.quiesce.probe.as_ref());
+        facts.lock_tool = tools::find_tool(options, "cyr_withlock_run", &mut |path| is_executable(path)).ok();
         if let Some(version) = facts.cyrus_version {
             versions.push(("cyrus".to_owned(), version.to_string()));
         }

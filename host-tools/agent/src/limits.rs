@@ -42,6 +42,8 @@ pub const GREETING_PATIENCE: Duration = Duration::from_secs(15);
 pub const RESUME_BOUND: Duration = Duration::from_secs(150);
 /// How long the guard tries before it writes into its log that it gives up: whoever has not noticed by then will not.
 pub const GUARD_BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How long what holds a lock may take to end after it was killed.
+pub const RELEASE_BOUND: Duration = Duration::from_secs(10);
 /// How long the guard may take to say that it is armed.
 pub const ARM_BOUND: Duration = Duration::from_secs(10);
 /// How long a question (`running`, a version, a name) may take.

@@ -33,6 +33,20 @@ enum Verb {
         #[arg(long)]
         keep_trying: bool,
     },
+    /// Keep a lock for a window (started by `serve` through Cyrus' own program that takes it).
+    #[command(hide = true)]
+    Hold {
+        /// Longest time, in seconds.
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// End what holds a lock for a window.
+    #[command(hide = true)]
+    Release {
+        /// The token of the window.
+        #[arg(long)]
+        token: String,
+    },
     /// Watch over one window (started by `serve`).
     #[command(hide = true)]
     Guard {
@@ -71,6 +85,8 @@ fn main() -> ExitCode {
             let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };
             window::rescue_all(patience).map(|_| ())
         }
+        Verb::Hold { seconds } => window::lock::hold(Duration::from_secs(seconds)),
+        Verb::Release { token } => window::lock::release(&token),
         Verb::Guard { folder, token, seconds } => {
             window::guard::watch(&folder, &token, Duration::from_secs(seconds))
         }

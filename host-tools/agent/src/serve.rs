@@ -181,7 +181,7 @@ impl Run<'_> {
         }
         let described = match &rung {
             Ok(Rung::Nothing) => None,
-            Ok(rung) => Some(rung.describe()),
+            Ok(rung) => Some(format!("{} ({})", rung.describe(), quiesce::why(&source, &facts, rung))),
             Err(error) => {
                 // Live copies are still possible, so this is not the end.
                 self.remark(one_line(error))?;

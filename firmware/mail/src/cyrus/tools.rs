@@ -109,6 +109,17 @@ pub fn export_command(options: &CyrusOptions, ctl_mboxlist: &Path) -> ToolComman
     ToolCommand { user: options.cyrus_user.clone(), argv }
 }
 
+/// Runs what is appended to it while the global lock is held, from 3.12 on. What it runs must be a full path, and finds
+/// [`HAVE_LOCK`] in its environment. `cyr_withlock_run` is the full path from [`find_tool`].
+pub fn lock_command(options: &CyrusOptions, cyr_withlock_run: &Path) -> ToolCommand {
+    let conf = options.imapd_conf.display().to_string();
+    let argv = Argv::new(cyr_withlock_run.display().to_string(), ["-C".to_owned(), conf]);
+    ToolCommand { user: options.cyrus_user.clone(), argv }
+}
+
+/// What tells Cyrus' programs that the global lock is held on their behalf; without it they would wait for it.
+pub const HAVE_LOCK: &str = "CYRUS_HAVELOCK_GLOBAL=1";
+
 /// Prints the version, `cyrus-imapd 3.6.1-Debian-…`. It is `cyr_info` and never `master -V`: before 2.5 the
 /// master ignores an option that it does not know, and **starts mail**. Where there is no `cyr_info` (2.3 and
 /// older), the greeting of the probe has the version.

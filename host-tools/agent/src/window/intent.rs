@@ -68,18 +68,23 @@ pub enum StopNote {
 }
 
 impl Intent {
-    /// A new one, with a token of its own.
+    /// A token for a new window.
     ///
     /// # Errors
     /// There is no randomness to be had.
-    pub fn new(source: &str, recovery: Recovery, deadline: Duration) -> Result<Intent, AgentError> {
+    pub fn new_token() -> Result<String, AgentError> {
         let mut token = [0u8; 16];
         getrandom::fill(&mut token).map_err(|error| AgentError::Guard { why: error.to_string() })?;
+        Ok(token.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// A new one.
+    pub fn new(source: &str, token: &str, recovery: Recovery, deadline: Duration) -> Intent {
         let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(Intent {
+        Intent {
             version: 1,
             source: source.to_owned(),
-            token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            token: token.to_owned(),
             written: written.as_secs(),
             deadline_seconds: deadline.as_secs(),
             boot_id: boot_id(),
@@ -87,7 +92,7 @@ impl Intent {
             taken_by: None,
             stop: StopNote::Not,
             recovery,
-        })
+        }
     }
 
     /// Whether mail has to be started whoever is alive: the deadline has passed, or the server was booted since. The

@@ -8,6 +8,7 @@
 pub mod boot;
 pub mod guard;
 pub mod intent;
+pub mod lock;
 pub mod recovery;
 pub mod start;
 pub mod state;
@@ -67,6 +68,8 @@ pub struct Window {
     recovery: Recovery,
     settings: Settings,
     guard: Option<Child>,
+    /// What holds the lock, where mail is held still by one. Its end gives the lock back.
+    holder: Option<Running>,
     stop_began: Option<Instant>,
     instance: Option<String>,
     closed: bool,
@@ -116,10 +119,11 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
 impl Window {
     /// Everything up to the point where mail may be stopped.
     fn arm(settings: Settings) -> Result<Window, AgentError> {
-        let recovery = Recovery::new(&settings.source, &settings.rung, settings.probe.as_ref())
+        let token = Intent::new_token()?;
+        let recovery = Recovery::new(&settings.source, &settings.rung, settings.probe.as_ref(), &token)
             .ok_or(AgentError::NothingToStop)?;
-        let start = recovery.start().ok_or(AgentError::NothingToStop)?;
-        let folder = StateFolder::open(&start)?;
+        let service = settings.rung.service().ok_or(AgentError::NothingToStop)?;
+        let folder = StateFolder::open(&service)?;
         let lock = lock_when_free(&folder)?;
         if start::runs(&recovery) == Some(false) {
             // Somebody has stopped it on purpose, or the probe is wrong. Either way we could not tell afterwards that
@@ -132,15 +136,16 @@ impl Window {
             return Err(AgentError::NotRunning { what, why });
         }
         boot::Place::find().install()?;
-        let intent = Intent::new(settings.source.name.as_str(), recovery.clone(), settings.deadline)?;
+        let intent = Intent::new(settings.source.name.as_str(), &token, recovery.clone(), settings.deadline);
         intent.write(&folder)?;
         let mut window = Window {
             folder,
-            token: intent.token.clone(),
+            token,
             intent: intent.clone(),
             recovery,
             settings,
             guard: None,
+            holder: None,
             stop_began: None,
             instance: None,
             closed: false,
@@ -170,6 +175,9 @@ impl Window {
         let began = Instant::now();
         self.stop_began = Some(began);
         let bound = limits::STOP_BOUND.min(self.settings.deadline / 3);
+        if let Rung::GlobalLock { run, .. } = self.settings.rung.clone() {
+            self.take_lock(&run, bound, off)?;
+        }
         if let Some(stop) = self.settings.rung.stop() {
             match self.run_stop(&stop, bound, off) {
                 Ok(_) if off() => return Err(AgentError::CalledOff),
@@ -195,6 +203,43 @@ impl Window {
         self.stragglers(off)?;
         self.instance = self.instance_now();
         Ok(millis(began))
+    }
+
+    /// Has Cyrus' global lock taken and held. Nothing is stopped, so nothing can fail to start again: whoever holds the
+    /// lock lets it go when we end, when the deadline passes, or when the guard says so.
+    fn take_lock(
+        &mut self,
+        run: &tools::ToolCommand,
+        bound: Duration,
+        off: &dyn Fn() -> bool,
+    ) -> Result<(), AgentError> {
+        let wrong = |why: &str| failed("the lock", why);
+        let argv = lock::hold_command(&facts::as_its_user(run), self.settings.deadline)
+            .ok_or_else(|| wrong("our own path is not known"))?;
+        self.intent.stop = StopNote::Begun;
+        self.intent.write(&self.folder)?;
+        let mut holder = Running::start_tied(&argv, &self.token).map_err(|error| wrong(&one_line(&error)))?;
+        let end = Instant::now() + bound;
+        while !lock::says_held(&holder.said()) {
+            if let Some(done) = holder.poll() {
+                return Err(wrong(&done.describe()));
+            }
+            if off() || Instant::now() >= end {
+                holder.kill();
+                return Err(if off() {
+                    AgentError::CalledOff
+                } else {
+                    wrong(&format!("it was not to be had within {} s", bound.as_secs()))
+                });
+            }
+            std::thread::sleep(limits::QUICK);
+        }
+        self.holder = Some(holder);
+        if self.is_open() {
+            self.intent.stop = StopNote::Done;
+            self.intent.write(&self.folder)?;
+        }
+        Ok(())
     }
 
     /// Runs the stop command, with notes around it: whoever has to start mail while a stop is still at work must end
@@ -242,6 +287,10 @@ impl Window {
     }
 
     fn stragglers(&self, off: &dyn Fn() -> bool) -> Result<(), AgentError> {
+        if self.holder.is_some() {
+            // They run on, and wait for the lock.
+            return Ok(());
+        }
         let quiesce = &self.settings.source.quiesce;
         let spared: Vec<u32> = self.guard.as_ref().map(Child::id).into_iter().collect();
         let find = || stragglers::find(&self.settings.roots, &spared, Held::Anyhow);
@@ -302,7 +351,11 @@ impl Window {
             .map_err(|e| trouble("fill", e))?;
         let System::Cyrus(options) = &self.settings.source.system else { return Ok(false) };
         let tool = tools::find_tool(options, "ctl_mboxlist", &mut |path| facts::is_executable(path))?;
-        let argv = facts::as_its_user(&tools::export_command(options, &tool));
+        let mut argv = facts::as_its_user(&tools::export_command(options, &tool));
+        if self.holder.is_some() {
+            let words = std::iter::once(tools::HAVE_LOCK.to_owned()).chain(argv.words());
+            argv = Argv::new("env", words);
+        }
         let list = create("mailboxlist")?;
         let bound = limits::EXPORT_BOUND.min(self.settings.deadline / 3);
         let done = Running::start(&argv, Some(list)).and_then(|running| running.wait(bound, off));
@@ -340,7 +393,9 @@ impl Window {
             lines.push("mail runs although it was stopped".to_owned());
         }
         let spared: Vec<u32> = self.guard.as_ref().map(Child::id).into_iter().collect();
-        for writer in stragglers::find(&self.settings.roots, &spared, Held::ForWriting) {
+        let find = || stragglers::find(&self.settings.roots, &spared, Held::ForWriting);
+        // Under the lock they keep their files open and do not write.
+        for writer in if self.holder.is_none() { find() } else { Vec::new() } {
             lines.push(writer.to_string());
         }
         if self.instance_now() != self.instance {

@@ -7,7 +7,7 @@ use mailkeep_mail::quiesce::Rung;
 use mailkeep_mail::source::{Argv, Probe, ProbeProtocol, System};
 use serde::{Deserialize, Serialize};
 
-use super::stragglers;
+use super::{lock, stragglers};
 
 /// How mail is brought back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Recovery {
     probe: Option<ProbeNote>,
     /// Whose master may hang, where the mail system is Cyrus.
     imapd_conf: Option<PathBuf>,
+    /// Nothing was stopped: processes with this token hold a lock, and mail is back when they are gone.
+    #[serde(default)]
+    held_by: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +33,17 @@ struct ProbeNote {
 }
 
 impl Recovery {
-    /// From the rung; `None` if there is nothing to start.
-    pub fn new(source: &Source, rung: &Rung, probe: Option<&Probe>) -> Option<Recovery> {
+    /// From the rung, for the window with this token; `None` if there is nothing to start.
+    pub fn new(source: &Source, rung: &Rung, probe: Option<&Probe>, token: &str) -> Option<Recovery> {
         let words = |argv: Argv| argv.words();
+        let is_lock = matches!(rung, Rung::GlobalLock { .. });
+        let start = match rung {
+            Rung::GlobalLock { .. } => lock::release_command(token)?,
+            _ => rung.start()?,
+        };
         Some(Recovery {
             before_start: rung.before_start().map(words),
-            start: rung.start().map(words)?,
+            start: start.words(),
             running: rung.running().map(words),
             probe: probe.map(|probe| ProbeNote {
                 protocol: protocol_word(probe.protocol).to_owned(),
@@ -46,6 +54,7 @@ impl Recovery {
                 System::Cyrus(options) => Some(options.imapd_conf.clone()),
                 System::Generic(_) => None,
             },
+            held_by: is_lock.then(|| token.to_owned()),
         })
     }
 
@@ -62,6 +71,11 @@ impl Recovery {
     /// Exits 0 while mail runs.
     pub fn running(&self) -> Option<Argv> {
         self.running.clone().and_then(Argv::from_words)
+    }
+
+    /// Whether mail is held still by a lock; `None` where it is stopped and started.
+    pub fn is_held(&self) -> Option<bool> {
+        self.held_by.as_deref().map(lock::is_held)
     }
 
     /// Ends a Cyrus master that hangs and keeps its successor from starting; tells which.

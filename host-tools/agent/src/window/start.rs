@@ -18,6 +18,10 @@ pub enum Care {
 
 /// Whether mail runs; `None` if there is no way to know.
 pub fn runs(recovery: &Recovery) -> Option<bool> {
+    if recovery.is_held() == Some(true) {
+        // It may greet, and yet no mail gets in.
+        return Some(false);
+    }
     match (recovery.probe(), recovery.running()) {
         (Some(probe), _) => Some(greets(&probe)),
         (None, Some(running)) => Some(command::says_yes(&running)),
@@ -28,6 +32,9 @@ pub fn runs(recovery: &Recovery) -> Option<bool> {
 /// Whether mail is stopped, as far as can be known. Only asked after the stop command has returned: a connection while
 /// Cyrus shuts down can make it hang.
 pub fn is_down(recovery: &Recovery) -> bool {
+    if let Some(held) = recovery.is_held() {
+        return held;
+    }
     let running = recovery.running().is_some_and(|running| command::says_yes(&running));
     !running && !recovery.probe().is_some_and(|probe| greets(&probe))
 }

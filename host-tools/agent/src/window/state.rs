@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mailkeep_format::ContentHash;
-use mailkeep_mail::source::Argv;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
@@ -59,13 +58,13 @@ pub fn base() -> PathBuf {
 }
 
 impl StateFolder {
-    /// The folder of the service that this command starts, made if it is not there.
+    /// The folder of the service of this name (for most, the words that start it), made if it is not there.
     ///
     /// # Errors
     /// It cannot be made, or others could write it: what is in there is executed.
-    pub fn open(start: &Argv) -> Result<StateFolder, AgentError> {
+    pub fn open(service: &[String]) -> Result<StateFolder, AgentError> {
         let base = base();
-        let hash = ContentHash::of(start.words().join("\0").as_bytes()).hex();
+        let hash = ContentHash::of(service.join("\0").as_bytes()).hex();
         let path = base.join(format!("service-{}", &hash[..16]));
         make_private(&base)?;
         make_private(&path)?;

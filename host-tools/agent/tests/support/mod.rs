@@ -286,6 +286,10 @@ impl Mail {
         )
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn is_up(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
         let mut text = String::new();
@@ -344,7 +348,7 @@ impl Drop for Mail {
 }
 
 impl Mail {
-    fn script(&self, name: &str, text: &str) {
+    pub fn script(&self, name: &str, text: &str) {
         // Written by a child: a file that this process has open for writing is inherited by whatever another test forks
         // at this moment, and cannot be run until that has gone ("text file busy").
         let mut writer = Command::new("sh")
@@ -357,6 +361,18 @@ impl Mail {
         std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
         assert!(writer.wait().unwrap().success());
     }
+}
+
+/// The living children of a process.
+pub fn children(parent: i32) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let of = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after = stat.rsplit_once(')').map(|(_, after)| after.to_owned()).unwrap_or_default();
+        after.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok()) == Some(parent)
+    };
+    pids.filter(of).filter_map(Pid::from_raw).collect()
 }
 
 /// The process that greets; `Mail` runs it from the test program.
