@@ -465,7 +465,7 @@ impl Assembly {
                 if file.is_owed() {
                     return Err(PullError::protocol("a file ended before all of its data came"));
                 }
-                file.done = Some((node, steady));
+                file.done = Some(Box::new((node, steady)));
                 self.finish_parked(id, store)
             }
             ReadOutcome::Vanished => {
@@ -488,7 +488,7 @@ impl Assembly {
             return Ok(());
         }
         let Some(mut file) = self.files.remove(&id) else { return Ok(()) };
-        let Some((node, steady)) = file.done.take() else { return Ok(()) };
+        let Some((node, steady)) = file.done.take().map(|done| *done) else { return Ok(()) };
         self.held.sub(file.announced() * size_of::<Piece>());
         if file.lost {
             return self.lose(id, store);

@@ -60,12 +60,12 @@ pub(crate) enum Slot {
     Opened,
 }
 
-/// An entry that misses something.
+/// An entry that misses something. Kept boxed: a table that grows with thousands of them is there twice for a moment.
 #[derive(Debug)]
 struct Pending {
     slot: Slot,
     node: Node,
-    was: Option<Was>,
+    was: Option<Box<Was>>,
 }
 
 /// The base's node of a pending entry: its place there, and what is to be compared later.
@@ -131,7 +131,7 @@ pub(crate) struct OpenDirectory {
     last_name: Vec<u8>,
     complete: bool,
     /// By index in the listing.
-    pending: HashMap<u32, Pending>,
+    pending: HashMap<u32, Box<Pending>>,
     /// By index of the first entry of each.
     settled: BTreeMap<u32, Segment>,
     /// Index of the first entry that is not part of the output.
@@ -366,7 +366,7 @@ impl OpenDirectory {
                 && before.meta.gid == node.meta.gid
                 && before.meta.xattrs == node.meta.xattrs;
             *moved += u64::from(!quiet);
-            Some(Was::Directory { place, same_meta: before.meta == node.meta, content })
+            Some(Box::new(Was::Directory { place, same_meta: before.meta == node.meta, content }))
         });
         *moved += u64::from(was.is_none());
         self.wait(index, Pending { slot: Slot::Named, node, was });
@@ -414,7 +414,7 @@ impl OpenDirectory {
                 if self.survey {
                     return self.count(&node);
                 }
-                let was = was.map(|(place, node)| Was::File { place, node });
+                let was = was.map(|(place, node)| Box::new(Was::File { place, node }));
                 self.wait(index, Pending { slot: Slot::Wanted, node, was });
             }
         }
@@ -429,14 +429,14 @@ impl OpenDirectory {
 
     fn wait(&mut self, index: u32, pending: Pending) {
         self.hold(pending.weight());
-        self.pending.insert(index, pending);
+        self.pending.insert(index, Box::new(pending));
     }
 
     /// Takes an entry off those that wait.
     fn arrive(&mut self, index: u32) -> Option<Pending> {
         let pending = self.pending.remove(&index)?;
         self.release(pending.weight());
-        Some(pending)
+        Some(*pending)
     }
 
     /// What an entry misses; `None` for one that misses nothing or was not listed.
@@ -451,7 +451,8 @@ impl OpenDirectory {
 
     /// A wanted file is not read under this name.
     pub(crate) fn wait_for_other_name(&mut self, index: u32) {
-        if let Some(Pending { slot: slot @ Slot::Wanted, .. }) = self.pending.get_mut(&index) {
+        if let Some(Pending { slot: slot @ Slot::Wanted, .. }) = self.pending.get_mut(&index).map(Box::as_mut)
+        {
             *slot = Slot::Linked;
         }
     }
@@ -463,11 +464,13 @@ impl OpenDirectory {
 
     /// Opens a child directory that was named; returns the references to the child's base.
     pub(crate) fn open_child(&mut self, index: u32) -> Result<Option<Vec<ChunkRef>>, PullError> {
-        let Some(Pending { slot: slot @ Slot::Named, was, .. }) = self.pending.get_mut(&index) else {
+        let Some(Pending { slot: slot @ Slot::Named, was, .. }) =
+            self.pending.get_mut(&index).map(Box::as_mut)
+        else {
             return Err(PullError::protocol("a directory is listed that its parent does not name, or twice"));
         };
         *slot = Slot::Opened;
-        Ok(match was {
+        Ok(match was.as_deref() {
             Some(Was::Directory { content, .. }) => Some(content.clone()),
             _ => None,
         })
@@ -476,7 +479,7 @@ impl OpenDirectory {
     /// A child directory is finished.
     pub(crate) fn close_child(&mut self, index: u32, content: Vec<ChunkRef>) {
         let Some(Pending { mut node, was, .. }) = self.arrive(index) else { return };
-        match was {
+        match was.map(|was| *was) {
             Some(Was::Directory { place, same_meta: true, content: before }) if before == content => {
                 node.kind = NodeKind::Directory { content };
                 self.settle_same(index, place, &node);
@@ -493,7 +496,7 @@ impl OpenDirectory {
         let Some(Pending { node: listed, was, .. }) = self.arrive(index) else { return Read::default() };
         self.count(node);
         let mut read = Read { moved_since_listed: !same_stamp(&listed, node), racy_and_changed: false };
-        match was {
+        match was.map(|was| *was) {
             Some(Was::File { place, node: before }) if before == *node => {
                 self.settle_same(index, place, node);
             }
@@ -671,7 +674,7 @@ impl Segment {
 
 impl Pending {
     fn weight(&self) -> usize {
-        let was = match &self.was {
+        let was = match self.was.as_deref() {
             Some(Was::File { node, .. }) => weight(node),
             Some(Was::Directory { content, .. }) => content.len() * CHUNK_WEIGHT,
             None => 0,

@@ -25,7 +25,7 @@ pub(crate) struct OpenFile {
     /// A shared chunk went away with the file that it was asked for under.
     pub(crate) lost: bool,
     /// The agent's last word, kept while a shared chunk is still on its way.
-    pub(crate) done: Option<(Node, bool)>,
+    pub(crate) done: Option<Box<(Node, bool)>>,
 }
 
 impl OpenFile {
