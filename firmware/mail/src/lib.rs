@@ -31,6 +31,7 @@ pub mod profile;
 pub mod quiesce;
 pub mod scope;
 pub mod source;
+pub mod write_once;
 
 pub use error::MailError;
 pub use profile::Profile;

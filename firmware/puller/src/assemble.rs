@@ -64,6 +64,8 @@ pub struct Assembled {
     pub known: KnownFolders,
     /// Folders that were not listed because they have not changed.
     pub unlisted: u64,
+    /// Write-once files that by the rules cannot be as they are, by the folders they are in.
+    pub contradictions: Notices,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,9 @@ pub struct Assembly {
     /// What is learnt of folders, for the next pass.
     learnt: KnownFolders,
     unlisted: u64,
+    /// The agent was told nothing: what is known is compared with what it lists.
+    audit: bool,
+    contradictions: Notices,
 }
 
 impl Assembly {
@@ -123,12 +128,19 @@ impl Assembly {
             known: KnownFolders::default(),
             learnt: KnownFolders::default(),
             unlisted: 0,
+            audit: false,
+            contradictions: Notices::default(),
         }
     }
 
     /// The same, where the agent was told of these folders of the base.
     pub fn knowing(self, known: KnownFolders) -> Self {
         Assembly { known, ..self }
+    }
+
+    /// The same, where the agent was not told and everything is compared with what these folders must be.
+    pub fn auditing(self, known: KnownFolders) -> Self {
+        Assembly { known, audit: true, ..self }
     }
 
     /// What was counted so far.
@@ -179,8 +191,8 @@ impl Assembly {
             return Err(PullError::protocol("the pass ended with more owners than a server has"));
         }
         let root = self.root.ok_or_else(|| PullError::protocol("the pass ended without a root directory"))?;
-        let Assembly { tally, failures, unrest, lost, learnt: known, unlisted, .. } = self;
-        Ok(Assembled { root, tally, failures, unrest, lost, known, unlisted })
+        let Assembly { tally, failures, unrest, lost, learnt: known, unlisted, contradictions, .. } = self;
+        Ok(Assembled { root, tally, failures, unrest, lost, known, unlisted, contradictions })
     }
 
     fn entries(&mut self, piece: Entries, store: &mut dyn Store) -> Result<Want, PullError> {
@@ -195,6 +207,11 @@ impl Assembly {
                 None => None,
             };
             self.open_directory(id, piece.parent, depth, base);
+            if let (true, Some(place)) = (self.audit, piece.parent) {
+                if self.known_folder(place).is_ok() {
+                    self.directory(id)?.audit();
+                }
+            }
         }
         let empties = piece.hints.contains(&Hint::Emptied);
         let empty_tree = if empties { self.empty_tree(store)? } else { Vec::new() };
@@ -210,8 +227,8 @@ impl Assembly {
     /// A directory that is as the agent was told.
     fn unchanged(&mut self, piece: Unchanged, store: &mut dyn Store) -> Result<Want, PullError> {
         let (id, parent) = (piece.directory, piece.parent);
-        if self.directories.contains_key(&id) {
-            return Err(PullError::protocol("a directory is listed and said to be unchanged"));
+        if self.audit || self.directories.contains_key(&id) {
+            return Err(PullError::protocol("a directory is said to be unchanged that is to be listed"));
         }
         let (content, depth) = self.enter(Some(parent))?;
         let folder = self.known_folder(parent)?;
@@ -599,6 +616,14 @@ impl Assembly {
             let Some(mut directory) = self.directories.remove(&id) else { break };
             let parent = directory.parent;
             let notes = directory.take_notes();
+            if let (1.., Some(place)) = (directory.contradictions(), parent) {
+                let path = text::path(&self.raw_path(place));
+                let what = format!(
+                    "{} write-once files are not as they were although the folder has not changed",
+                    directory.contradictions()
+                );
+                self.contradictions.add(what, path);
+            }
             let Finished { content, files, bytes } = directory.finish(store)?;
             if let Some((notes, listed)) = notes {
                 self.learn(parent, notes, listed, &content);

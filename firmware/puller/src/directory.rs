@@ -21,6 +21,7 @@ use crate::PullError;
 use crate::change::{Clocks, Verdict, compare};
 use crate::known::{Folder, Notes};
 use crate::store::{Nodes, Store};
+use crate::weight::{CHUNK_WEIGHT, weight};
 use output::Output;
 pub(crate) use output::put_empty;
 
@@ -64,6 +65,7 @@ pub(crate) enum Slot {
 #[derive(Debug)]
 struct Pending {
     slot: Slot,
+    is_message: bool,
     node: Node,
     was: Option<Box<Was>>,
 }
@@ -145,6 +147,8 @@ pub(crate) struct OpenDirectory {
     held_streams: usize,
     /// What is noted for the next pass.
     notes: Option<Notes>,
+    /// By the rules no write-once file in it can have changed since the base; those that have.
+    contradictions: Option<u64>,
 }
 
 impl std::fmt::Debug for OpenDirectory {
@@ -192,6 +196,7 @@ impl OpenDirectory {
             held_here: 0,
             held_streams: 0,
             notes: None,
+            contradictions: None,
         };
         directory.hold(size_of::<OpenDirectory>());
         directory.hold_streams();
@@ -201,6 +206,16 @@ impl OpenDirectory {
     /// From now on notes what the next pass may want to know.
     pub(crate) fn note(&mut self) {
         self.notes = Some(Notes::default());
+    }
+
+    /// From now on counts what by the rules cannot be.
+    pub(crate) fn audit(&mut self) {
+        self.contradictions = Some(0);
+    }
+
+    /// Write-once files that by the rules cannot be as they are.
+    pub(crate) fn contradictions(&self) -> u64 {
+        self.contradictions.unwrap_or(0)
     }
 
     /// What was noted, and how many entries were listed.
@@ -287,7 +302,12 @@ impl OpenDirectory {
                 .ok_or_else(|| PullError::protocol("a directory has more entries than can be counted"))?;
             self.last_name.clear();
             self.last_name.extend_from_slice(&node.name);
+            let moved = listed.moved;
             let was = self.base_node(&node.name, &mut listed.moved)?;
+            self.contradicts(listed.moved - moved);
+            if hint == Hint::Message && !was.as_ref().is_some_and(|(_, was)| may_be_the_same(was, &node)) {
+                self.contradicts(1);
+            }
             if let (Some(notes), true) = (&mut self.notes, hint != Hint::Message) {
                 notes.other(index);
             }
@@ -298,6 +318,7 @@ impl OpenDirectory {
             if let Some(base) = &mut self.base {
                 while base.take()?.is_some() {
                     listed.moved += 1;
+                    self.contradictions = self.contradictions.map(|count| count + 1);
                 }
                 base.rest = no_nodes().peekable();
             }
@@ -328,7 +349,7 @@ impl OpenDirectory {
             (NodeKind::File { .. }, Hint::Plain | Hint::Message) => {
                 listed.files += 1;
                 listed.bytes = listed.bytes.saturating_add(node.size());
-                self.join_file(index, node, was, clocks, listed);
+                self.join_file(index, node, hint, was, clocks, listed);
             }
             (NodeKind::Directory { .. } | NodeKind::File { .. }, _) | (_, Hint::Emptied | Hint::Descend) => {
                 return Err(PullError::protocol("an entry has a hint that does not fit its kind"));
@@ -369,7 +390,7 @@ impl OpenDirectory {
             Some(Box::new(Was::Directory { place, same_meta: before.meta == node.meta, content }))
         });
         *moved += u64::from(was.is_none());
-        self.wait(index, Pending { slot: Slot::Named, node, was });
+        self.wait(index, Pending { slot: Slot::Named, is_message: false, node, was });
     }
 
     fn join_plain(&mut self, index: u32, node: &Node, was: Option<(u32, Node)>, moved: &mut u64) {
@@ -388,6 +409,7 @@ impl OpenDirectory {
         &mut self,
         index: u32,
         mut node: Node,
+        hint: Hint,
         was: Option<(u32, Node)>,
         clocks: Option<Clocks>,
         listed: &mut Listed,
@@ -415,7 +437,10 @@ impl OpenDirectory {
                     return self.count(&node);
                 }
                 let was = was.map(|(place, node)| Box::new(Was::File { place, node }));
-                self.wait(index, Pending { slot: Slot::Wanted, node, was });
+                self.wait(
+                    index,
+                    Pending { slot: Slot::Wanted, is_message: hint == Hint::Message, node, was },
+                );
             }
         }
     }
@@ -493,7 +518,9 @@ impl OpenDirectory {
 
     /// A wanted file was read: its fresh node with contents.
     pub(crate) fn file_read(&mut self, index: u32, node: &Node) -> Read {
-        let Some(Pending { node: listed, was, .. }) = self.arrive(index) else { return Read::default() };
+        let Some(Pending { node: listed, was, is_message, .. }) = self.arrive(index) else {
+            return Read::default();
+        };
         self.count(node);
         let mut read = Read { moved_since_listed: !same_stamp(&listed, node), racy_and_changed: false };
         match was.map(|was| *was) {
@@ -502,6 +529,9 @@ impl OpenDirectory {
             }
             was => {
                 if let Some(Was::File { node: before, .. }) = was {
+                    if is_message && may_be_the_same(&before, node) && before.content() != node.content() {
+                        self.contradicts(1);
+                    }
                     read.racy_and_changed = same_stamp(&before, &listed)
                         && (!same_stamp(&before, node) || before.content() != node.content());
                 }
@@ -524,6 +554,10 @@ impl OpenDirectory {
     fn settle_same(&mut self, index: u32, place: u32, node: &Node) {
         self.note_arrival(index, node);
         self.settle(index, Segment::Same { place, count: 1 });
+    }
+
+    fn contradicts(&mut self, count: u64) {
+        self.contradictions = self.contradictions.map(|before| before + count);
     }
 
     fn note_arrival(&mut self, index: u32, node: &Node) {
@@ -683,25 +717,20 @@ impl Pending {
     }
 }
 
-/// Memory that one reference to a chunk takes, bytes.
-pub(crate) const CHUNK_WEIGHT: usize = size_of::<ChunkRef>();
-
-/// Memory that a node takes, bytes; a little too much rather than too little.
-pub(crate) fn weight(node: &Node) -> usize {
-    let target = match &node.kind {
-        NodeKind::Symlink { target } => target.len(),
-        _ => 0,
-    };
-    let xattrs: usize = node.meta.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
-    size_of::<Node>() + 16 + node.name.len() + target + xattrs + node.content().len() * CHUNK_WEIGHT
-}
-
 /// Whether two nodes have the size, times and inode of one state of one file.
 pub(crate) fn same_stamp(one: &Node, other: &Node) -> bool {
     one.size() == other.size()
         && one.meta.mtime == other.meta.mtime
         && one.meta.ctime == other.meta.ctime
         && one.meta.inode == other.meta.inode
+}
+
+/// Whether a write-once file can be what it was: its inode's time moves with every link that is made to it.
+fn may_be_the_same(was: &Node, is: &Node) -> bool {
+    let (a, b) = (&was.meta, &is.meta);
+    was.is_file()
+        && was.size() == is.size()
+        && (a.inode, a.mtime, a.mode, a.uid, a.gid) == (b.inode, b.mtime, b.mode, b.uid, b.gid)
 }
 
 /// Checks a chunk's length as a server states it.

@@ -13,8 +13,8 @@ use mailkeep_format::{ChunkRef, Meta, Node, Timestamp};
 use mailkeep_link::limits::{KNOWN_ENTRIES, KNOWN_PATH, KNOWN_PIECE};
 use mailkeep_link::message::{Known, KnownFolder};
 
-use crate::directory::{CHUNK_WEIGHT, weight};
 use crate::limits::{KNOWN_BYTES_MAX, RACY_SECONDS, WORTH_KNOWING};
+use crate::weight::{CHUNK_WEIGHT, weight};
 
 /// A folder as it stands in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]

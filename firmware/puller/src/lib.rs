@@ -32,6 +32,8 @@ mod survey;
 pub mod tally;
 mod text;
 pub mod transport;
+mod walk;
+mod weight;
 mod window;
 
 pub use error::PullError;

@@ -35,6 +35,11 @@ pub const LINKS_HELD_MAX: usize = 64 << 20;
 pub const KNOWN_BYTES_MAX: usize = 16 << 20;
 /// Write-once files from which on a folder is worth knowing: a smaller one is listed as fast.
 pub const WORTH_KNOWING: u64 = 4;
+/// Every so many runs everything is looked at, also what cannot have changed by the rules: once a week where there is a
+/// run a day.
+pub const FULL_WALK_EVERY: u32 = 7;
+/// Directories of the parent's tree that wait to be looked at; more of them are listed by the agent instead.
+pub const SCANNED_AHEAD_MAX: usize = 65_536;
 /// Chunks asked for and not yet here. Bounds the table of what is in flight.
 pub const CHUNKS_IN_FLIGHT_MAX: usize = 1 << 20;
 

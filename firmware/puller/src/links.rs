@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use mailkeep_format::Node;
 use mailkeep_link::message::FileId;
 
-use crate::directory::{same_stamp, weight};
+use crate::directory::same_stamp;
 use crate::limits::LINKS_HELD_MAX;
+use crate::weight::weight;
 
 /// What is to be done about a wanted name.
 #[derive(Debug, PartialEq)]

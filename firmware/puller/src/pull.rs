@@ -13,6 +13,7 @@ use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window}
 use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
 use mailkeep_link::version;
 use mailkeep_mail::Source;
+use mailkeep_mail::write_once::WriteOnce;
 use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptions};
 
 use crate::assemble::{Assembled, Assembly, Base, Mode};
@@ -25,7 +26,8 @@ use crate::store::{RepositoryStore, Store};
 use crate::summary::Summary;
 use crate::tally::{Notice, Notices, Tally};
 use crate::transport::Transport;
-use crate::{Phase, Progress, PullError, Status, mail_check, text};
+use crate::walk::Walk;
+use crate::{Phase, Progress, PullError, Status, mail_check, text, walk};
 
 /// How a run is to be done.
 #[derive(Clone, Copy)]
@@ -76,7 +78,7 @@ pub fn pull(
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     // After an error the writer keeps what came over, so that it is never sent twice.
     let copy = run.copy(&mut store, configured.quiesce.is_some())?;
-    let Run { session, passes, missing, remarks, mut reporter, .. } = run;
+    let Run { session, passes, missing, remarks, mut reporter, walk, rules, contradictions, .. } = run;
     let host = session.host().to_owned();
     session.close();
 
@@ -89,6 +91,10 @@ pub fn pull(
         None
     };
     reporter.phase(Phase::Sealing);
+    let mut versions = versions(configured.versions);
+    versions.retain(|(name, _)| name != walk::NAME);
+    // What the snapshot lacks the next run has to look for.
+    versions.extend(walk::record(walk, rules.as_deref(), contradictions).filter(|_| missing.is_empty()));
     let remarks = manifest_remarks(&remarks, &missing);
     let draft = Draft {
         program: options.program.to_owned(),
@@ -102,7 +108,7 @@ pub fn pull(
         remarks,
         passes,
         window: copy.window,
-        versions: versions(configured.versions),
+        versions,
         users: owners(copy.ended.users),
         groups: owners(copy.ended.groups),
         root: copy.root,
@@ -171,6 +177,10 @@ pub(crate) struct Run<'a> {
     base: Option<Base>,
     /// What the agent was told of the base.
     known: KnownFolders,
+    /// How the first pass looks at the source, and by which rules the agent goes.
+    walk: Walk,
+    rules: Option<String>,
+    contradictions: u64,
     /// Owners that were named in any pass: of folders that are not listed they are not named again.
     users: BTreeMap<u32, String>,
     groups: BTreeMap<u32, String>,
@@ -196,6 +206,14 @@ impl<'a> Run<'a> {
         }
         let Earlier { parent, windows } = earlier;
         let base = parent.as_ref().and_then(|parent| base_of(parent, &configured.host));
+        let rules = configured.rules.as_deref().map(text::line);
+        let versions = parent.as_ref().map(|parent| parent.manifest.versions.as_slice());
+        let walk = walk::plan(versions.filter(|_| base.is_some()), rules.as_deref());
+        let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
+        if let (Walk::Cheap { .. }, Some(parent)) = (walk, &parent) {
+            users.extend(parent.manifest.users.iter().cloned());
+            groups.extend(parent.manifest.groups.iter().cloned());
+        }
         let reporter = Reporter::new(progress, parent.as_ref());
         let passes = Vec::new();
         let known = KnownFolders::default();
@@ -207,8 +225,11 @@ impl<'a> Run<'a> {
             windows,
             base,
             known,
-            users: BTreeMap::new(),
-            groups: BTreeMap::new(),
+            walk,
+            rules,
+            contradictions: 0,
+            users,
+            groups,
             passes,
             missing,
             remarks,
@@ -220,6 +241,7 @@ impl<'a> Run<'a> {
 
     /// All passes, and the window among them.
     fn copy(&mut self, store: &mut RepositoryStore, can_stop: bool) -> Result<Copy, PullError> {
+        self.know_parent(store)?;
         if self.options.live_only {
             let passed = self.pass(store, Mode::Live)?;
             self.remarks.add("mail was running while this was copied (--live-only)", "");
@@ -279,6 +301,20 @@ impl<'a> Run<'a> {
         u32::try_from(self.source.quiesce.deadline.as_secs()).unwrap_or(u32::MAX)
     }
 
+    /// Gathers from the parent's tree what the first pass need not look at, or has to compare.
+    fn know_parent(&mut self, store: &mut dyn Store) -> Result<(), PullError> {
+        let (Some(base), true) = (&self.base, self.walk != Walk::Plain) else { return Ok(()) };
+        // Patterns that are none the agent has refused.
+        let Ok(Some(rule)) = WriteOnce::of(self.source) else { return Ok(()) };
+        self.known = walk::scan(store, &base.root, base.clock, &rule)?;
+        if let Walk::Cheap { .. } = self.walk {
+            for known in self.known.messages(base.clock) {
+                self.session.say(ToAgent::Known(known))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a pass the base of the next, and tells the agent at once what it need not look at again: the next pass may be
     /// the one for which mail is stopped.
     fn next_base(&mut self, passed: &mut Passed) -> Result<(), PullError> {
@@ -321,7 +357,11 @@ impl<'a> Run<'a> {
             _ => None,
         })?;
         let known = std::mem::take(&mut self.known);
-        let mut assembly = Assembly::new(mode, begun.clock, self.base.clone()).knowing(known);
+        let assembly = Assembly::new(mode, begun.clock, self.base.clone());
+        let mut assembly = match self.walk {
+            Walk::Full if self.passes.is_empty() => assembly.auditing(known),
+            _ => assembly.knowing(known),
+        };
         let mut answers = Vec::new();
         let ended = loop {
             match self.session.hear()? {
@@ -334,6 +374,9 @@ impl<'a> Run<'a> {
             self.reporter.tally(assembly.tally());
         };
         let assembled = assembly.end(&ended)?;
+        self.contradictions += assembled.contradictions.count;
+        self.reporter.problems(&assembled.contradictions);
+        self.remarks.append(&assembled.contradictions);
         self.users.extend(ended.users.iter().cloned());
         self.groups.extend(ended.groups.iter().cloned());
         let took = clock.elapsed();

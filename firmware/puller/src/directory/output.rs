@@ -4,9 +4,9 @@
 use mailkeep_format::ChunkRef;
 use mailkeep_format::node::TreeEncoder;
 
-use super::CHUNK_WEIGHT;
 use crate::PullError;
 use crate::store::{Nodes, Store};
+use crate::weight::CHUNK_WEIGHT;
 
 /// The tree that comes out.
 pub(super) enum Output {
