@@ -19,21 +19,14 @@ pub enum CutStyle {
     Plain,
 }
 
-/// Cuts a file that is whole in memory (up to [`limits::WHOLE_FILE_MAX`]; longer ones go through a [`StreamCutter`]).
-/// Gives the lengths of its chunks in order; none is 0, their sum is the file's length.
+/// Cuts a file that is whole in memory. Gives the lengths of its chunks in order; none is 0, their sum is the file's
+/// length.
 pub fn cut(style: CutStyle, bytes: &[u8]) -> Vec<usize> {
     let mut lengths = Vec::with_capacity(1 + bytes.len() / limits::DATA_CUT.1);
-    match style {
-        CutStyle::Plain => cut_piece(bytes, limits::ONE_CHUNK_MAX, &mut lengths),
-        CutStyle::Message => {
-            let mut from = 0;
-            for piece in message::pieces(bytes) {
-                let one_chunk_max =
-                    if piece.base64 { limits::MESSAGE_PART_ONE_CHUNK_MAX } else { limits::ONE_CHUNK_MAX };
-                cut_piece(&bytes[from..piece.end], one_chunk_max, &mut lengths);
-                from = piece.end;
-            }
-        }
+    let (mut cutter, mut from) = (Cutter::new(style), 0);
+    while let Some(length) = cutter.next_cut(&bytes[from..], true) {
+        lengths.push(length);
+        from += length;
     }
     lengths
 }
@@ -54,54 +47,109 @@ pub fn next_tree_cut(ahead: &[u8], at_end: bool) -> Option<usize> {
     Some(first_cut(ahead, limits::TREE_CUT))
 }
 
-/// Length of the next chunk of a plain stream, given what follows the last cut: `None` if more must be seen first.
-///
-/// For callers with a buffer of their own; [`StreamCutter`] is the same with its own. At most
-/// `limits::DATA_CUT.2` (256 KiB) are ever needed. `at_end` says that nothing follows `ahead`.
-pub fn next_cut(ahead: &[u8], at_end: bool) -> Option<usize> {
-    if ahead.is_empty() || (ahead.len() < limits::DATA_CUT.2 && !at_end) {
-        return None;
-    }
-    Some(first_cut(ahead, limits::DATA_CUT))
+/// Cuts a file of any length as it streams by, at the places where [`cut`] cuts it as a whole. The buffer is the
+/// caller's; [`StreamCutter`] is the same with one of its own.
+#[derive(Debug)]
+pub struct Cutter {
+    /// None for a file that is one piece.
+    message: Option<message::Scanner>,
+    /// The last cut, from the start of the file.
+    from: u64,
+    /// The current piece has proved to be too long for one chunk.
+    by_content: bool,
 }
 
-/// Cuts a plain file of any length as it streams by, holding at most one chunk and what is pushed.
-///
-/// The cuts are those of [`cut`] with [`CutStyle::Plain`] for files longer than [`limits::ONE_CHUNK_MAX`], however
-/// the pushes are sized.
-#[derive(Debug, Default)]
+impl Cutter {
+    /// A cutter at the start of a file.
+    pub fn new(style: CutStyle) -> Self {
+        let message = match style {
+            CutStyle::Message => Some(message::Scanner::new()),
+            CutStyle::Plain => None,
+        };
+        Cutter { message, from: 0, by_content: false }
+    }
+
+    /// Length of the next chunk, given what follows the last cut: `None` if more must be seen first, or if this was all.
+    /// What was seen once must be there again, less what was cut off. At most [`limits::CUT_AHEAD_MAX`] bytes are ever
+    /// needed. `at_end` says that nothing follows `ahead`.
+    pub fn next_cut(&mut self, ahead: &[u8], at_end: bool) -> Option<usize> {
+        if let Some(scanner) = &mut self.message {
+            scanner.look(ahead, self.from, at_end);
+        }
+        loop {
+            let (known, whole, base64) = self.current_piece(ahead, at_end);
+            let one_chunk_max =
+                if base64 { limits::MESSAGE_PART_ONE_CHUNK_MAX } else { limits::ONE_CHUNK_MAX };
+            self.by_content |= known.len() > one_chunk_max;
+            let enough = whole || (self.by_content && known.len() >= limits::DATA_CUT.2);
+            if !known.is_empty() {
+                let length = match (enough, self.by_content) {
+                    (false, _) => return None,
+                    (true, false) => known.len(),
+                    (true, true) => first_cut(known, limits::DATA_CUT),
+                };
+                self.from += length as u64;
+                return Some(length);
+            }
+            // This piece is done.
+            let scanner = self.message.as_mut()?;
+            scanner.first()?;
+            scanner.take_first();
+            self.by_content = false;
+        }
+    }
+
+    /// What is known to be of the current piece, whether that is all of it, and whether it is base64.
+    fn current_piece<'a>(&self, ahead: &'a [u8], at_end: bool) -> (&'a [u8], bool, bool) {
+        let Some(scanner) = &self.message else { return (ahead, at_end, false) };
+        let up_to = |place: u64| {
+            let length = usize::try_from(place.saturating_sub(self.from)).unwrap_or(usize::MAX);
+            &ahead[..length.min(ahead.len())]
+        };
+        match scanner.first() {
+            Some(piece) => (up_to(piece.end), true, piece.base64),
+            None if at_end => (ahead, true, scanner.is_in_part()),
+            None => (up_to(scanner.sure()), false, scanner.is_in_part()),
+        }
+    }
+}
+
+/// A [`Cutter`] that holds what it needs to see again.
+#[derive(Debug)]
 pub struct StreamCutter {
+    cutter: Cutter,
     ahead: Vec<u8>,
 }
 
 impl StreamCutter {
     /// A cutter at the start of a file.
-    pub fn new() -> Self {
-        StreamCutter::default()
+    pub fn new(style: CutStyle) -> Self {
+        StreamCutter { cutter: Cutter::new(style), ahead: Vec::new() }
     }
 
     /// Takes the next bytes and appends the lengths of the chunks that are certain now to `lengths`.
     pub fn push(&mut self, bytes: &[u8], lengths: &mut Vec<usize>) {
         self.ahead.extend_from_slice(bytes);
+        self.cut(false, lengths);
+    }
+
+    /// The file has ended: appends the lengths of its last chunks to `lengths`.
+    pub fn finish(mut self, lengths: &mut Vec<usize>) {
+        self.cut(true, lengths);
+    }
+
+    /// Bytes that it holds.
+    pub fn held(&self) -> usize {
+        self.ahead.len()
+    }
+
+    fn cut(&mut self, at_end: bool, lengths: &mut Vec<usize>) {
         let mut from = 0;
-        while let Some(length) = next_cut(&self.ahead[from..], false) {
+        while let Some(length) = self.cutter.next_cut(&self.ahead[from..], at_end) {
             lengths.push(length);
             from += length;
         }
         self.ahead.drain(..from);
-    }
-
-    /// The file has ended: appends the lengths of its last chunks to `lengths`.
-    pub fn finish(self, lengths: &mut Vec<usize>) {
-        cut_by_content(&self.ahead, limits::DATA_CUT, lengths);
-    }
-}
-
-fn cut_piece(bytes: &[u8], one_chunk_max: usize, lengths: &mut Vec<usize>) {
-    if bytes.len() > one_chunk_max {
-        cut_by_content(bytes, limits::DATA_CUT, lengths);
-    } else if !bytes.is_empty() {
-        lengths.push(bytes.len());
     }
 }
 
@@ -155,7 +203,7 @@ mod tests {
         let bytes = noise(3_000_000, 2);
         let whole = cut(CutStyle::Plain, &bytes);
         for step in [1_000, 65_536, 262_144, 1 << 20, 3_000_000] {
-            let (mut cutter, mut lengths) = (StreamCutter::new(), Vec::new());
+            let (mut cutter, mut lengths) = (StreamCutter::new(CutStyle::Plain), Vec::new());
             for piece in bytes.chunks(step) {
                 cutter.push(piece, &mut lengths);
             }

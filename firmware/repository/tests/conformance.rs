@@ -156,13 +156,18 @@ fn after_the_first_failure_the_poison_wrapper_writes_nothing_and_still_reads() {
     assert!(open.append(b"too much").unwrap_err().is_full());
     disk.set_capacity(None);
     let before = disk.files();
-    assert!(open.append(b"x").is_err() && open.sync().is_err());
+    // Whoever asks is told what happened first.
+    let again = open.append(b"x").unwrap_err();
+    assert!(again.is_full() && again.path.contains("open") && open.sync().unwrap_err().is_full(), "{again}");
     assert!(storage.create("new").is_err() && storage.make_dir("new").is_err());
     assert!(storage.rename("kept", "moved").is_err() && storage.remove("kept").is_err());
     assert!(storage.sync_dir("").is_err() && storage.flush_device().is_err());
     assert_eq!(disk.files(), before);
     assert_eq!(read(&storage, "kept"), b"kept");
     assert!(storage.first_failure().unwrap().contains("open"));
+    let other = PoisonStorage::new(Arc::new(disk.clone()));
+    let missing = other.rename("missing", "there").unwrap_err();
+    assert!(missing.is_not_found() && !other.remove("kept").unwrap_err().is_not_found(), "no answer");
 }
 
 #[test]

@@ -10,7 +10,27 @@ use super::{DirEntry, Guarding, LockGuard, LockKind, Operation, ReadFile, Storag
 #[derive(Clone, Debug)]
 pub struct PoisonStorage {
     inner: Arc<dyn Storage>,
-    first: Arc<OnceLock<String>>,
+    first: Arc<OnceLock<First>>,
+}
+
+/// What failed first.
+#[derive(Debug)]
+struct First {
+    operation: Operation,
+    path: String,
+    full: bool,
+    text: String,
+    cause: String,
+}
+
+impl First {
+    /// The answer to whoever comes later: the same story, so that it does not matter who of several threads tells it.
+    /// Of the kinds only "full" is kept: "it is not there" would be taken for an answer.
+    fn again(&self) -> StorageError {
+        let kind = if self.full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+        let source = io::Error::new(kind, format!("{} (nothing more is written in this run)", self.cause));
+        StorageError::new(self.operation, self.path.clone(), source)
+    }
 }
 
 impl PoisonStorage {
@@ -21,24 +41,16 @@ impl PoisonStorage {
 
     /// What failed first, if anything did.
     pub fn first_failure(&self) -> Option<&str> {
-        self.first.get().map(String::as_str)
+        self.first.get().map(|first| first.text.as_str())
     }
 
-    fn guarded<T>(
-        &self,
-        operation: Operation,
-        path: &str,
-        run: impl FnOnce() -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        self.unless_poisoned(operation, path)?;
+    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        self.unless_poisoned()?;
         run().inspect_err(|error| self.note(error))
     }
 
-    fn unless_poisoned(&self, operation: Operation, path: &str) -> Result<(), StorageError> {
-        match self.first.get() {
-            Some(_) => Err(StorageError::new(operation, path, refused())),
-            None => Ok(()),
-        }
+    fn unless_poisoned(&self) -> Result<(), StorageError> {
+        self.first.get().map_or(Ok(()), |first| Err(first.again()))
     }
 
     fn note(&self, error: &StorageError) {
@@ -47,13 +59,15 @@ impl PoisonStorage {
         let answered =
             error.is_already_there() || (error.is_not_found() && error.operation == Operation::Remove);
         if !answered {
-            let _ = self.first.set(format!("{error}: {}", error.source));
+            let _ = self.first.set(First {
+                operation: error.operation,
+                path: error.path.clone(),
+                full: error.is_full(),
+                text: format!("{error}: {}", error.source),
+                cause: error.source.to_string(),
+            });
         }
     }
-}
-
-fn refused() -> io::Error {
-    io::Error::other("an earlier write failed, so nothing more is written in this run")
 }
 
 impl Storage for PoisonStorage {
@@ -62,28 +76,28 @@ impl Storage for PoisonStorage {
     }
 
     fn make_dir(&self, path: &str) -> Result<(), StorageError> {
-        self.guarded(Operation::MakeDir, path, || self.inner.make_dir(path))
+        self.guarded(|| self.inner.make_dir(path))
     }
 
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>, StorageError> {
-        let file = self.guarded(Operation::Create, path, || self.inner.create(path))?;
-        Ok(Box::new(PoisonFile { file, path: path.to_owned(), storage: self.clone() }))
+        let file = self.guarded(|| self.inner.create(path))?;
+        Ok(Box::new(PoisonFile { file, storage: self.clone() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
-        self.guarded(Operation::Rename, to, || self.inner.rename(from, to))
+        self.guarded(|| self.inner.rename(from, to))
     }
 
     fn sync_dir(&self, path: &str) -> Result<(), StorageError> {
-        self.guarded(Operation::SyncDir, path, || self.inner.sync_dir(path))
+        self.guarded(|| self.inner.sync_dir(path))
     }
 
     fn flush_device(&self) -> Result<(), StorageError> {
-        self.guarded(Operation::FlushDevice, "", || self.inner.flush_device())
+        self.guarded(|| self.inner.flush_device())
     }
 
     fn remove(&self, path: &str) -> Result<(), StorageError> {
-        self.guarded(Operation::Remove, path, || self.inner.remove(path))
+        self.guarded(|| self.inner.remove(path))
     }
 
     fn list(&self, path: &str) -> Result<Vec<DirEntry>, StorageError> {
@@ -113,7 +127,7 @@ impl Storage for PoisonStorage {
     // A guard that fails has written nothing that the repository relies on, so it poisons nothing; but none is made of
     // a disk that has begun to fail.
     fn make_guard(&self, name: &str) -> Result<Guarding, StorageError> {
-        self.unless_poisoned(Operation::MakeGuard, name)?;
+        self.unless_poisoned()?;
         self.inner.make_guard(name)
     }
 
@@ -122,7 +136,7 @@ impl Storage for PoisonStorage {
     }
 
     fn drop_guard(&self, name: &str) -> Result<(), StorageError> {
-        self.unless_poisoned(Operation::DropGuard, name)?;
+        self.unless_poisoned()?;
         self.inner.drop_guard(name)
     }
 
@@ -133,18 +147,17 @@ impl Storage for PoisonStorage {
 
 struct PoisonFile {
     file: Box<dyn WriteFile>,
-    path: String,
     storage: PoisonStorage,
 }
 
 impl WriteFile for PoisonFile {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        let PoisonFile { file, path, storage } = self;
-        storage.guarded(Operation::Append, path, || file.append(bytes))
+        let PoisonFile { file, storage } = self;
+        storage.guarded(|| file.append(bytes))
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        let PoisonFile { file, path, storage } = self;
-        storage.guarded(Operation::Sync, path, || file.sync())
+        let PoisonFile { file, storage } = self;
+        storage.guarded(|| file.sync())
     }
 }

@@ -29,7 +29,7 @@ use crate::repository::Repository;
 use crate::storage::{PoisonStorage, Storage};
 use crate::{layout, limits, packfile, sync};
 
-use packer::Packer;
+use packer::{Namer, Packer};
 use pipeline::{Job, Pipeline};
 use resume::Room;
 pub use seal::{Draft, Sealed};
@@ -143,8 +143,9 @@ impl Writer {
         monitor: &dyn Monitor,
     ) -> Result<Self, RepositoryError> {
         let start = resume::resume(repository, &*storage, room, monitor)?;
-        let packer = Packer::new(repository, storage.clone(), lock.clone());
-        let pipeline = Pipeline::start(options.workers.max(1), options.compression_level, packer)?;
+        let packer = Packer::new(repository, storage.clone());
+        let namer = Namer::new(storage.clone(), lock.clone());
+        let pipeline = Pipeline::start(options.workers.max(1), options.compression_level, packer, namer)?;
         let known = Arc::new(start.view);
         Ok(Writer {
             pipeline,

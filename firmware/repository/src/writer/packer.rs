@@ -1,4 +1,6 @@
-//! Filling packs and giving them their names. Follows COMMIT.md, step 3.
+//! Filling packs, and giving them their names. Follows COMMIT.md, step 3.
+//!
+//! The two are apart because the second waits for the disk: while a full pack is made durable the next one is filled.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,37 +16,41 @@ use crate::lock::WriteLock;
 use crate::repository::Repository;
 use crate::storage::Storage;
 
-/// Writes one pack after the other.
+/// Fills one pack after the other.
 pub(super) struct Packer {
     repository: Repository,
     storage: Arc<dyn Storage>,
-    lock: Arc<WriteLock>,
     current: Option<(PackBuilder, Unnamed)>,
-    finished: Vec<(PackId, PackFooter)>,
-    /// Folders that are durably there.
-    folders: HashSet<u8>,
     out: Vec<u8>,
 }
 
+/// A pack that is written whole and neither durable nor named.
+pub(super) struct Filled {
+    file: Unnamed,
+    id: PackId,
+    footer: PackFooter,
+}
+
+/// Makes filled packs durable and names them, in their order.
+pub(super) struct Namer {
+    storage: Arc<dyn Storage>,
+    lock: Arc<WriteLock>,
+    finished: Vec<(PackId, PackFooter)>,
+    /// Folders that are durably there.
+    folders: HashSet<u8>,
+}
+
 impl Packer {
-    pub(super) fn new(repository: &Repository, storage: Arc<dyn Storage>, lock: Arc<WriteLock>) -> Self {
-        Packer {
-            repository: repository.clone(),
-            storage,
-            lock,
-            current: None,
-            finished: Vec::new(),
-            folders: HashSet::new(),
-            out: Vec::new(),
-        }
+    pub(super) fn new(repository: &Repository, storage: Arc<dyn Storage>) -> Self {
+        Packer { repository: repository.clone(), storage, current: None, out: Vec::new() }
     }
 
-    /// Adds a block; gives the bytes that were written.
+    /// Adds a block; gives the bytes that were written, and the pack if it is full.
     pub(super) fn push(
         &mut self,
         block: &Compressed,
         chunks: Vec<(ChunkId, u32)>,
-    ) -> Result<u64, RepositoryError> {
+    ) -> Result<(u64, Option<Filled>), RepositoryError> {
         self.out.clear();
         let (mut builder, mut file) = match self.current.take() {
             Some(current) => current,
@@ -60,21 +66,32 @@ impl Packer {
         let written = self.out.len() as u64;
         let full = builder.is_full();
         self.current = Some((builder, file));
-        Ok(if full { written + self.close()? } else { written })
+        if !full {
+            return Ok((written, None));
+        }
+        let (end, filled) = self.finish()?;
+        Ok((written + end, filled))
     }
 
-    /// Closes the pack that is being filled; gives all packs since the last call, and the bytes that were written.
-    pub(super) fn finish(&mut self) -> Result<(Vec<(PackId, PackFooter)>, u64), RepositoryError> {
-        let written = self.close()?;
-        Ok((std::mem::take(&mut self.finished), written))
-    }
-
-    fn close(&mut self) -> Result<u64, RepositoryError> {
-        let Some((builder, mut file)) = self.current.take() else { return Ok(0) };
+    /// Ends the pack that is being filled, if there is one; gives the bytes that were written for that, and the pack.
+    pub(super) fn finish(&mut self) -> Result<(u64, Option<Filled>), RepositoryError> {
+        let Some((builder, mut file)) = self.current.take() else { return Ok((0, None)) };
         self.out.clear();
         let (id, footer) = builder.finish(&mut self.out).map_err(failed)?;
+        file.append(&*self.storage, &self.out)?;
+        Ok((self.out.len() as u64, Some(Filled { file, id, footer })))
+    }
+}
+
+impl Namer {
+    pub(super) fn new(storage: Arc<dyn Storage>, lock: Arc<WriteLock>) -> Self {
+        Namer { storage, lock, finished: Vec::new(), folders: HashSet::new() }
+    }
+
+    /// Makes a pack durable and names it.
+    pub(super) fn name(&mut self, filled: Filled) -> Result<(), RepositoryError> {
+        let Filled { file, id, footer } = filled;
         let storage = &*self.storage;
-        file.append(storage, &self.out)?;
         let folder = layout::pack_folder(&id);
         if self.folders.insert(id.0[0]) {
             durable::make_dir(storage, &folder)?;
@@ -82,8 +99,12 @@ impl Packer {
         file.name(storage, &layout::pack(&id))?;
         storage.sync_dir(&folder)?;
         self.finished.push((id, footer));
-        self.lock.renew()?;
-        Ok(self.out.len() as u64)
+        self.lock.renew()
+    }
+
+    /// All packs that were named since the last call.
+    pub(super) fn take_finished(&mut self) -> Vec<(PackId, PackFooter)> {
+        std::mem::take(&mut self.finished)
     }
 }
 

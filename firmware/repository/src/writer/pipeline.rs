@@ -1,4 +1,5 @@
-//! Threads between the caller's chunks and the packs on the disk: compressors, then one pack writer.
+//! Threads between the caller's chunks and the packs on the disk: compressors, then one that fills packs, then one that
+//! waits until they are durable.
 //!
 //! Channels are bounded, so memory is too and a slow disk slows the caller. The first error of any thread is kept and
 //! ends the work: the threads then only drain what is under way.
@@ -11,7 +12,7 @@ use mailkeep_format::block::{BlockCompressor, Compressed};
 use mailkeep_format::pack::PackFooter;
 use mailkeep_format::{ChunkId, ChunkKind, PackId, limits};
 
-use super::packer::Packer;
+use super::packer::{Filled, Namer, Packer};
 use crate::error::{RepositoryError, chain};
 use crate::sync;
 
@@ -26,6 +27,15 @@ enum ToPacker {
     Block(Compressed, Vec<(ChunkId, u32)>),
     Finish(SyncSender<Vec<(PackId, PackFooter)>>),
 }
+
+enum ToNamer {
+    Pack(Filled),
+    Finish(SyncSender<Vec<(PackId, PackFooter)>>),
+}
+
+/// Full packs that wait to become durable, beside the one that does: a disk that is slow now and then holds nobody up,
+/// and one that is slow always does.
+const PACKS_WAITING: usize = 1;
 
 /// The running threads.
 pub(super) struct Pipeline {
@@ -79,7 +89,12 @@ impl Drop for Watch {
 }
 
 impl Pipeline {
-    pub(super) fn start(workers: usize, level: i32, packer: Packer) -> Result<Self, RepositoryError> {
+    pub(super) fn start(
+        workers: usize,
+        level: i32,
+        packer: Packer,
+        namer: Namer,
+    ) -> Result<Self, RepositoryError> {
         let shared = Arc::new(Shared::default());
         let (jobs, to_workers) = sync_channel::<Job>(workers);
         let (to_packer, from_workers) = sync_channel::<ToPacker>(workers);
@@ -95,7 +110,10 @@ impl Pipeline {
             })?;
         }
         let shared = pipeline.shared.clone();
-        pipeline.spawn("pack", move || pack(packer, &from_workers, &shared))?;
+        let (to_namer, from_packer) = sync_channel::<ToNamer>(PACKS_WAITING);
+        pipeline.spawn("pack", move || pack(packer, &from_workers, &to_namer, &shared))?;
+        let shared = pipeline.shared.clone();
+        pipeline.spawn("name", move || name(namer, &from_packer, &shared))?;
         Ok(pipeline)
     }
 
@@ -199,14 +217,21 @@ fn compress(
     }
 }
 
-fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, shared: &Shared) {
+fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, namer: &SyncSender<ToNamer>, shared: &Shared) {
+    // A namer that is gone has died, and its watch has told so.
+    let pass_on = |filled: Option<Filled>| {
+        if filled.is_some_and(|filled| namer.send(ToNamer::Pack(filled)).is_err()) {
+            shared.fail(RepositoryError::Worker);
+        }
+    };
     while let Ok(message) = blocks.recv() {
         if shared.failed() {
             continue;
         }
         match message {
             ToPacker::Block(block, chunks) => match packer.push(&block, chunks) {
-                Ok(bytes) => {
+                Ok((bytes, filled)) => {
+                    pass_on(filled);
                     let mut state = sync::lock(&shared.state);
                     state.bytes += bytes;
                     state.in_flight -= 1;
@@ -215,13 +240,33 @@ fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, shared: &Shared) {
                 Err(error) => shared.fail(error),
             },
             ToPacker::Finish(reply) => match packer.finish() {
-                Ok((packs, bytes)) => {
+                Ok((bytes, filled)) => {
                     sync::lock(&shared.state).bytes += bytes;
-                    // Nobody waits any more if the writer was dropped; the packs are on the disk all the same.
-                    let _ = reply.send(packs);
+                    pass_on(filled);
+                    // Behind all packs, so that the answer comes when they are durable.
+                    if namer.send(ToNamer::Finish(reply)).is_err() {
+                        shared.fail(RepositoryError::Worker);
+                    }
                 }
                 Err(error) => shared.fail(error),
             },
+        }
+    }
+}
+
+fn name(mut namer: Namer, packs: &Receiver<ToNamer>, shared: &Shared) {
+    while let Ok(message) = packs.recv() {
+        if shared.failed() {
+            continue;
+        }
+        match message {
+            ToNamer::Pack(filled) => {
+                if let Err(error) = namer.name(filled) {
+                    shared.fail(error);
+                }
+            }
+            // Nobody waits any more if the writer was dropped; the packs are on the disk all the same.
+            ToNamer::Finish(reply) => drop(reply.send(namer.take_finished())),
         }
     }
 }

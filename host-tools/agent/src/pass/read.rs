@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use mailkeep_format::cut::{self, CutStyle};
+use mailkeep_format::cut::{self, CutStyle, Cutter};
 use mailkeep_format::{ContentHash, Node, limits as format_limits};
 use mailkeep_link::message::{Chunks, FileId, ReadOutcome, ToBox};
 use rustix::fs::{FileType, Stat, fstat};
@@ -44,7 +44,7 @@ pub(crate) fn read(job: &Job, ledger: &Ledger, say: &dyn Say) -> Result<ReadOutc
     let read = if size <= format_limits::WHOLE_FILE_MAX as u64 {
         announcer.whole(&mut file, size as usize, job.style)
     } else {
-        announcer.stream(&mut file, size)
+        announcer.stream(&mut file, size, job.style)
     };
     match read {
         Ok(count) => Ok(outcome(job, &file, &before, count)),
@@ -118,7 +118,8 @@ impl Announcer<'_> {
     }
 
     /// A large file, a step at a time. Never more than its size at the start: a log that grows while it is read ends.
-    fn stream(&mut self, file: &mut File, size: u64) -> Result<u64, Trouble> {
+    fn stream(&mut self, file: &mut File, size: u64, style: CutStyle) -> Result<u64, Trouble> {
+        let mut cutter = Cutter::new(style);
         let mut left = size;
         let mut count = 0;
         let mut ahead: Vec<u8> = Vec::new();
@@ -135,7 +136,7 @@ impl Announcer<'_> {
             let at_end = left == 0 || got < step;
             let mut lengths = Vec::new();
             let mut from = 0;
-            while let Some(length) = cut::next_cut(&ahead[from..], at_end) {
+            while let Some(length) = cutter.next_cut(&ahead[from..], at_end) {
                 lengths.push(length);
                 from += length;
             }
