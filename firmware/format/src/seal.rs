@@ -62,12 +62,11 @@ impl SealKey {
         sealed: &'a mut [u8],
         what: &'static str,
     ) -> Result<&'a mut [u8], FormatError> {
-        if sealed.len() < TAG_LEN {
-            return Err(FormatError::Truncated { what });
-        }
+        let length = sealed.len().checked_sub(TAG_LEN).ok_or(FormatError::Truncated { what })?;
         self.cipher(nonce)
-            .and_then(|(cipher, nonce)| cipher.open_in_place(nonce, Aad::from(aad), sealed))
-            .map_err(|_| FormatError::NotAuthentic { what })
+            .and_then(|(cipher, nonce)| cipher.open_in_place(nonce, Aad::from(aad), sealed).map(drop))
+            .map_err(|_| FormatError::NotAuthentic { what })?;
+        Ok(&mut sealed[..length])
     }
 
     /// The cipher and the nonce of RFC 8439 that stand for this key and this nonce.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use common::harness::Recorder;
 use common::*;
+use mailkeep_repository::format::ChunkKind;
 use mailkeep_repository::{LogMonitor, MemoryStorage, Storage};
 
 /// The calls of an operation that change or flush the disk, or look past the page cache.
 fn calls(start: &MemoryStorage, run: impl Fn(&Arc<dyn Storage>)) -> Vec<String> {
-    let recorder = Recorder::new(start);
+    let recorder = Recorder::of_calls(start);
     run(&(Arc::new(recorder.clone()) as Arc<dyn Storage>));
     recorder.moments().into_iter().map(|(call, _)| call).collect()
 }
@@ -44,6 +45,38 @@ fn a_backup_flushes_before_it_reads_back_before_the_manifest_and_after_it() {
     let (run, manifest) = (last(&calls, "sync_dir index"), first(&calls, "rename manifests"));
     flushed_between(&calls, run, manifest);
     flushed_between(&calls, last(&calls, "sync_dir manifests"), last(&calls, "remove lease"));
+}
+
+/// Several packs: one may be filled while the one before becomes durable, but each is durable before it has its name, and
+/// all of them, names included, before the device is flushed and any of them is read back.
+#[test]
+fn every_pack_is_durable_and_named_before_any_is_read_back() {
+    let start = MemoryStorage::new();
+    init_plain(&(Arc::new(start.clone()) as Arc<dyn Storage>)).unwrap();
+    let calls = calls(&start, |storage| {
+        let repository = open(storage, &LogMonitor).unwrap();
+        let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+        for seed in 0..80 {
+            writer.put(ChunkKind::Data, &noise(seed, 1 << 20)).unwrap();
+        }
+        writer.flush().unwrap();
+    });
+    let of = |start: &str| -> Vec<usize> {
+        (0..calls.len()).filter(|&at| calls[at].starts_with(start)).collect::<Vec<_>>()
+    };
+    let named = of("rename packs/");
+    assert_eq!(named.len(), 3, "{calls:#?}");
+    for (number, &at) in named.iter().enumerate() {
+        let since = number.checked_sub(1).map_or(0, |before| named[before]);
+        let synced = calls[since..at].iter().filter(|call| call.starts_with("sync tmp/")).count();
+        assert!(synced >= 1, "a pack has its name before it is durable: {calls:#?}");
+        let pack = calls[at].trim_start_matches("rename ");
+        let folder = format!("sync_dir {}", pack.rsplit_once('/').unwrap().0);
+        let next = named.get(number + 1).copied().unwrap_or(first(&calls, "drop_cache packs/"));
+        assert!(calls[at..next].contains(&folder), "{folder} is not synced: {calls:#?}");
+    }
+    flushed_between(&calls, last(&calls, "sync_dir packs/"), first(&calls, "drop_cache packs/"));
+    assert!(last(&calls, "drop_cache packs/") < first(&calls, "rename index"), "{calls:#?}");
 }
 
 #[test]

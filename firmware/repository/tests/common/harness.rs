@@ -410,13 +410,20 @@ impl Hashes {
 pub(crate) struct Recorder {
     disk: MemoryStorage,
     moments: Arc<Mutex<Vec<(String, MemoryStorage)>>>,
+    /// Whether the disk is remembered too, and not only the calls.
+    disks: bool,
 }
 
 impl Recorder {
     pub(crate) fn new(start: &MemoryStorage) -> Self {
         let disk = start.crash(1);
         let first = ("before the first call".to_owned(), disk.fork());
-        Recorder { disk, moments: Arc::new(Mutex::new(vec![first])) }
+        Recorder { disk, moments: Arc::new(Mutex::new(vec![first])), disks: true }
+    }
+
+    /// Remembers the calls alone, each with an empty disk: for operations that write much.
+    pub(crate) fn of_calls(start: &MemoryStorage) -> Self {
+        Recorder { disks: false, ..Recorder::new(start) }
     }
 
     /// The calls and the disk after each; forgets them.
@@ -432,7 +439,8 @@ impl Recorder {
     ) -> Result<T, StorageError> {
         let mut moments = self.moments.lock().unwrap();
         let done = run()?;
-        moments.push((format!("{call} {path}"), self.disk.fork()));
+        let disk = if self.disks { self.disk.fork() } else { MemoryStorage::new() };
+        moments.push((format!("{call} {path}"), disk));
         Ok(done)
     }
 }
