@@ -174,6 +174,18 @@ pub enum RepositoryError {
         "what stays after this prune is not whole; the guard from before it is kept: see `mailkeep guards list`"
     )]
     SweptTooMuch,
+    /// There is no such guard.
+    #[error("there is no guard {name} here: see `mailkeep guards list`")]
+    NoGuard {
+        /// What was asked for.
+        name: String,
+    },
+    /// A guard cannot take the place of the repository.
+    #[error("nothing was changed: {why}: see `mailkeep guards list`")]
+    NotRolledBack {
+        /// What is in the way.
+        why: String,
+    },
     /// No snapshot fits what was asked for.
     #[error("no snapshot {wanted} here: see `mailkeep snapshots`")]
     NoSnapshot {
@@ -223,6 +235,7 @@ impl RepositoryError {
             | RepositoryError::MissingChunk { .. }
             | RepositoryError::NotSwept { .. }
             | RepositoryError::SweptTooMuch
+            | RepositoryError::NotRolledBack { .. }
             | RepositoryError::DamagedChunk { .. } => 65,
             RepositoryError::Interrupted => 130,
             _ => 1,
@@ -234,6 +247,9 @@ impl RepositoryError {
         match self {
             RepositoryError::Locked { .. } => Some("mailkeep unlock"),
             RepositoryError::Absent { .. } => Some("mailkeep init"),
+            RepositoryError::NoGuard { .. }
+            | RepositoryError::NotRolledBack { .. }
+            | RepositoryError::SweptTooMuch => Some("mailkeep guards list"),
             error if error.exit_code() == 65 => Some("mailkeep verify"),
             RepositoryError::NoSnapshot { .. } | RepositoryError::Ambiguous { .. } => {
                 Some("mailkeep snapshots")

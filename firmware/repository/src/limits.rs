@@ -51,8 +51,9 @@ pub const RESERVE_USELESS: u64 = 16 << 10;
 pub const ROOM_SHORT: u64 = 64 << 20;
 /// A pack is repacked when at least one part in so many of it is needed by nothing.
 pub const REPACK_WASTE: u64 = 4;
-/// Live chunks that are held in memory while packs are repacked; about 40 bytes each.
-pub const REPACK_CHUNKS: u64 = 200_000;
+/// Live chunks that are held in memory while packs are repacked, here and as places in the writer; about 200 bytes each.
+/// With more of them at a time the index is gone through less often.
+pub const REPACK_CHUNKS: u64 = 60_000;
 /// An index run is written anew when at least one part in so many of its entries is of deleted packs.
 pub const RUN_WASTE: u64 = 8;
 /// Ids that are gathered before they are looked for in the index together; about 70 bytes each.

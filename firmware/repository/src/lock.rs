@@ -79,6 +79,25 @@ impl Lease {
     }
 }
 
+/// Keeps writers of this machine out while the repository as a whole changes its place, and refuses where one of another
+/// box may be at work. Writes nothing: of the repository nothing may be left.
+pub(crate) fn keep_writers_out(
+    storage: &dyn Storage,
+    machine: &Machine,
+) -> Result<Box<dyn LockGuard>, RepositoryError> {
+    let guard = flock(storage)?;
+    let mine = Lease::of(machine, now());
+    match read_lease(storage)? {
+        Found::Lease(other)
+            if other.box_id != mine.box_id
+                && other.renewed.saturating_add(limits::LEASE_FOREIGN_SECONDS) > mine.renewed =>
+        {
+            Err(RepositoryError::Locked { holder: other.to_string() })
+        }
+        _ => Ok(guard),
+    }
+}
+
 /// The right to write. Dropping it lets go.
 #[derive(Debug)]
 pub(crate) struct WriteLock {

@@ -13,7 +13,8 @@ use common::loops::{Loop, root, run};
 use common::*;
 use mailkeep_repository::storage::Guarding;
 use mailkeep_repository::{
-    Collected, LocalStorage, LogMonitor, ReadData, Repository, Severity, Storage, VerifyOptions, verify,
+    BoxId, Collected, KeySource, LocalStorage, LogMonitor, Machine, ReadData, Repository, RepositoryError,
+    RolledBack, Severity, Storage, VerifyOptions, WriterOptions, plan_roll_back, roll_back, verify,
 };
 
 fn made(path: &Path) -> Repository {
@@ -138,7 +139,16 @@ fn what_smashes_the_repository_leaves_the_guard_and_it_can_be_gone_back_to() {
     assert!(!path.join("label").exists() && !path.join("packs").exists());
     sound(&at(&path.join("guards").join(&newest)), 2);
 
-    let kept = LocalStorage::roll_back(&path, &newest).unwrap();
+    // The label is gone, the key opens the guard all the same.
+    let key = KeySource::Identity(box_key());
+    let listed = mailkeep_repository::guards(&path, &key).unwrap();
+    assert_eq!(listed.last().unwrap().name, newest);
+    assert_eq!(listed.last().unwrap().snapshots.as_ref().unwrap().len(), 2);
+    let plan = plan_roll_back(&path, &newest, &key).unwrap();
+    assert!(plan.broken && plan.lost.is_empty() && plan.regained.len() == 2);
+    let back = |name: &str| roll_back(&path, name, &key, &Machine::this(), &LogMonitor);
+    let RolledBack { kept, guard } = back(&newest).unwrap();
+    assert_eq!(guard, None, "of what is no repository no guard is made");
     assert_eq!(kept, disk.path().join(format!("mailkeep.before-{newest}")));
     assert_eq!(in_folder(disk.path().as_path()), ["mailkeep", kept.file_name().unwrap().to_str().unwrap()]);
     let repository = at(&path);
@@ -150,13 +160,86 @@ fn what_smashes_the_repository_leaves_the_guard_and_it_can_be_gone_back_to() {
     assert_eq!(in_folder(&kept.join("guards")).len(), 2, "the old guards stay with the old repository");
 
     let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
-    let error = LocalStorage::roll_back(&path, &guards(&repository)[0]).unwrap_err();
-    assert_eq!(error.source.kind(), std::io::ErrorKind::WouldBlock, "not under a writer");
+    let error = back(&guards(&repository)[0]).unwrap_err();
+    assert_eq!(error.exit_code(), 11, "not under a writer: {error}");
     writer.flush().unwrap();
     drop(writer);
-    assert!(LocalStorage::roll_back(&path, &name(77)).is_err());
-    assert!(LocalStorage::roll_back(&path, "../mailkeep").is_err());
+    for absent in [&name(77), "../mailkeep"] {
+        assert!(matches!(back(absent), Err(RepositoryError::NoGuard { .. })), "{absent}");
+    }
     sound(&at(&path), 3);
+}
+
+#[test]
+fn going_back_and_forth_loses_nothing_and_minds_other_boxes() {
+    let Some(disk) = Loop::btrfs(130) else { return };
+    let path = disk.path().join("mailkeep");
+    let repository = made(&path);
+    (0..3).for_each(|day| drop(backup(&repository, &source(day)).unwrap()));
+    let [older, newest] = guards(&repository).try_into().unwrap();
+    let key = KeySource::Identity(box_key());
+    let back = |name: &str| roll_back(&path, name, &key, &Machine::this(), &LogMonitor);
+    // Another box is at work, as far as can be told.
+    let other = Machine { box_id: BoxId::of(b"another box"), ..Machine::this() };
+    let theirs = repository.writer(&WriterOptions { machine: other, ..options() }, &LogMonitor).unwrap();
+    let lease = std::fs::read(path.join("lease")).unwrap();
+    drop(theirs);
+    std::fs::write(path.join("lease"), lease).unwrap();
+    assert_eq!(back(&older).unwrap_err().exit_code(), 11);
+    std::fs::remove_file(path.join("lease")).unwrap();
+    let plan = plan_roll_back(&path, &older, &key).unwrap();
+    let generations: Vec<u64> = plan.lost.iter().map(|entry| entry.manifest.generation).collect();
+    assert_eq!((generations, plan.regained.len(), plan.broken), (vec![3], 0, false));
+    drop(repository);
+
+    let there = back(&older).unwrap();
+    sound(&at(&path), 2);
+    assert_eq!(guards(&at(&path)), [newest.clone()], "what was replaced is a guard now");
+    assert_eq!(there.guard.as_ref(), Some(&newest));
+    sound(&at(&there.kept), 3);
+    let forth = back(&newest).unwrap();
+    sound(&at(&path), 3);
+    assert_eq!(guards(&at(&path)), [older.clone()]);
+    sound(&at(&forth.kept), 2);
+    // A second time: the name beside it is taken.
+    let again = back(&older).unwrap();
+    assert_ne!(again.kept, there.kept);
+    backup(&at(&path), &source(2)).unwrap();
+    sound(&at(&path), 3);
+}
+
+#[test]
+fn a_guard_that_is_not_whole_or_of_another_repository_is_not_gone_back_to() {
+    let Some(disk) = Loop::btrfs(130) else { return };
+    let (path, other) = (disk.path().join("mailkeep"), disk.path().join("other"));
+    let repository = made(&path);
+    backup(&repository, &source(0)).unwrap();
+    let theirs = made(&other);
+    backup(&theirs, &source(1)).unwrap();
+    let key = KeySource::Identity(box_key());
+    let folder = path.join("guards");
+    let snapshot = |of: &Path, to: &str| {
+        Subvolume::get(of)
+            .unwrap()
+            .snapshot(&*folder.join(to), Some(SnapshotFlags::READ_ONLY), None)
+            .unwrap();
+    };
+    snapshot(&other, &name(7));
+    // Something of ours that has lost its packs.
+    Subvolume::get(&*path).unwrap().snapshot(&*folder.join(name(8)), None, None).unwrap();
+    std::fs::remove_dir_all(folder.join(name(8)).join("packs")).unwrap();
+    std::fs::create_dir(folder.join(name(8)).join("packs")).unwrap();
+    Subvolume::get(&*folder.join(name(8))).unwrap().set_ro(true).unwrap();
+    for (bad, why) in [(name(7), "another repository"), (name(8), "not whole")] {
+        let error = roll_back(&path, &bad, &key, &Machine::this(), &LogMonitor).unwrap_err();
+        assert_eq!(error.exit_code(), 65, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    sound(&at(&path), 1);
+    let stranger = KeySource::Identity(mailkeep_repository::format::Identity::generate());
+    let error =
+        roll_back(&path, &guards(&at(&path))[0], &stranger, &Machine::this(), &LogMonitor).unwrap_err();
+    assert_eq!(error.exit_code(), 77, "{error}");
 }
 
 #[test]

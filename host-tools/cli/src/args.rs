@@ -78,6 +78,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Key,
     },
+    #[command(about = verb::GUARDS, subcommand_required = true, arg_required_else_help = true)]
+    Guards {
+        #[command(subcommand)]
+        verb: Guards,
+    },
     #[command(about = verb::UNLOCK)]
     Unlock,
     #[command(about = verb::GENERATE, subcommand_required = true, arg_required_else_help = true)]
@@ -269,6 +274,21 @@ pub(crate) enum Key {
     Revoke {
         #[arg(value_name = "ID", help = verb::KEY_REVOKE_ID)]
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Guards {
+    #[command(about = verb::GUARDS_LIST)]
+    List,
+    #[command(about = verb::GUARDS_BACK)]
+    Rollback {
+        #[arg(value_name = "GUARD", help = verb::GUARDS_NAME)]
+        guard: String,
+        #[arg(long, help = verb::GUARDS_DRY)]
+        dry_run: bool,
+        #[arg(long, conflicts_with = "dry_run", help = verb::GUARDS_YES)]
+        yes: bool,
     },
 }
 

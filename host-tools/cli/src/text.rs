@@ -104,6 +104,13 @@ pub(crate) mod verb {
     pub(crate) const KEY_REVOKE: &str = "Take a key away, so that it no longer opens this disk";
     pub(crate) const KEY_REVOKE_ID: &str = "Id of the key, as `key ls` shows it";
     pub(crate) const KEY_LS: &str = "List the keys that open it";
+    pub(crate) const GUARDS: &str = "Look at the guards that btrfs keeps of earlier states, go back to one";
+    pub(crate) const GUARDS_LIST: &str = "List the guards, the oldest first";
+    pub(crate) const GUARDS_BACK: &str =
+        "Go back to a guard: shows what would change; with --yes it is done. The replaced state is kept";
+    pub(crate) const GUARDS_NAME: &str = "Name of the guard, as `guards list` shows it";
+    pub(crate) const GUARDS_DRY: &str = "Only show what would change";
+    pub(crate) const GUARDS_YES: &str = "Do it: you have seen what it changes";
     pub(crate) const UNLOCK: &str = "Remove the lock that another box left behind";
     pub(crate) const GENERATE: &str = "Write man pages or shell completions";
     pub(crate) const GENERATE_MAN: &str = "Manual page on stdout, or one page per verb into a folder";
@@ -173,7 +180,9 @@ pub(crate) fn see_help(verb: Option<&str>) -> String {
 pub(crate) mod report {
     use mailkeep_puller::{Summary as Pulled, Survey};
     use mailkeep_repository::retention::{Reason, Rule};
-    use mailkeep_repository::{PruneReport, RepairPlan, RepairReport, SourceStatistics, Statistics};
+    use mailkeep_repository::{
+        PruneReport, RepairPlan, RepairReport, RollBack, SnapshotEntry, SourceStatistics, Statistics,
+    };
     use mailkeep_restorer::{Summary as Restored, Totals};
 
     use crate::units::{self, count, counted, size};
@@ -259,6 +268,37 @@ pub(crate) mod report {
         ["PASS", "STARTED", "FILES SEEN", "CHANGED", "READ", "SENT", "TOOK"];
     /// Headings of the table of keys.
     pub(crate) const KEY_COLUMNS: [&str; 3] = ["ID", "ROLE", "COPIES"];
+    /// Headings of the table of guards.
+    pub(crate) const GUARD_COLUMNS: [&str; 5] = ["GUARD", "MADE BY", "SNAPSHOTS", "NEWEST", "TAKEN"];
+    pub(crate) const NO_GUARDS: &str =
+        "No guards here: they are kept on btrfs only, where the repository is a subvolume.";
+    pub(crate) const NOT_CONFIRMED: &str = "nothing was changed";
+    pub(crate) const NOT_CONFIRMED_HINT: &str = "if that is what you want, run it again with --yes";
+
+    /// What going back changes, line by line.
+    pub(crate) fn roll_back(plan: &RollBack) -> Vec<String> {
+        let named = |entry: &SnapshotEntry| {
+            let taken = units::local(entry.manifest.started);
+            format!("{} of {} ({taken})", entry.manifest.generation, entry.manifest.source.name)
+        };
+        let list = |entries: &[SnapshotEntry]| entries.iter().map(named).collect::<Vec<_>>().join(", ");
+        let mut lines = vec![format!("Going back to guard {}:", plan.guard)];
+        if plan.broken {
+            lines.push("The present state cannot be opened.".to_owned());
+        }
+        if !plan.lost.is_empty() {
+            lines.push(format!("Snapshots that are gone then: {}.", list(&plan.lost)));
+        }
+        if !plan.regained.is_empty() {
+            lines.push(format!("Snapshots that are back then: {}.", list(&plan.regained)));
+        }
+        if plan.lost.is_empty() && plan.regained.is_empty() {
+            lines.push("The same snapshots are there then.".to_owned());
+        }
+        lines.push("The present state is kept beside the repository.".to_owned());
+        lines
+    }
+
     /// What a revocation does not do.
     pub(crate) const MASTER_STAYS: &str = "The key of the data itself is not changed: whoever had the revoked key and a copy of this disk or of its key \
          files can go on reading, also what is backed up from now on. To shut them out, make a new repository.";

@@ -102,15 +102,20 @@ pub(super) fn make(root: &OwnedFd, name: &str) -> io::Result<Guarding> {
         let why = "this system does not let mailkeep delete subvolumes again; run it as root, outside of a container";
         return Ok(Guarding::Refused(why.to_owned()));
     }
-    let new = format!("{name}{NEW}");
-    let snapshot = Subvolume::get(&*at(root, "."))
-        .and_then(|repository| repository.snapshot(&*at(&folder, &new), None, None))
-        .map_err(failed)?;
-    finish(&folder, &snapshot, &new, name).inspect_err(|_| {
+    snapshot_into(root, &folder, name).inspect_err(|_| {
         // Half a guard is none; if it stays, the next one tidies up.
         let _ = drop_unfinished(root, &folder);
     })?;
     Ok(Guarding::Made)
+}
+
+/// Makes the guard `name` of this repository in a folder of guards, which may be that of another copy of it.
+fn snapshot_into(root: &OwnedFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
+    let new = format!("{name}{NEW}");
+    let snapshot = Subvolume::get(&*at(root, "."))
+        .and_then(|repository| repository.snapshot(&*at(folder, &new), None, None))
+        .map_err(failed)?;
+    finish(folder, &snapshot, &new, name)
 }
 
 /// Takes out what a guard must not have, and gives it its name. The label in it is the repository's own.
@@ -147,6 +152,25 @@ pub(super) fn list(root: &OwnedFd) -> io::Result<Vec<String>> {
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
+/// Names of all read-only subvolumes that could be guards, oldest first, whatever label they have: whoever goes back to
+/// one opens it with a key.
+pub(super) fn list_unchecked(root: &OwnedFd) -> io::Result<Vec<String>> {
+    let Some(folder) = existing_folder(root)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for name in names(&folder)?.into_iter().filter(|name| layout::is_guard(name)) {
+        let Ok(inside) = open_folder(&folder, &name) else { continue };
+        if !is_btrfs(&inside) || fs::fstat(&inside)?.st_ino != SUBVOLUME_ROOT {
+            continue;
+        }
+        let subvolume = Subvolume::get(&*at(&folder, &name)).map_err(failed)?;
+        if subvolume.is_ro().map_err(failed)? {
+            found.push((subvolume.id(), name));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}
+
 /// Deletes a guard.
 pub(super) fn drop_guard(root: &OwnedFd, name: &str) -> io::Result<()> {
     if !layout::is_guard(name) {
@@ -156,36 +180,63 @@ pub(super) fn drop_guard(root: &OwnedFd, name: &str) -> io::Result<()> {
     check(root, &folder, name, true)?.delete(None).map_err(failed)
 }
 
-/// Puts a writable copy of a guard in the place of the repository at `path`, which is kept beside it; where it is now.
-pub(super) fn roll_back(path: &Path, name: &str) -> io::Result<PathBuf> {
+/// Puts a writable copy of a guard in the place of the repository `root` at `path`, which is kept beside it (where it is
+/// now is returned) and in the copy, as the guard `replaced`.
+pub(super) fn roll_back(
+    root: &OwnedFd,
+    path: &Path,
+    name: &str,
+    replaced: Option<&str>,
+) -> io::Result<PathBuf> {
     let elsewhere = || {
         io::Error::other("the repository has no folder around it: mount the disk itself, not the repository")
     };
     let (Some(parent), Some(own)) = (path.parent(), path.file_name().and_then(|own| own.to_str())) else {
         return Err(elsewhere());
     };
-    if !layout::is_guard(name) {
+    if !layout::is_guard(name) || !replaced.is_none_or(layout::is_guard) {
         return Err(Errno::INVAL.into());
     }
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let around = fs::open(parent, flags, Mode::empty())?;
-    let root = open_folder(&around, own)?;
-    let guards = existing_folder(&root)?.ok_or(Errno::NOENT)?;
+    // Another disk may have been mounted there since the repository was opened.
+    let (there, opened) = (fs::fstat(&open_folder(&around, own)?)?, fs::fstat(root)?);
+    if (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino) {
+        return Err(io::Error::other("another disk is in this place now"));
+    }
+    let guards = existing_folder(root)?.ok_or(Errno::NOENT)?;
     let guard = Subvolume::get(&*at(&guards, name)).map_err(failed)?;
-    let new = format!("{own}.back-to-{name}");
+    let kept = free_name(&around, &format!("{own}.before-{name}"))?;
+    let new = free_name(&around, &format!("{own}.back-to-{name}"))?;
     guard.snapshot(&*at(&around, &new), None, None).map_err(failed)?;
-    drop_stubs(&open_folder(&around, &new)?)?;
+    let copy = open_folder(&around, &new)?;
+    drop_stubs(&copy)?;
+    if let Some(replaced) = replaced {
+        snapshot_into(root, &make_folder(&copy)?, replaced)?;
+    }
+    fs::syncfs(&copy)?;
     // At no moment is there no repository. A mount point cannot be renamed.
     fs::renameat_with(&around, own, &around, &new, RenameFlags::EXCHANGE).map_err(|errno| match errno {
         Errno::BUSY | Errno::XDEV => elsewhere(),
         errno => errno.into(),
     })?;
-    let kept = format!("{own}.before-{name}");
     fs::renameat_with(&around, new.as_str(), &around, kept.as_str(), RenameFlags::NOREPLACE)?;
     fs::fsync(&around)?;
     fs::syncfs(&around)?;
     Ok(parent.join(kept))
+}
+
+/// This name, or with a number behind it.
+fn free_name(folder: &OwnedFd, base: &str) -> io::Result<String> {
+    let mut name = base.to_owned();
+    for number in 2.. {
+        if !exists(folder, &name)? {
+            break;
+        }
+        name = format!("{base}.{number}");
+    }
+    Ok(name)
 }
 
 /// Waits until btrfs has freed what was deleted; `false` if it could not be told or took too long.

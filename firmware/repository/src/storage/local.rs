@@ -67,18 +67,22 @@ impl LocalStorage {
         LocalStorage::open(path)
     }
 
-    /// Goes back to a guard: a writable copy of it takes the place of the repository at `path`, which is kept beside it
-    /// under the name that is returned. Nothing is deleted. Nobody may be writing.
-    ///
-    /// # Errors
-    /// [`Operation::Rename`]; `NotFound` if there is no such guard, `WouldBlock` if somebody writes.
-    pub fn roll_back(path: &Path, guard: &str) -> Result<PathBuf, StorageError> {
-        let failed =
-            |source: io::Error| StorageError::new(Operation::Rename, path.display().to_string(), source);
-        let storage = LocalStorage::open(path)?;
-        let lock = storage.lock(layout::LOCK, LockKind::Exclusive)?;
-        let _lock = lock.ok_or_else(|| failed(io::ErrorKind::WouldBlock.into()))?;
-        btrfs::roll_back(path, guard).map_err(failed)
+    /// The names of the guards, the oldest first, also of a repository that has lost its label.
+    pub(crate) fn guards_unchecked(&self) -> Result<Vec<String>, StorageError> {
+        btrfs::list_unchecked(&self.root)
+            .map_err(|error| self.error(Operation::ListGuards, layout::GUARDS, error))
+    }
+
+    /// A writable copy of a guard takes the place of the repository, which is kept beside it under the path that is
+    /// returned. What is replaced stays in the new one too, as a guard with the name `replaced`. Nothing is deleted. The
+    /// caller keeps writers out.
+    pub(crate) fn exchange_with_guard(
+        &self,
+        guard: &str,
+        replaced: Option<&str>,
+    ) -> Result<PathBuf, StorageError> {
+        btrfs::roll_back(&self.root, &self.path, guard, replaced)
+            .map_err(|error| StorageError::new(Operation::Rename, self.path.display().to_string(), error))
     }
 
     /// What a person should know about the disk below: whatever endangers sealed snapshots, one line each.

@@ -68,6 +68,8 @@ pub(super) struct PackUse {
     pub(super) length: u64,
     /// Which of several copies is marked: the one in the pack with the highest rank; none if this is `None`.
     rank: Option<u64>,
+    /// Bytes of its blocks: the file without its table of contents.
+    pub(super) data: u64,
     /// Marked chunks.
     pub(super) chunks: u64,
     /// What they take in the file, bytes, about.
@@ -91,15 +93,19 @@ struct BlockUse {
     stored: u32,
 }
 
-/// A place that was found, with the rank of its pack.
+/// A place that was found: small, for there are many at a time.
 #[derive(Clone, Copy)]
 struct Found {
-    rank: u64,
+    /// [`Found::NOWHERE`] if there is none.
     pack: u32,
     run: u32,
     number: u64,
     block: u32,
     length: u32,
+}
+
+impl Found {
+    const NOWHERE: Found = Found { pack: u32::MAX, run: 0, number: 0, block: 0, length: 0 };
 }
 
 impl Marks {
@@ -131,7 +137,8 @@ impl Marks {
                 let number = *marks.numbers.entry(pack.id).or_insert(next);
                 if number == next {
                     let (id, length, rank) = (pack.id, pack.length, rank(&pack.id));
-                    marks.packs.push(PackUse::new(id, length, rank));
+                    let data = pack.blocks.iter().map(|(head, _)| u64::from(head.stored_len)).sum();
+                    marks.packs.push(PackUse { data, ..PackUse::new(id, length, rank) });
                 }
                 blocks.extend(pack.blocks.iter().map(|(head, _)| BlockUse {
                     pack: number,
@@ -207,6 +214,7 @@ impl Marks {
                 visited = Visited::new(&self.view);
             }
         }
+        self.wanted = Vec::new();
         for (witness, other) in &self.vouches {
             if self.packs[*witness as usize].rank == Some(Marks::DAMAGED) {
                 self.packs[*other as usize].doubtful = true;
@@ -273,43 +281,39 @@ impl Marks {
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.sort_unstable();
         wanted.dedup();
-        let mut best: Vec<Option<Found>> = vec![None; wanted.len()];
+        let mut best: Vec<Found> = vec![Found::NOWHERE; wanted.len()];
         for (number, marked) in (0..).zip(&self.runs) {
             let (packs, vouches) = (&self.packs, &mut self.vouches);
             marked.find(&wanted, |at, entry_number, entry| {
                 let Some(block) = marked.blocks.get(entry.block as usize) else { return };
                 let Some(rank) = packs[block.pack as usize].rank else { return };
                 let found = Found {
-                    rank,
                     pack: block.pack,
                     run: number,
                     number: entry_number,
                     block: entry.block,
                     length: entry.length,
                 };
-                best[at] = Some(match best[at] {
-                    Some(before) if (before.rank, before.pack) >= (rank, block.pack) => {
-                        vouches.insert((before.pack, block.pack));
-                        before
-                    }
-                    Some(before) => {
-                        vouches.insert((block.pack, before.pack));
-                        found
-                    }
-                    None => found,
-                });
+                let before = best[at];
+                if before.pack == Found::NOWHERE.pack {
+                    best[at] = found;
+                } else if (packs[before.pack as usize].rank, before.pack) >= (Some(rank), block.pack) {
+                    vouches.insert((before.pack, block.pack));
+                } else {
+                    vouches.insert((block.pack, before.pack));
+                    best[at] = found;
+                }
             })?;
         }
         for found in &best {
-            let Some(found) = found else {
+            let Some(pack) = self.packs.get_mut(found.pack as usize) else {
                 self.trouble.missing += 1;
                 continue;
             };
-            self.trouble.fragile += u64::from(found.rank == Marks::DAMAGED);
+            self.trouble.fragile += u64::from(pack.rank == Some(Marks::DAMAGED));
             let marked = &mut self.runs[found.run as usize];
             let block = marked.blocks[found.block as usize];
             if marked.set(found.number) {
-                let pack = &mut self.packs[found.pack as usize];
                 pack.chunks += 1;
                 // Its part of the block as it lies in the file.
                 pack.live +=
@@ -363,8 +367,13 @@ impl Marks {
 }
 
 impl PackUse {
+    /// Bytes in its blocks that nothing needs.
+    pub(super) fn waste(&self) -> u64 {
+        self.data.saturating_sub(self.live)
+    }
+
     fn new(id: PackId, length: u64, rank: Option<u64>) -> Self {
-        PackUse { id, length, rank, chunks: 0, live: 0, doubtful: false, unindexed: false }
+        PackUse { id, length, rank, data: 0, chunks: 0, live: 0, doubtful: false, unindexed: false }
     }
 }
 

@@ -87,7 +87,7 @@ impl Plan {
 
     /// Of the packs that are needed in part, those that are worth it and for which there is room.
     fn choose_repack(&mut self, situation: &Situation<'_>) {
-        let waste = |pack: &PackUse| pack.length.saturating_sub(pack.live);
+        let waste = PackUse::waste;
         let mut packs = std::mem::take(&mut self.repack);
         // The most gain for the least copying first.
         packs.sort_by(|a, b| (waste(b) * a.length).cmp(&(waste(a) * b.length)).then_with(|| a.id.cmp(&b.id)));

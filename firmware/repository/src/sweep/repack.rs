@@ -48,6 +48,8 @@ pub(super) fn repack(
             done += pack.live;
             monitor.progress(Phase::Data, done, total);
         }
+        // What the writer holds of this group goes to the disk before the next one comes.
+        writer.flush_told(monitor)?;
         if live.is_empty() {
             continue;
         }
@@ -58,7 +60,6 @@ pub(super) fn repack(
             }
         }
     }
-    writer.flush_told(monitor)?;
     Ok(failed)
 }
 

@@ -4,6 +4,7 @@ mod backup;
 mod diff;
 mod find;
 mod generate;
+mod guards;
 mod init;
 mod key;
 mod ls;
@@ -40,6 +41,7 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Reindex => reindex::run(app),
         Verb::Repair(args) => repair::run(app, &args),
         Verb::Key { verb } => key::run(app, verb),
+        Verb::Guards { verb } => guards::run(app, &verb),
         Verb::Unlock => unlock::run(app),
         Verb::Generate { what: Generate::Man { out } } => generate::man(app, out.as_deref()),
         Verb::Generate { what: Generate::Completions { shell } } => generate::completions(app, shell),
