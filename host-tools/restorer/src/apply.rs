@@ -20,6 +20,7 @@ use crate::bulk::Job;
 use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::engine::Engine;
 use crate::folder::Folder;
+use crate::gate::Gate;
 use crate::links::{LinkTable, identity};
 use crate::path::{join, show};
 use crate::place::Placer;
@@ -57,6 +58,7 @@ pub fn apply(plan: &Plan, monitor: &dyn RestoreMonitor, stop: &AtomicBool) -> Re
         links: LinkTable::default(),
         tally: Tally::new(monitor),
         root,
+        gate: Gate::new(limits::BATCHES),
         open_parts: AtomicUsize::new(0),
         stop,
         failed: AtomicBool::new(false),
@@ -145,6 +147,7 @@ impl Walker<'_, '_> {
         if batch.is_empty() {
             return;
         }
+        batch.pass = Some(self.engine.gate.enter());
         if !self.engine.stopped() {
             batch.gather(self.engine.placer.contents);
         }

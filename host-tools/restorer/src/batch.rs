@@ -10,6 +10,7 @@ use mailkeep_repository::Gathered;
 
 use crate::decide::Existing;
 use crate::folder::Folder;
+use crate::gate::Pass;
 use crate::links::Identity;
 use crate::path::join;
 use crate::place::{Aside, Part};
@@ -76,6 +77,8 @@ pub(crate) struct Batch {
     pub(crate) groups: Vec<Gathered>,
     /// For each chunk its file, and where it begins in it.
     homes: Vec<(u32, u64)>,
+    /// Held from when it is handed to the workers until nothing of it is left.
+    pub(crate) pass: Option<Pass>,
     folders: usize,
     last_folder: Option<Arc<Folder>>,
 }

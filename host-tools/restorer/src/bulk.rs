@@ -142,7 +142,7 @@ impl Engine<'_> {
 
     /// All blocks of a batch went by: what is left is small.
     pub(crate) fn finish_batch(&self, batch: Batch) {
-        let Batch { files, empty, links, .. } = batch;
+        let Batch { files, empty, links, pass: _pass, .. } = batch;
         for filling in files {
             let (task, state) = filling.end();
             let name = match &state {

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::decide::Existing;
 use crate::fill::FillError;
 use crate::folder::Folder;
+use crate::gate::Gate;
 use crate::links::LinkTable;
 use crate::path::show;
 use crate::place::{PlaceError, Placer};
@@ -27,6 +28,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) links: LinkTable,
     pub(crate) tally: Tally<'a>,
     pub(crate) root: OwnedFd,
+    pub(crate) gate: Arc<Gate>,
     /// Files that wait open for a further piece.
     pub(crate) open_parts: AtomicUsize,
     pub(crate) stop: &'a AtomicBool,

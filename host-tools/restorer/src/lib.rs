@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod fill;
 mod folder;
+mod gate;
 pub mod limits;
 mod link_spill;
 mod links;

@@ -6,9 +6,11 @@ pub const CACHED_NODES: usize = 16_384;
 pub const CACHED_LISTINGS: usize = 256;
 /// Threads that write file contents. The work is system calls and decompression; more than 4 only wait on the disk.
 pub const WORKERS_DEFAULT: usize = 3;
-/// Names that are restored together; with their nodes about half a KiB each. Two batches are in memory at a time: one
-/// that is worked on and the next one.
+/// Names that are restored together; with their nodes about half a KiB each.
 pub const BATCH_FILES: usize = 12_288;
+/// Batches that workers have at a time; one more is being gathered. Where all that a batch needs lies in a few blocks one
+/// worker does it alone, so with one of them most would be idle.
+pub const BATCHES: usize = 2;
 /// Chunks of a batch, about 90 bytes each. Each block is read once for a batch, so that a larger one saves work where
 /// much is shared between folders.
 pub const BATCH_CHUNKS: usize = 49_152;
