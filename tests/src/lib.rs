@@ -8,6 +8,7 @@ pub mod mime;
 pub mod mutations;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod rig;
 pub mod rng;
 pub mod ssh;

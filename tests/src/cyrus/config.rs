@@ -116,6 +116,8 @@ pub(super) fn stop_script(root: &Path) -> String {
         "\
 #!/bin/sh
 echo stop >> {r}/run/events
+# A test may want one that never comes back.
+if [ -e {r}/run/hang-stop ]; then rm -f {r}/run/hang-stop; while :; do sleep 1; done; fi
 # Running members of master's process group, master included; zombies do not count.
 alive() {{
   for stat in /proc/[0-9]*/stat; do

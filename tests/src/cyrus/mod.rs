@@ -7,6 +7,7 @@
 //! restore → [`Cyrus::adopt`] both → [`state::ImapState::capture`] both → `difference`.
 
 mod config;
+pub mod files;
 pub mod imap;
 mod lmtp;
 pub mod load;
