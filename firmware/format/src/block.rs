@@ -112,20 +112,18 @@ impl Compressed {
         (self.data.len() + TAG_LEN) as u32
     }
 
-    /// Appends the sealed form for block `number` of the pack with this salt.
+    /// The sealed form for block `number` of the pack with this salt, made where the bytes lie.
     pub(crate) fn seal(
-        &self,
+        self,
         key: &SealKey,
         repository: &RepositoryId,
         salt: &Salt,
         number: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), FormatError> {
-        let start = out.len();
-        out.reserve(self.data.len() + TAG_LEN);
-        out.extend_from_slice(&self.data);
+    ) -> Result<Vec<u8>, FormatError> {
         let aad = associated_data(repository, self.kind, self.method, self.raw_len);
-        key.seal(&nonce(&salt.0, number), &aad, out, start, WHAT)
+        let mut data = self.data;
+        key.seal(&nonce(&salt.0, number), &aad, &mut data, 0, WHAT)?;
+        Ok(data)
     }
 }
 
@@ -159,7 +157,10 @@ impl BlockCompressor {
         let frame = self.squeezer.compress(raw, WHAT)?;
         let (method, data) =
             if frame.len() < raw.len() { (Method::Zstd, frame) } else { (Method::Stored, raw) };
-        Ok(Compressed { kind, method, raw_len: raw.len() as u32, data: data.to_vec() })
+        // With room for the tag, so that sealing does not move it.
+        let mut kept = Vec::with_capacity(data.len() + TAG_LEN);
+        kept.extend_from_slice(data);
+        Ok(Compressed { kind, method, raw_len: raw.len() as u32, data: kept })
     }
 }
 

@@ -177,9 +177,9 @@ impl PackFooter {
     }
 }
 
-/// Builds one pack, piece by piece: every method appends to `out` what is to be written next, and hashes it.
+/// Builds one pack, piece by piece: every method gives what is to be written next, or appends it to `out`, and hashes it.
 ///
-/// The order is `header`, any number of `push`, `finish`. A builder that has returned an error is spent.
+/// The order is `new`, any number of `seal` and `push`, `finish`. A builder that has returned an error is spent.
 pub struct PackBuilder {
     block_key: SealKey,
     footer_key: SealKey,
@@ -230,17 +230,26 @@ impl PackBuilder {
             || self.chunks > limits::PACK_CHUNKS_MAX - limits::BLOCK_CHUNKS_MAX
     }
 
-    /// Seals a block that holds these chunks (id, plain length), in order, and appends it to `out`.
+    /// As [`PackBuilder::seal`], of a copy, appended to `out`.
     ///
     /// # Errors
-    /// [`FormatError::Malformed`] if the chunks do not fill the block exactly; [`FormatError::TooLarge`] if the pack
-    /// was full.
+    /// As [`PackBuilder::seal`].
     pub fn push(
         &mut self,
         block: &Compressed,
         chunks: Vec<(ChunkId, u32)>,
         out: &mut Vec<u8>,
     ) -> Result<(), FormatError> {
+        out.extend_from_slice(&self.seal(block.clone(), chunks)?);
+        Ok(())
+    }
+
+    /// Seals a block that holds these chunks (id, plain length), in order; gives what is to be written next.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] if the chunks do not fill the block exactly; [`FormatError::TooLarge`] if the pack
+    /// was full.
+    pub fn seal(&mut self, block: Compressed, chunks: Vec<(ChunkId, u32)>) -> Result<Vec<u8>, FormatError> {
         let head = BlockHead {
             offset: self.length as u32,
             stored_len: block.stored_len(),
@@ -251,13 +260,12 @@ impl PackBuilder {
         head.check()?;
         check_chunks(&head, &chunks)?;
         check_counts(self.blocks.len() + 1, self.chunks + chunks.len())?;
-        let start = out.len();
         let number = self.blocks.len() as u64;
-        block.seal(&self.block_key, &self.header.repository, &self.header.salt, number, out)?;
-        self.account(&out[start..]);
+        let sealed = block.seal(&self.block_key, &self.header.repository, &self.header.salt, number)?;
+        self.account(&sealed);
         self.chunks += chunks.len();
         self.blocks.push(BlockInfo { head, chunks });
-        Ok(())
+        Ok(sealed)
     }
 
     /// Appends footer and trailer to `out`; gives the name of the pack and its table of contents.

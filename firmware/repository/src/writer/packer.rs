@@ -48,7 +48,7 @@ impl Packer {
     /// Adds a block; gives the bytes that were written, and the pack if it is full.
     pub(super) fn push(
         &mut self,
-        block: &Compressed,
+        block: Compressed,
         chunks: Vec<(ChunkId, u32)>,
     ) -> Result<(u64, Option<Filled>), RepositoryError> {
         self.out.clear();
@@ -61,9 +61,15 @@ impl Packer {
                 (builder, Unnamed::create(&*self.storage)?)
             }
         };
-        builder.push(block, chunks, &mut self.out).map_err(failed)?;
-        file.append(&*self.storage, &self.out)?;
-        let written = self.out.len() as u64;
+        let sealed = builder.seal(block, chunks).map_err(failed)?;
+        let written = (self.out.len() + sealed.len()) as u64;
+        if self.out.is_empty() {
+            file.append(&*self.storage, &sealed)?;
+        } else {
+            // With the header before it.
+            self.out.extend_from_slice(&sealed);
+            file.append(&*self.storage, &self.out)?;
+        }
         let full = builder.is_full();
         self.current = Some((builder, file));
         if !full {

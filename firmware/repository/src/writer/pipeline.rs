@@ -229,7 +229,7 @@ fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, namer: &SyncSender<ToNa
             continue;
         }
         match message {
-            ToPacker::Block(block, chunks) => match packer.push(&block, chunks) {
+            ToPacker::Block(block, chunks) => match packer.push(block, chunks) {
                 Ok((bytes, filled)) => {
                     pass_on(filled);
                     let mut state = sync::lock(&shared.state);
