@@ -6,11 +6,13 @@
 //! folder for temporary files): L needs 20 GB. Peers are taken from the folder `MAILKEEP_PEERS` or from PATH.
 //!
 //! `mailkeep-bench levels [--set …] [--messages N] [--all]` measures zstd levels, block sizes and the length from which a
-//! chunk has a block of its own; `mailkeep-bench --spool DIR [--messages N] [--users N]` only writes a spool.
+//! chunk has a block of its own; `mailkeep-bench passes [--up-to MESSAGES]` what the final pass costs on 20,000, 100,000 and
+//! 500,000 mails (5 GB for the last); `mailkeep-bench --spool DIR [--messages N] [--users N]` only writes a spool.
 
 mod levels;
 mod measure;
 mod options;
+mod passes;
 mod results;
 mod rounds;
 mod rows;
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("--measure") => return measure::measure_self(&args[1..]),
+        Some("passes") => return passes::run(&Options::parse(&args[1..])?),
         Some("levels") => return levels::run(&Options::parse(&args[1..])?),
         _ => {}
     }

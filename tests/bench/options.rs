@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     /// `levels`: every level with every block size and threshold, not only one at a time.
     pub(crate) all: bool,
+    /// `passes`: the largest spool.
+    pub(crate) passes_up_to: usize,
 }
 
 impl Options {
@@ -42,6 +44,7 @@ impl Options {
             spool_only: None,
             json: false,
             all: false,
+            passes_up_to: 500_000,
         };
         let (mut messages, mut users) = (None, None);
         let mut args = args.iter();
@@ -63,6 +66,7 @@ impl Options {
                 "--folder" => options.folder = Some(value()?.into()),
                 "--spool" => options.spool_only = Some(value()?.into()),
                 "--json" => options.json = true,
+                "--up-to" => options.passes_up_to = number(flag, value()?)?,
                 "--all" => options.all = true,
                 other => bail!("unknown option `{other}`; see the head of tests/bench/main.rs"),
             }

@@ -1,0 +1,177 @@
+//! `mailkeep-bench passes`: what the final pass costs when the same few mails came on spools of different sizes.
+//!
+//! For each size a spool of tiny mails is made, backed up, and backed up again, with 500 new mails and 150 expunged
+//! between the live and the final pass: the stop command waits while they are made, so that making them is not measured.
+//! The final pass is that run less one that makes a live pass alone. `rsync -a` onto a full copy is measured beside it,
+//! on the same disk and without the cost of ssh.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mailkeep_tests::process::{have, write_script};
+use mailkeep_tests::programs;
+
+use crate::measure::{self, Cost};
+use crate::options::Options;
+
+/// Messages of the spools.
+const SIZES: [usize; 3] = [20_000, 100_000, 500_000];
+/// Folders that the new mail goes to; the expunged come from the same.
+const TOUCHED: usize = 25;
+const NEW: usize = 500;
+const EXPUNGED: usize = 150;
+/// Messages of a folder where there are as many folders as messages ask for.
+const IN_A_FOLDER: usize = 500;
+/// Folders where there is the same number of them at every size.
+const FIXED_FOLDERS: usize = 100;
+/// Older than what the clock of a file system could hide.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long a stop command may take to be heard.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Measures and prints a table.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let work = options.folder.clone().unwrap_or_else(std::env::temp_dir).join("mailkeep-passes");
+    let sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size <= options.passes_up_to).collect();
+    println!("folders       messages  live s  final s  final to first  rsync s  final to rsync  peak MiB");
+    for fixed in [false, true] {
+        let mut first = None;
+        for &size in &sizes {
+            let folders = if fixed { FIXED_FOLDERS } else { size / IN_A_FOLDER };
+            let done = one(&work, size, folders);
+            let removed = fs::remove_dir_all(&work);
+            let Measured { live, last, rsync } = done?;
+            removed.with_context(|| format!("remove {}", work.display()))?;
+            let first = *first.get_or_insert(last.cpu);
+            let rsync_text = rsync.map_or("-".to_owned(), |rsync| format!("{rsync:.3}"));
+            let ratio = rsync.map_or("-".to_owned(), |rsync| format!("{:.2}", last.cpu / rsync));
+            println!(
+                "{folders:>7} {} {size:>8}  {live:6.3}  {:7.3}  {:14.2}  {rsync_text:>7}  {ratio:>14}  {:8.0}",
+                if fixed { "same" } else { "    " },
+                last.cpu,
+                last.cpu / first,
+                last.peak_mib
+            );
+        }
+    }
+    Ok(())
+}
+
+struct Measured {
+    live: f64,
+    last: Cost,
+    rsync: Option<f64>,
+}
+
+fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
+    let spool = work.join("spool");
+    make(&spool, messages, folders)?;
+    let at = |name: &str| work.join(name);
+    write_script(
+        &at("stop"),
+        &format!(
+            "#!/bin/sh\nrm {running}\n: > {asked}\nwhile test -e {asked}; do sleep 0.05; done\n",
+            running = at("running").display(),
+            asked = at("asked").display()
+        ),
+    )?;
+    write_script(&at("start"), &format!("#!/bin/sh\n: > {}\n", at("running").display()))?;
+    write_script(&at("runs"), &format!("#!/bin/sh\ntest -e {}\n", at("running").display()))?;
+    fs::write(at("running"), "")?;
+    let source = format!(
+        "name = \"passes\"\nsystem = \"generic\"\noutage-budget = \"10m\"\n[transport]\nkind = \"local\"\n\
+         [generic]\npaths = [{spool:?}]\nwrite-once = [\"[1-9]*.\"]\n\
+         [quiesce]\nmode = \"command\"\nstop = [{:?}]\nstart = [{:?}]\nrunning = [{:?}]\n",
+        at("stop"),
+        at("start"),
+        at("runs")
+    );
+    fs::write(at("source.toml"), source)?;
+    let text = |path: PathBuf| path.display().to_string();
+    let env = [
+        ("MAILKEEP_REPO", text(at("repo"))),
+        ("MAILKEEP_KEY_FILE", text(at("box.key"))),
+        ("MAILKEEP_AGENT_STATE", text(at("agent"))),
+        ("XDG_CONFIG_HOME", text(at("config"))),
+        ("HOME", text(work.to_owned())),
+    ];
+    let program = text(programs::bin("mailkeep")?);
+    let line = |words: &[&str]| {
+        std::iter::once(program.clone())
+            .chain(words.iter().map(|word| (*word).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let (source, recovery) = (text(at("source.toml")), text(at("recovery")));
+    measure::run(&line(&["init", "--recovery-out", &recovery]), &env, work)?;
+    std::thread::sleep(SETTLE);
+    let live_only = line(&["backup", "-q", "--live-only", "--source", &source]);
+    measure::run(&live_only, &env, work)?;
+    let copy = at("copy");
+    let sync = |spool: &Path| {
+        let from = format!("{}/", spool.display());
+        vec!["rsync".to_owned(), "-a".into(), "--delete".into(), from, format!("{}/", copy.display())]
+    };
+    let has_rsync = have("rsync");
+    if has_rsync {
+        measure::run(&sync(&spool), &[], work)?;
+    }
+    let live = measure::run(&live_only, &env, work)?.cpu;
+    // Its live pass is as cheap as the one before; its final pass finds the change.
+    let asked = at("asked");
+    let with_window = std::thread::scope(|scope| {
+        let changer = scope.spawn(|| -> Result<()> {
+            let begun = Instant::now();
+            while !asked.exists() {
+                ensure!(begun.elapsed() < PATIENCE, "mail was never stopped");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let changed = change(&spool);
+            fs::remove_file(&asked)?;
+            changed
+        });
+        let cost = measure::run(&line(&["backup", "-q", "--source", &source]), &env, work);
+        let changed =
+            changer.join().unwrap_or_else(|_| anyhow::bail!("the thread that changes the spool died"));
+        changed.and(cost)
+    })?;
+    let rsync = if has_rsync { Some(measure::run(&sync(&spool), &[], work)?.cpu) } else { None };
+    Ok(Measured { live, last: Cost { cpu: with_window.cpu - live, ..with_window }, rsync })
+}
+
+fn folder(spool: &Path, number: usize) -> PathBuf {
+    spool.join(format!("user{:04}", number / 3)).join(["INBOX", "Sent", "Archive"][number % 3])
+}
+
+fn make(spool: &Path, messages: usize, folders: usize) -> Result<()> {
+    let each = messages / folders;
+    for number in 0..folders {
+        let folder = folder(spool, number);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        for uid in 1..=each {
+            let mail = format!("From: a@b\r\nSubject: {number} {uid}\r\n\r\n{}\r\n", uid * 7919);
+            fs::write(folder.join(format!("{uid}.")), mail)?;
+        }
+        for name in ["cyrus.header", "cyrus.index", "cyrus.cache"] {
+            fs::write(folder.join(name), format!("{name} {number}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same change whatever there is.
+fn change(spool: &Path) -> Result<()> {
+    for number in 0..NEW {
+        let folder = folder(spool, number % TOUCHED);
+        let mail = format!("From: a@b\r\nSubject: new {number}\r\n\r\n{}\r\n", "day ".repeat(200));
+        fs::write(folder.join(format!("{}.", 900_000 + number)), mail)?;
+    }
+    for number in 0..EXPUNGED {
+        fs::remove_file(folder(spool, number % TOUCHED).join(format!("{}.", 1 + number / TOUCHED)))?;
+    }
+    for number in 0..TOUCHED {
+        fs::write(folder(spool, number).join("cyrus.index"), format!("cyrus.index {number} changed"))?;
+    }
+    Ok(())
+}
