@@ -190,6 +190,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         Just(ToAgent::Resume),
         Just(ToAgent::Alive),
         Just(ToAgent::Goodbye),
+        known().prop_map(ToAgent::Known),
     ]
 }
 
