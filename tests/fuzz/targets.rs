@@ -7,9 +7,9 @@ use mailkeep_format::block::{BlockHead, Method, open_block};
 use mailkeep_format::cbor::{self, CborLimits};
 use mailkeep_format::pack::PackFooter;
 use mailkeep_format::run::RunReader;
-use mailkeep_format::sweep::SweepRecord;
-use mailkeep_format::verification::Verification;
-use mailkeep_format::{ChunkKind, Label, Manifest, limits, node};
+use mailkeep_format::sweep::{RemovedSnapshot, SweepRecord, Tombstone};
+use mailkeep_format::verification::{Verification, VerifiedSlice};
+use mailkeep_format::{ChunkKind, Label, Manifest, PackId, SnapshotId, limits, node};
 use mailkeep_link::frame::{Frame, read_frame};
 use mailkeep_link::message::{ToAgent, ToBox};
 use mailkeep_link::wire::Message;
@@ -44,8 +44,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "tree", run: tree, samples: &["firmware/format/tests/golden/v1/tree"], made: none },
     Target { name: "run", run, samples: &["firmware/format/tests/golden/v1/run"], made: none },
     Target { name: "run_pages", run: run_pages, samples: &[], made: pages },
-    Target { name: "sweep_record", run: sweep_record, samples: &[MANIFEST_CBOR], made: none },
-    Target { name: "verification", run: verification, samples: &[MANIFEST_CBOR], made: none },
+    Target { name: "sweep_record", run: sweep_record, samples: &[MANIFEST_CBOR], made: sweep_records },
+    Target { name: "verification", run: verification, samples: &[MANIFEST_CBOR], made: verifications },
     Target { name: "frame_to_box", run: frame::<ToBox>, samples: &[], made: frames },
     Target { name: "frame_to_agent", run: frame::<ToAgent>, samples: &[], made: frames },
     Target { name: "cyrus_index", run: cyrus_index, samples: INDEXES, made: none },
@@ -232,6 +232,41 @@ fn verification(bytes: &[u8]) -> bool {
     let limits = CborLimits { max_len: 1 << 20, max_depth: 8, max_items: limits::VERIFICATION_ITEMS_MAX };
     let _ = Verification::decode(&keys(), &REPOSITORY, bytes);
     cbor::from_slice::<Verification>(bytes, &limits).is_ok()
+}
+
+/// A record with something in every list, in the clear and sealed.
+fn sweep_records() -> Vec<Vec<u8>> {
+    let tombstone = |byte| Tombstone { pack: PackId([byte; 32]), generation: 9, time: 1_795_392_000 };
+    let removed =
+        |generation| RemovedSnapshot { generation, id: SnapshotId([7; 32]), source: "mail1".into() };
+    let record = SweepRecord {
+        generation: 9,
+        removed: vec![removed(1), removed(4)],
+        tombstoned: vec![tombstone(3), tombstone(4)],
+        packs: vec![PackId([1; 32]), PackId([2; 32])],
+        ..SweepRecord::empty(REPOSITORY, 3)
+    };
+    let empty = SweepRecord::empty(REPOSITORY, 1);
+    let made = [&record, &empty];
+    let sealed = made.map(|record| record.encode(&keys(), SALT).unwrap().0);
+    made.map(|record| cbor::to_vec(record).unwrap()).into_iter().chain(sealed).collect()
+}
+
+/// As [`sweep_records`].
+fn verifications() -> Vec<Vec<u8>> {
+    let slice = |from, to| VerifiedSlice { from, to, time: 1_795_392_000, generation: 9 };
+    let record = Verification {
+        generation: 9,
+        position: 7 << 60,
+        slices: vec![slice(3 << 60, 7 << 60), slice(0, 3 << 60)],
+        damaged: vec![PackId([1; 32]), PackId([2; 32])],
+        lost: vec![SnapshotId([7; 32])],
+        ..Verification::empty(REPOSITORY, 3)
+    };
+    let empty = Verification::empty(REPOSITORY, 1);
+    let made = [&record, &empty];
+    let sealed = made.map(|record| record.encode(&keys(), SALT).unwrap().0);
+    made.map(|record| cbor::to_vec(record).unwrap()).into_iter().chain(sealed).collect()
 }
 
 /// Frames of every kind, empty and with a few bytes.

@@ -194,12 +194,12 @@ fn going_back_and_forth_loses_nothing_and_minds_other_boxes() {
 
     let there = back(&older).unwrap();
     sound(&at(&path), 2);
-    assert_eq!(guards(&at(&path)), [newest.clone()], "what was replaced is a guard now");
+    assert_eq!(guards(&at(&path)), std::slice::from_ref(&newest), "what was replaced is a guard now");
     assert_eq!(there.guard.as_ref(), Some(&newest));
     sound(&at(&there.kept), 3);
     let forth = back(&newest).unwrap();
     sound(&at(&path), 3);
-    assert_eq!(guards(&at(&path)), [older.clone()]);
+    assert_eq!(guards(&at(&path)), std::slice::from_ref(&older));
     sound(&at(&forth.kept), 2);
     // A second time: the name beside it is taken.
     let again = back(&older).unwrap();

@@ -85,7 +85,12 @@ impl Mounted {
         loop {
             match run("umount", [self.point.clone().into()]) {
                 Err(_) if left > 0 => left -= 1,
-                other => return other,
+                Err(error) => {
+                    // Detached, so that the loop device goes once the last file is closed.
+                    let _ = run("umount", ["--lazy".into(), self.point.clone().into()]);
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }

@@ -78,7 +78,10 @@ impl Loop {
     }
 
     pub(crate) fn unmount(&self) -> Result<String, String> {
-        run("umount", &[&self.path()])
+        run("umount", &[&self.path()]).inspect_err(|_| {
+            // Detached, so that the loop device goes once the last file is closed.
+            let _ = run("umount", &[&"--lazy", &self.path()]);
+        })
     }
 }
 
