@@ -36,6 +36,11 @@ pub fn missing() -> Option<String> {
 impl Sshd {
     /// Starts it with all its files in `folder`, which is made.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, "")
+    }
+
+    /// As [`Sshd::start`], with more lines in its sshd_config.
+    pub fn start_with(folder: &Path, more: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         // The privilege separation folder, which Debian makes at boot.
@@ -50,7 +55,7 @@ impl Sshd {
         for _ in 0..20 {
             let port = free_port()?;
             fs::write(folder.join("known_hosts"), format!("[127.0.0.1]:{port} {host_key}"))?;
-            fs::write(folder.join("sshd_config"), config(folder, port))?;
+            fs::write(folder.join("sshd_config"), config(folder, port) + more)?;
             let log = fs::File::create(folder.join("log"))?;
             let child = Command::new("/usr/sbin/sshd")
                 .args(["-D", "-e", "-f"])
@@ -82,6 +87,19 @@ impl Sshd {
     /// The file that pins the host key.
     pub fn known_hosts(&self) -> PathBuf {
         self.folder.join("known_hosts")
+    }
+
+    /// The file of keys that it lets in.
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.folder.join("authorized_keys")
+    }
+
+    /// The host key's fingerprint, as a person reads it at the server's console.
+    pub fn fingerprint(&self) -> Result<String> {
+        let told = run(Command::new("ssh-keygen").arg("-lf").arg(self.folder.join("host.pub")))?;
+        let text = told.expect_code("ssh-keygen -l", 0)?.out();
+        let print = text.split_whitespace().find(|word| word.starts_with("SHA256:"));
+        Ok(print.context("ssh-keygen shows no fingerprint")?.to_owned())
     }
 
     /// What sshd has logged.

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("mail", "firmware/mail", &[]),
     ("link", "firmware/link", &["format"]),
     ("puller", "firmware/puller", &["format", "repository", "link", "mail"]),
+    ("pairing", "firmware/pairing", &["puller", "mail"]),
     ("controller", "firmware/controller", &[]),
     (
         "appliance",
@@ -23,7 +24,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("agent", "host-tools/agent", &["link", "mail", "format"]),
     ("restorer", "host-tools/restorer", &["repository", "format", "mail"]),
     ("mount", "host-tools/mount", &["restorer"]),
-    ("cli", "host-tools/cli", &["mount", "restorer", "repository", "puller", "mail"]),
+    ("cli", "host-tools/cli", &["mount", "restorer", "repository", "puller", "pairing", "mail"]),
     ("board", "board", &[]),
 ];
 

@@ -40,5 +40,5 @@ pub use error::PullError;
 pub use progress::{Phase, Progress, Status};
 pub use pull::{PullOptions, pull};
 pub use summary::Summary;
-pub use survey::{Survey, survey};
+pub use survey::{Survey, rehearse, survey};
 pub use transport::{ProcessTransport, Transport};

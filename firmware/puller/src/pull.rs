@@ -154,6 +154,11 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
+    /// Nothing is known of it.
+    pub(crate) fn none() -> Self {
+        Earlier { parent: None, windows: Vec::new() }
+    }
+
     pub(crate) fn find(
         repository: &Repository,
         source: &Source,

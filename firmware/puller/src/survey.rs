@@ -1,8 +1,10 @@
 //! The dry run: one walk that reads no file, stores nothing and stops nothing, and tells what a backup would do.
 
+use std::sync::atomic::AtomicBool;
+
 use mailkeep_format::{ChunkRef, ContentHash, SnapshotId};
 use mailkeep_mail::Source;
-use mailkeep_repository::{Reader, Repository};
+use mailkeep_repository::{Reader, Repository, WriterOptions};
 use serde::Serialize;
 
 use crate::assemble::Mode;
@@ -11,7 +13,8 @@ use crate::pull::{Earlier, PullOptions, Run};
 use crate::session::Session;
 use crate::store::{Nodes, Store};
 use crate::summary::ProblemSummary;
-use crate::{Progress, PullError};
+use crate::progress::Silent;
+use crate::{Progress, PullError, Transport};
 
 /// What a backup would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,11 +66,37 @@ pub fn survey(
 ) -> Result<Survey, PullError> {
     let monitor = Forward::new(progress);
     let earlier = Earlier::find(repository, source, &monitor)?;
+    let mut store = ReadOnly(Some(repository.reader(&monitor)?));
+    look(source, options, progress, earlier, &mut store)
+}
+
+/// Looks at `source` with no repository at hand: a rehearsal of everything before the first byte is copied.
+///
+/// # Errors
+/// As [`crate::pull`].
+pub fn rehearse(
+    source: &Source,
+    transport: &dyn Transport,
+    program: &str,
+    cancel: &AtomicBool,
+) -> Result<Survey, PullError> {
+    let writer = WriterOptions::default();
+    let options =
+        PullOptions { force_window: false, live_only: false, transport, cancel, writer: &writer, program };
+    look(source, &options, &Silent, Earlier::none(), &mut ReadOnly(None))
+}
+
+fn look(
+    source: &Source,
+    options: &PullOptions<'_>,
+    progress: &dyn Progress,
+    earlier: Earlier,
+    store: &mut ReadOnly,
+) -> Result<Survey, PullError> {
     let parent = earlier.parent.as_ref().map(|parent| parent.id);
-    let mut store = ReadOnly(repository.reader(&monitor)?);
     let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
-    let passed = run.pass(&mut store, Mode::Survey)?;
+    let passed = run.pass(store, Mode::Survey)?;
     let copy = run.last(passed, false, None);
     let Run { session, missing, .. } = run;
     let host = session.host().to_owned();
@@ -89,8 +118,8 @@ pub fn survey(
     })
 }
 
-/// A repository that only lends its base trees.
-struct ReadOnly(Reader);
+/// A repository, if there is one, that only lends its base trees.
+struct ReadOnly(Option<Reader>);
 
 const NOTHING_WANTED: &str = "contents came although none were asked for";
 
@@ -108,6 +137,9 @@ impl Store for ReadOnly {
     }
 
     fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
-        Ok(Box::new(self.0.tree_nodes(content).map(|node| Ok(node?))))
+        match &mut self.0 {
+            Some(reader) => Ok(Box::new(reader.tree_nodes(content).map(|node| Ok(node?)))),
+            None => Err(PullError::protocol("a base tree was asked for although there is none")),
+        }
     }
 }

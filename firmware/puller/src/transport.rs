@@ -104,12 +104,12 @@ fn ssh_command(ssh: &SshTransport) -> Command {
 }
 
 /// A path as a value of an ssh option: spaces need quotes, `%` starts a token.
-fn ssh_quoted(path: &Path) -> String {
+pub fn ssh_quoted(path: &Path) -> String {
     format!("\"{}\"", path.to_string_lossy().replace('%', "%%"))
 }
 
-/// A path as one word of the far shell.
-fn shell_quoted(path: &Path) -> String {
+/// A path as one word of a shell.
+pub fn shell_quoted(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 

@@ -13,6 +13,7 @@
 //! - The agent never knows a key and never names what the repository stores.
 
 pub mod command;
+pub mod detect;
 pub mod dir;
 mod error;
 pub mod facts;

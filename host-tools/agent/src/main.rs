@@ -1,6 +1,7 @@
 //! `mailkeep-agent`: arguments, signals and exit code; all else is in the library.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use mailkeep_agent::{AgentError, limits, one_line, window};
+use mailkeep_agent::{AgentError, detect, limits, one_line, window};
 
 /// Exit code for a command line that is not understood (INTERFACES: usage).
 const USAGE: u8 = 64;
@@ -27,6 +28,12 @@ struct Arguments {
 enum Verb {
     /// Speak with a box over standard input and output.
     Serve,
+    /// Tell which mail system runs here and how it would be stopped, as one JSON object; changes nothing.
+    Detect {
+        /// The configuration of Cyrus, if it is not where distributions keep it.
+        #[arg(long)]
+        imapd_conf: Option<PathBuf>,
+    },
     /// Start mail if an unfinished window is found; for the boot of the server.
     Rescue {
         /// Try for a day instead of a few minutes.
@@ -81,6 +88,11 @@ fn main() -> ExitCode {
     };
     let done = match arguments.verb {
         Verb::Serve => serve(),
+        Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref()).and_then(|found| {
+            let text = serde_json::to_string(&found).map_err(std::io::Error::from);
+            let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
+            told.map_err(|source| AgentError::State { action: "write", path: "standard output".into(), source })
+        }),
         Verb::Rescue { keep_trying } => {
             let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };
             window::rescue_all(patience).map(|_| ())
@@ -102,7 +114,7 @@ fn main() -> ExitCode {
 
 /// One line on stderr. Nobody may be left to read it.
 fn say(line: &str) {
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("mailkeep-agent: {line}\n").as_bytes());
+    let _ = writeln!(std::io::stderr(), "mailkeep-agent: {line}");
 }
 
 fn serve() -> Result<(), AgentError> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::text::{self, flag, verb};
+use crate::text::{self, flag, pairing, verb};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -49,6 +49,8 @@ pub(crate) enum Verb {
     Init(Init),
     #[command(about = verb::BACKUP)]
     Backup(Backup),
+    #[command(about = pairing::ABOUT, long_about = pairing::LONG)]
+    Pair(Pair),
     #[command(about = verb::SNAPSHOTS)]
     Snapshots(Snapshots),
     #[command(about = verb::SHOW)]
@@ -119,6 +121,38 @@ pub(crate) struct Backup {
     pub(crate) dry_run: bool,
     #[arg(long, conflicts_with = "force_window", help = verb::BACKUP_LIVE)]
     pub(crate) live_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pair {
+    #[arg(value_name = "USER@HOST", help = pairing::SERVER)]
+    pub(crate) server: String,
+    #[arg(long, value_name = "FILE", help = pairing::OUT)]
+    pub(crate) source_out: Option<PathBuf>,
+    #[arg(long, value_name = "NAME", help = pairing::NAME)]
+    pub(crate) name: Option<String>,
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help = pairing::PORT)]
+    pub(crate) port: Option<u16>,
+    #[arg(short, long, value_name = "FILE", help = pairing::IDENTITY)]
+    pub(crate) identity: Option<PathBuf>,
+    #[arg(long, value_name = "SHA256:…", help = pairing::HOST_KEY)]
+    pub(crate) host_key: Option<String>,
+    #[arg(long, conflicts_with = "host_key", help = pairing::ACCEPT)]
+    pub(crate) accept_new_host_key: bool,
+    #[arg(long, value_name = "FILE", help = pairing::AGENT)]
+    pub(crate) agent: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", default_value = "/usr/local/lib/mailkeep", help = pairing::AGENT_DIR)]
+    pub(crate) agent_dir: PathBuf,
+    #[arg(long, value_name = "FILE", help = pairing::KEYS)]
+    pub(crate) authorized_keys: Option<String>,
+    #[arg(long, value_name = "DIR", help = pairing::PAIRINGS)]
+    pub(crate) pairings: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help = pairing::IMAPD)]
+    pub(crate) imapd_conf: Option<String>,
+    #[arg(long = "path", value_name = "DIR", conflicts_with = "imapd_conf", help = pairing::PATH)]
+    pub(crate) paths: Vec<String>,
+    #[arg(long, help = pairing::UNDO)]
+    pub(crate) undo: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use mailkeep_mount::MountError;
+use mailkeep_pairing::PairError;
 use mailkeep_puller::PullError;
 use mailkeep_repository::{RepositoryError, storage::StorageError};
 use mailkeep_restorer::RestoreError;
@@ -147,6 +148,16 @@ impl From<PullError> for Failure {
                 Failure::new(INTERRUPTED, text::INTERRUPTED).hint(text::NOTHING_SEALED_HINT)
             }
             error => Failure::new(error.exit_code(), chain(&error)),
+        }
+    }
+}
+
+impl From<PairError> for Failure {
+    fn from(error: PairError) -> Self {
+        let failure = Failure::new(error.exit_code(), chain(&error));
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Texts of errors that come from a library are the library's; what is added to them here is the hint.
 
+pub(crate) mod pairing;
+
 /// One line on what this is.
 pub(crate) const ABOUT: &str =
     "Back up a mail server onto a disk, look into the backups, and get things back";

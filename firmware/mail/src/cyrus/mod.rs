@@ -1,10 +1,14 @@
 //! What is known of Cyrus IMAP: its configuration, its folders and what each file in them means,
 //! its tools, its mailbox list and its binary files.
 
+pub mod cyrus_conf;
 pub mod header;
 pub mod imapd_conf;
 pub mod index;
 pub mod mailbox_list;
+mod murder;
 pub mod profile;
 pub(crate) mod rules;
 pub mod tools;
+
+pub use murder::Role;

@@ -25,6 +25,14 @@ use crate::limits::{SOURCE_FILE_BYTES, SOURCE_LIST_ENTRIES, SOURCE_NAME_LETTERS}
 pub struct SourceName(String);
 
 impl SourceName {
+    /// The name, if it is one.
+    pub fn new(name: &str) -> Option<SourceName> {
+        let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let leading = name.starts_with(['.', '-']);
+        let good = !name.is_empty() && name.len() <= SOURCE_NAME_LETTERS && !leading && name.chars().all(safe);
+        good.then(|| SourceName(name.to_owned()))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -145,15 +153,12 @@ impl Source {
 
 fn source_name(name: Option<String>, check: &Check<'_>) -> Result<SourceName, MailError> {
     let name = name.ok_or_else(|| check.bad("name", "is missing: write name = \"mail1\""))?;
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let leading = name.starts_with(['.', '-']);
-    if name.is_empty() || name.len() > SOURCE_NAME_LETTERS || leading || !name.chars().all(safe) {
+    SourceName::new(&name).ok_or_else(|| {
         let rule = format!(
             "use 1 to {SOURCE_NAME_LETTERS} letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
         );
-        return Err(check.bad("name", rule));
-    }
-    Ok(SourceName(name))
+        check.bad("name", rule)
+    })
 }
 
 fn cyrus_options(raw: raw::RawCyrus, check: &Check<'_>) -> Result<CyrusOptions, MailError> {

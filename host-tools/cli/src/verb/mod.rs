@@ -9,6 +9,7 @@ mod init;
 mod key;
 mod ls;
 mod mount;
+mod pair;
 mod prune;
 mod reindex;
 mod repair;
@@ -28,6 +29,7 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Init(args) => init::run(app, args),
         Verb::Backup(args) => backup::run(app, &args),
+        Verb::Pair(args) => pair::run(app, args),
         Verb::Snapshots(args) => snapshots::run(app, &args),
         Verb::Show(args) => show::run(app, &args),
         Verb::Ls(args) => ls::run(app, &args),

@@ -1,0 +1,38 @@
+//! Makes a mail server known to a box, and forgets it again.
+//!
+//! [`pair`] goes in this order: the server's host key is pinned ([`host_key`]); an admin's login is opened once
+//! ([`login`]); the agent is copied there and says what the server is ([`server`], [`detected`]); a key of the box's own
+//! is let in for the agent alone ([`authorized`], [`own_key`]); the source file is written ([`source_file`]); and a
+//! rehearsal through the new key walks everything and stops nothing. [`undo`] takes all of it back.
+//!
+//! Promises: whatever fails, what was done up to there is taken back and the error says what was wrong; other lines of
+//! authorized_keys stay letter by letter; no password and no private key ever leaves the machine it is on; the key that
+//! is let in can do one thing, talk to the agent's `serve`.
+
+pub mod authorized;
+mod destination;
+pub mod detected;
+mod error;
+pub mod host_key;
+pub mod limits;
+pub mod login;
+pub mod own_key;
+mod pair;
+pub mod server;
+pub mod source_file;
+mod tool;
+mod undo;
+
+pub use destination::Destination;
+pub use error::PairError;
+pub use pair::{AgentFile, HostKeyTrust, Paired, Request, pair};
+pub use undo::{Undone, undo};
+
+/// What a pairing says on its way, and the one question it may have to ask.
+pub trait Talk {
+    /// The next thing that is done, in words.
+    fn step(&self, what: &str);
+
+    /// Whether these are the fingerprints of the server; `false` where nobody can be asked.
+    fn is_it_you(&self, host: &str, fingerprints: &[String]) -> bool;
+}

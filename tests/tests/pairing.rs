@@ -1,0 +1,232 @@
+//! `mailkeep pair` against a real sshd and a real Cyrus: one login, then a key that is good for the agent alone; backups
+//! through it; renewed without doubling; taken back letter by letter, also when it fails half-way.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use mailkeep_tests::cyrus::populate::populate;
+use mailkeep_tests::cyrus::{self, Cyrus, Layout};
+use mailkeep_tests::process::{self, Output, write_script};
+use mailkeep_tests::programs::{bin, json_line};
+use mailkeep_tests::rig::{Rig, one_clear_line};
+use mailkeep_tests::ssh::{self, Sshd};
+
+struct Lab {
+    // Dropped in this order: the server before the folder that it lies in.
+    server: Cyrus,
+    sshd: Sshd,
+    rig: Rig,
+    home: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Result<Option<Self>> {
+        if let Some(why) = cyrus::missing().or_else(ssh::missing) {
+            process::skip(&why)?;
+            return Ok(None);
+        }
+        let home = tempfile::tempdir()?;
+        let rig = Rig::new(home.path())?;
+        let state = format!("SetEnv MAILKEEP_AGENT_STATE={}\n", home.path().join("agent-state").display());
+        let sshd = Sshd::start_with(&home.path().join("ssh"), &state)?;
+        let server = Cyrus::create(&home.path().join("server"), &["alice"], Layout::Uuid)?;
+        server.start()?;
+        populate(&server, 20, 2)?;
+        Ok(Some(Lab { server, sshd, rig, home }))
+    }
+
+    fn source(&self) -> PathBuf {
+        self.home.path().join("mail1.toml")
+    }
+
+    fn agent_folder(&self) -> PathBuf {
+        self.home.path().join("far/lib")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.home.path().join("pairings/mail1/key")
+    }
+
+    /// `mailkeep pair` as an admin of this lab would call it, with the right fingerprint unless `more` says otherwise.
+    fn pair(&self, more: &[&str]) -> Result<Output> {
+        let fingerprint = self.sshd.fingerprint()?;
+        let trust: &[&str] =
+            if more.contains(&"--host-key") { &[] } else { &["--host-key", fingerprint.as_str()] };
+        self.pair_trusting(trust, more)
+    }
+
+    fn pair_trusting(&self, trust: &[&str], more: &[&str]) -> Result<Output> {
+        let mut words: Vec<OsString> = ["--json", "pair", "root@127.0.0.1", "--name", "mail1"].map(Into::into).into();
+        words.extend(["--port".into(), self.sshd.port().to_string().into()]);
+        words.extend(["--identity".into(), self.sshd.identity().into()]);
+        words.extend(["--agent-dir".into(), self.agent_folder().into()]);
+        words.extend(["--pairings".into(), self.home.path().join("pairings").into()]);
+        words.extend(["--source-out".into(), self.source().into()]);
+        words.extend(["--imapd-conf".into(), self.server.root().join("imapd.conf").into()]);
+        words.extend(trust.iter().chain(more).map(Into::into));
+        self.rig.run(&words)
+    }
+
+    fn authorized_keys(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.sshd.authorized_keys())?)
+    }
+
+    /// Nothing of a pairing is on either side.
+    fn untouched(&self, keys_before: &str) -> Result<()> {
+        ensure!(self.authorized_keys()? == keys_before, "authorized_keys differs");
+        for path in [self.agent_folder(), self.home.path().join("pairings/mail1"), self.source()] {
+            ensure!(!path.exists(), "{} stays behind", path.display());
+        }
+        Ok(())
+    }
+
+    /// Says how this lab's mail is stopped, as the person has to whose Cyrus is no service of the system.
+    fn say_how_mail_stops(&self) -> Result<()> {
+        let root = self.server.root().display();
+        let text = fs::read_to_string(self.source())?;
+        let (head, quiesce) = text.split_once("[quiesce]\n").unwrap_or((&text, ""));
+        let commands = format!(
+            "mode = \"command\"\nstop = [\"{root}/bin/stop\"]\nstart = [\"{root}/bin/start\"]\nrunning = [\"{root}/bin/running\"]\n"
+        );
+        let rest: String = quiesce.lines().filter(|line| line.starts_with("probe")).collect();
+        fs::write(self.source(), format!("{head}[quiesce]\n{commands}{rest}\n"))?;
+        Ok(())
+    }
+}
+
+fn ssh_with(key: &Path, lab: &Lab, more: &[&str]) -> Result<Output> {
+    let mut command = Command::new("ssh");
+    command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes"]);
+    command.arg("-o").arg(format!("UserKnownHostsFile={}", lab.sshd.known_hosts().display()));
+    command.arg("-i").arg(key).args(["-p", &lab.sshd.port().to_string(), "-l", "root", "127.0.0.1"]).args(more);
+    process::run(&mut command)
+}
+
+#[test]
+fn a_paired_server_is_backed_up_through_a_key_that_can_do_nothing_else() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    // A line without an end, as people leave it.
+    let theirs = lab.authorized_keys()?.trim_end().to_owned();
+    fs::write(lab.sshd.authorized_keys(), &theirs)?;
+    let events = lab.server.events();
+    let paired = lab.pair(&[])?;
+    // This Cyrus is no service of the system, so how it is stopped has to be said by hand. Where the system has a script
+    // for its own Cyrus that one is found, else the person is told that something is left to do.
+    let told = paired.out().contains("how mail is stopped was not found");
+    ensure!(paired.code == if told { 2 } else { 0 }, "exit {}: {} {}", paired.code, paired.out(), paired.err());
+    let summary = json_line(&paired.out(), "summary")?;
+    ensure!(summary["source"] == "mail1" && summary["files"].as_u64() > Some(20), "{summary}");
+    ensure!(summary["quiesce"].is_string(), "{summary}");
+    let probe = format!("probe = \"imap://127.0.0.1:{}\"", lab.server.ports().imap);
+    let text = fs::read_to_string(lab.source())?;
+    ensure!(text.contains(&probe), "the listening port of its own was not found: {text}");
+    assert_eq!(lab.server.events(), events, "a rehearsal must not touch mail");
+
+    // The key is good for the agent alone: no command, no shell, no file transfer, no forwarding.
+    let key = lab.key();
+    let command = ssh_with(&key, &lab, &["id; echo mailkeep-was-here"])?;
+    ensure!(!command.out().contains("uid=") && !command.out().contains("was-here"), "{}", command.out());
+    let forward = ssh_with(&key, &lab, &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"])?;
+    ensure!(forward.code == 255, "a forwarding was allowed: {} {}", forward.code, forward.err());
+
+    lab.say_how_mail_stops()?;
+    lab.rig.good_backup(&lab.source())?;
+
+    // Once more: the agent is renewed, and there is still one line.
+    let again = lab.pair(&[])?;
+    ensure!(again.code == 0, "{} {}", again.code, again.err());
+    ensure!(json_line(&again.out(), "summary")?["source_kept"] == true, "{}", again.out());
+    ensure!(lab.authorized_keys()?.matches("mailkeep-agent").count() == 1, "{}", lab.authorized_keys()?);
+
+    let undone = lab.pair(&["--undo"])?.expect_code("pair --undo", 0)?;
+    let summary = json_line(&undone.out(), "summary")?;
+    ensure!(summary["source_stays"].is_string(), "a source file that was worked on is kept: {summary}");
+    assert_eq!(lab.authorized_keys()?, format!("{theirs}\n"));
+    fs::remove_file(lab.source())?;
+    lab.untouched(&format!("{theirs}\n"))?;
+    let gone = lab.pair(&["--undo"])?;
+    ensure!(gone.code == 1 && gone.err().contains("is no pairing"), "{}", gone.err());
+    Ok(())
+}
+
+#[test]
+fn a_server_with_another_host_key_gets_nothing() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    let before = lab.authorized_keys()?;
+    let other = lab.pair(&["--host-key", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])?;
+    ensure!(other.code == 1 && one_clear_line("another host key", &other)?.contains("shows another host key"));
+    let unknown = lab.pair_trusting(&[], &[])?;
+    let line = one_clear_line("an unknown host key", &unknown)?;
+    ensure!(unknown.code == 1 && line.contains(&lab.sshd.fingerprint()?), "{line}");
+    lab.untouched(&before)?;
+    // A later one at the same place that shows other keys is not believed either.
+    let first = lab.pair_trusting(&["--accept-new-host-key"], &[])?;
+    ensure!([0, 2].contains(&first.code), "{} {}", first.code, first.err());
+    let known = lab.home.path().join("pairings/mail1/known_hosts");
+    let foreign = Sshd::start(&lab.home.path().join("foreign"))?;
+    let key = fs::read_to_string(foreign.known_hosts())?.split_once(' ').map(|(_, key)| key.to_owned());
+    fs::write(&known, format!("[127.0.0.1]:{} {}", lab.sshd.port(), key.unwrap_or_default()))?;
+    let changed = lab.pair_trusting(&["--accept-new-host-key"], &[])?;
+    ensure!(changed.code == 1 && changed.err().contains("shows another host key"), "{}", changed.err());
+    Ok(())
+}
+
+#[test]
+fn what_fails_half_way_is_taken_back() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    let before = lab.authorized_keys()?;
+    let agent = bin("mailkeep-agent")?;
+    let agent = agent.display();
+    let script = |name: &str, text: String| -> Result<String> {
+        let path = lab.home.path().join(name);
+        write_script(&path, &text)?;
+        Ok(path.display().to_string())
+    };
+    // The wrong program; one that cannot describe the server; one that fails in the rehearsal.
+    let wrong = script("wrong", "#!/bin/sh\necho hello\n".to_owned())?;
+    let blind = script("blind", format!("#!/bin/sh\n[ \"$1\" = detect ] && exit 3\nexec {agent} \"$@\"\n"))?;
+    let mute = script("mute", format!("#!/bin/sh\n[ \"$1\" = serve ] && exit 3\nexec {agent} \"$@\"\n"))?;
+    for (file, said) in [(wrong, "does not run on"), (blind, "cannot look at the mail system"), (mute, "the rehearsal failed")] {
+        let failed = lab.pair(&["--agent", &file])?;
+        ensure!(failed.code == 1, "{file}: exit {}: {}", failed.code, failed.err());
+        ensure!(one_clear_line(&file, &failed)?.contains(said), "{file}: {}", failed.err());
+        lab.untouched(&before)?;
+    }
+    // A file of keys that sshd does not read.
+    let elsewhere = lab.home.path().join("elsewhere/keys");
+    let ignored = lab.pair(&["--authorized-keys", &elsewhere.display().to_string()])?;
+    ensure!(ignored.code == 1 && ignored.err().contains("does not let the new key in"), "{}", ignored.err());
+    ensure!(!elsewhere.exists(), "the file that was made stays");
+    lab.untouched(&before)?;
+    // A source file of something else is never written over.
+    fs::write(lab.source(), "name = \"other\"\n")?;
+    let taken = lab.pair(&[])?;
+    ensure!(taken.code == 1 && taken.err().contains("is there already"), "{}", taken.err());
+    ensure!(fs::read_to_string(lab.source())? == "name = \"other\"\n");
+    fs::remove_file(lab.source())?;
+    lab.untouched(&before)
+}
+
+#[test]
+fn nobody_at_home_and_nonsense_are_told_in_one_line() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    let run = |words: &[&str]| -> Result<Output> {
+        let words: Vec<OsString> = words.iter().map(Into::into).collect();
+        lab.rig.run(&words)
+    };
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let absent = run(&["pair", "root@127.0.0.1", "--port", &port, "--name", "x"])?;
+    ensure!(absent.code == 75, "{} {}", absent.code, absent.err());
+    one_clear_line("no server", &absent)?;
+    for words in [["pair", "root@-oProxyCommand=id"], ["pair", "root@mail1;id"]] {
+        let refused = run(&words)?;
+        ensure!(refused.code == 64 && one_clear_line("nonsense", &refused)?.contains("is no USER@HOST"));
+    }
+    let named = run(&["pair", "root@127.0.0.1", "--name", "../x"])?;
+    ensure!(named.code == 64, "{} {}", named.code, named.err());
+    Ok(())
+}
