@@ -58,11 +58,26 @@ impl Lab {
         self.pair_trusting(trust, more)
     }
 
+    /// The agent for servers of every age, where `make agent` has built it; else the one of this machine.
+    fn static_agent() -> Result<PathBuf> {
+        let own = bin("mailkeep-agent")?;
+        let file = own.with_file_name(format!("mailkeep-agent.{}", std::env::consts::ARCH));
+        if file.is_file() {
+            return Ok(file);
+        }
+        process::skip("the static agent is not built: `make agent`")?;
+        Ok(own)
+    }
+
     fn pair_trusting(&self, trust: &[&str], more: &[&str]) -> Result<Output> {
-        let mut words: Vec<OsString> = ["--json", "pair", "root@127.0.0.1", "--name", "mail1"].map(Into::into).into();
+        let mut words: Vec<OsString> =
+            ["--json", "pair", "root@127.0.0.1", "--name", "mail1"].map(Into::into).into();
         words.extend(["--port".into(), self.sshd.port().to_string().into()]);
         words.extend(["--identity".into(), self.sshd.identity().into()]);
         words.extend(["--agent-dir".into(), self.agent_folder().into()]);
+        if !more.contains(&"--agent") {
+            words.extend(["--agent".into(), Self::static_agent()?.into()]);
+        }
         words.extend(["--pairings".into(), self.home.path().join("pairings").into()]);
         words.extend(["--source-out".into(), self.source().into()]);
         words.extend(["--imapd-conf".into(), self.server.root().join("imapd.conf").into()]);
@@ -97,11 +112,38 @@ impl Lab {
     }
 }
 
+#[test]
+fn the_agent_for_servers_of_every_age_needs_no_library() -> Result<()> {
+    let agent = Lab::static_agent()?;
+    if agent.extension().is_none() {
+        return Ok(());
+    }
+    let headers =
+        process::run(Command::new("readelf").arg("-lW").arg(&agent))?.expect_code("readelf", 0)?.out();
+    ensure!(!headers.contains("INTERP"), "it asks for a loader:\n{headers}");
+    let told = process::run(Command::new(&agent).arg("--version"))?.expect_code("the static agent", 0)?.out();
+    ensure!(told.starts_with("mailkeep-agent "), "{told}");
+    Ok(())
+}
+
 fn ssh_with(key: &Path, lab: &Lab, more: &[&str]) -> Result<Output> {
     let mut command = Command::new("ssh");
-    command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes"]);
+    command.args([
+        "-F",
+        "none",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "StrictHostKeyChecking=yes",
+    ]);
     command.arg("-o").arg(format!("UserKnownHostsFile={}", lab.sshd.known_hosts().display()));
-    command.arg("-i").arg(key).args(["-p", &lab.sshd.port().to_string(), "-l", "root", "127.0.0.1"]).args(more);
+    command
+        .arg("-i")
+        .arg(key)
+        .args(["-p", &lab.sshd.port().to_string(), "-l", "root", "127.0.0.1"])
+        .args(more);
     process::run(&mut command)
 }
 
@@ -116,7 +158,13 @@ fn a_paired_server_is_backed_up_through_a_key_that_can_do_nothing_else() -> Resu
     // This Cyrus is no service of the system, so how it is stopped has to be said by hand. Where the system has a script
     // for its own Cyrus that one is found, else the person is told that something is left to do.
     let told = paired.out().contains("how mail is stopped was not found");
-    ensure!(paired.code == if told { 2 } else { 0 }, "exit {}: {} {}", paired.code, paired.out(), paired.err());
+    ensure!(
+        paired.code == if told { 2 } else { 0 },
+        "exit {}: {} {}",
+        paired.code,
+        paired.out(),
+        paired.err()
+    );
     let summary = json_line(&paired.out(), "summary")?;
     ensure!(summary["source"] == "mail1" && summary["files"].as_u64() > Some(20), "{summary}");
     ensure!(summary["quiesce"].is_string(), "{summary}");
@@ -157,7 +205,9 @@ fn a_server_with_another_host_key_gets_nothing() -> Result<()> {
     let Some(lab) = Lab::new()? else { return Ok(()) };
     let before = lab.authorized_keys()?;
     let other = lab.pair(&["--host-key", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])?;
-    ensure!(other.code == 1 && one_clear_line("another host key", &other)?.contains("shows another host key"));
+    ensure!(
+        other.code == 1 && one_clear_line("another host key", &other)?.contains("shows another host key")
+    );
     let unknown = lab.pair_trusting(&[], &[])?;
     let line = one_clear_line("an unknown host key", &unknown)?;
     ensure!(unknown.code == 1 && line.contains(&lab.sshd.fingerprint()?), "{line}");
@@ -189,7 +239,11 @@ fn what_fails_half_way_is_taken_back() -> Result<()> {
     let wrong = script("wrong", "#!/bin/sh\necho hello\n".to_owned())?;
     let blind = script("blind", format!("#!/bin/sh\n[ \"$1\" = detect ] && exit 3\nexec {agent} \"$@\"\n"))?;
     let mute = script("mute", format!("#!/bin/sh\n[ \"$1\" = serve ] && exit 3\nexec {agent} \"$@\"\n"))?;
-    for (file, said) in [(wrong, "does not run on"), (blind, "cannot look at the mail system"), (mute, "the rehearsal failed")] {
+    for (file, said) in [
+        (wrong, "does not run on"),
+        (blind, "cannot look at the mail system"),
+        (mute, "the rehearsal failed"),
+    ] {
         let failed = lab.pair(&["--agent", &file])?;
         ensure!(failed.code == 1, "{file}: exit {}: {}", failed.code, failed.err());
         ensure!(one_clear_line(&file, &failed)?.contains(said), "{file}: {}", failed.err());

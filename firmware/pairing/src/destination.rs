@@ -114,9 +114,19 @@ mod tests {
 
     #[test]
     fn options_shells_and_nonsense_are_refused() {
-        for text in
-            ["", "@", "root@", "@host", "-oProxyCommand=x", "root@-x", "a b@h", "r@h;id", "r@h:0", "r@h:99999", "r@$(id)"]
-        {
+        for text in [
+            "",
+            "@",
+            "root@",
+            "@host",
+            "-oProxyCommand=x",
+            "root@-x",
+            "a b@h",
+            "r@h;id",
+            "r@h:0",
+            "r@h:99999",
+            "r@$(id)",
+        ] {
             assert_eq!(Typed::parse(text), None, "{text}");
         }
     }

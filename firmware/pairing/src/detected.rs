@@ -47,7 +47,8 @@ impl Detected {
         let mut texts = vec![&detected.hostname, &detected.looked_for];
         if let Some(cyrus) = &detected.cyrus {
             texts.extend([&cyrus.imapd_conf, &cyrus.cyrus_user]);
-            let optional = [&cyrus.cyrus_conf, &cyrus.version, &cyrus.quiesce, &cyrus.quiesce_problem, &cyrus.probe];
+            let optional =
+                [&cyrus.cyrus_conf, &cyrus.version, &cyrus.quiesce, &cyrus.quiesce_problem, &cyrus.probe];
             texts.extend(optional.into_iter().flatten());
             texts.extend(&cyrus.config_files);
         }

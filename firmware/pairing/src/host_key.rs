@@ -43,8 +43,8 @@ impl HostKey {
 /// # Errors
 /// [`PairError::Unreachable`] if there are none.
 pub fn shown(server: &Destination) -> Result<Vec<HostKey>, PairError> {
-    let words =
-        ["-T", &SCAN_SECONDS.to_string(), "-p", &server.port.to_string(), "--", &server.host].map(str::to_owned);
+    let words = ["-T", &SCAN_SECONDS.to_string(), "-p", &server.port.to_string(), "--", &server.host]
+        .map(str::to_owned);
     let told = tool::run("ssh-keyscan", &words, b"")?;
     let keys = keys_in(&told.text());
     if keys.is_empty() {
@@ -99,7 +99,8 @@ fn keys_in(text: &str) -> Vec<HostKey> {
         let mut words = line.split_ascii_whitespace().skip(1);
         let (Some(kind), Some(blob)) = (words.next(), words.next()) else { continue };
         let key = HostKey { kind: kind.to_owned(), blob: blob.to_owned() };
-        let plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        let plain =
+            |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         // They are written into a file of ours: nothing but the letters of a key.
         if plain(kind, "-@.") && plain(blob, "+/=") && !keys.contains(&key) {
             keys.push(key);

@@ -63,7 +63,8 @@ impl Login {
         command.args(["-l", &self.server.user, "--", &self.server.alias]);
         // The connection stays when this call is over, and keeps what it was given: a file, not a pipe.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let failed = |error: std::io::Error| PairError::Program { program: "ssh".to_owned(), why: error.to_string() };
+        let failed =
+            |error: std::io::Error| PairError::Program { program: "ssh".to_owned(), why: error.to_string() };
         let status = command.status().map_err(failed)?;
         if status.success() {
             return Ok(());
@@ -140,7 +141,9 @@ impl Drop for Login {
 
 fn options(server: &Destination, known_hosts: &Path, identity: Option<&Path>, socket: &Path) -> Vec<String> {
     let mut words: Vec<String> =
-        ["-a", "-x", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none"].map(str::to_owned).to_vec();
+        ["-a", "-x", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none"]
+            .map(str::to_owned)
+            .to_vec();
     let mut option = |text: String| words.extend(["-o".to_owned(), text]);
     option(format!("UserKnownHostsFile={}", ssh_quoted(known_hosts)));
     option(format!("ControlPath={}", ssh_quoted(socket)));

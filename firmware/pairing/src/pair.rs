@@ -119,7 +119,10 @@ impl Files {
             key: folder.join("key"),
             known_hosts: folder.join("known_hosts"),
             written: folder.join("source.toml"),
-            source: request.source_out.clone().unwrap_or_else(|| beside.join("sources").join(format!("{name}.toml"))),
+            source: request
+                .source_out
+                .clone()
+                .unwrap_or_else(|| beside.join("sources").join(format!("{name}.toml"))),
             folder,
         }
     }
@@ -134,7 +137,8 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     let server = &request.server;
     talk.step(&format!("asking {} port {} for its host key", server.host, server.port));
     let shown = host_key::shown(server)?;
-    let scratch = tempfile::tempdir().map_err(|e| PairError::file("make a folder in", Path::new("/tmp"), e))?;
+    let scratch =
+        tempfile::tempdir().map_err(|e| PairError::file("make a folder in", Path::new("/tmp"), e))?;
     // The name may come from the server, and which keys are pinned may depend on the name: so the first look is with
     // the keys that are trusted without it.
     let earlier = request.name.as_deref().map(|name| Files::of(request, name).known_hosts);
@@ -153,7 +157,8 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     talk.step(&format!("copying the agent to {}", far.agent()));
     let had = far.read_keys(&keys_path)?;
     let fresh_agent = !authorized::calls(&had.text, &far.agent());
-    let mut undo = TakeBack { far: &far, keys: None, agent: fresh_agent, files: Vec::new(), folder: None, armed: true };
+    let mut undo =
+        TakeBack { far: &far, keys: None, agent: fresh_agent, files: Vec::new(), folder: None, armed: true };
     let agent_version = far.put_agent(&agent, &bytes)?;
 
     talk.step("looking at the mail system");
@@ -179,7 +184,8 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         undo.folder = Some(files.folder.clone());
     }
     let key = OwnKey::obtain(&files.key, &format!("mailkeep {name}"))?;
-    fs::write(&files.known_hosts, &pins).map_err(|error| PairError::file("write", &files.known_hosts, error))?;
+    fs::write(&files.known_hosts, &pins)
+        .map_err(|error| PairError::file("write", &files.known_hosts, error))?;
     let command = format!("{}{} serve", login.elevate(), shell_quoted(Path::new(&far.agent())));
     let line = authorized::line(&key.kind, &key.blob, &command, &format!("mailkeep {name}"));
     let keys = far.read_keys(&keys_path)?;
@@ -212,11 +218,16 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         remarks.extend(source_file::remark(cyrus.role).map(str::to_owned));
         if let (true, Some(problem)) = (cyrus.role.has_mailboxes() && !source_kept, &cyrus.quiesce_problem) {
             unfinished = true;
-            remarks.push(format!("how mail is stopped was not found: {problem}; say it in {}", files.source.display()));
+            remarks.push(format!(
+                "how mail is stopped was not found: {problem}; say it in {}",
+                files.source.display()
+            ));
         }
         if cyrus.role.has_mailboxes() && !source_kept && cyrus.probe.is_none() {
             let file = files.source.display();
-            remarks.push(format!("mail greets nowhere: see that it runs, or write a probe into [quiesce] of {file}"));
+            remarks.push(format!(
+                "mail greets nowhere: see that it runs, or write a probe into [quiesce] of {file}"
+            ));
         }
     }
     if source_kept {
@@ -258,7 +269,8 @@ impl Drop for TakeBack<'_> {
         let tell = |what: &str, error: &dyn std::error::Error| tracing::warn!("{what} stays behind: {error}");
         if let Some((path, blob)) = &self.keys {
             let back = self.far.read_keys(path);
-            let back = back.and_then(|keys| self.far.write_keys(&keys, &authorized::without(&keys.text, blob)));
+            let back =
+                back.and_then(|keys| self.far.write_keys(&keys, &authorized::without(&keys.text, blob)));
             if let Err(error) = back {
                 tell("the box's key on the server", &error);
             }
@@ -332,7 +344,11 @@ fn check_pins(file: &Path, trusted: &[HostKey], server: &Destination) -> Result<
         return Ok(());
     }
     let fingerprints = trusted.iter().map(HostKey::fingerprint).collect::<Result<_, _>>()?;
-    Err(PairError::OtherHostKey { host: server.host.clone(), known_from: file.display().to_string(), fingerprints })
+    Err(PairError::OtherHostKey {
+        host: server.host.clone(),
+        known_from: file.display().to_string(),
+        fingerprints,
+    })
 }
 
 fn agent_for(place: &AgentFile, machine: &str) -> Result<PathBuf, PairError> {
@@ -369,8 +385,18 @@ fn see_that_it_is_restricted(server: &Destination, files: &Files, keys: &KeysFil
             .map(str::to_owned)
             .to_vec();
     let hosts = mailkeep_puller::transport::ssh_quoted(&files.known_hosts);
-    words.extend(["-o".into(), format!("UserKnownHostsFile={hosts}"), "-o".into(), "GlobalKnownHostsFile=none".into()]);
-    words.extend(["-o".into(), "IdentitiesOnly=yes".into(), "-i".into(), files.key.to_string_lossy().into_owned()]);
+    words.extend([
+        "-o".into(),
+        format!("UserKnownHostsFile={hosts}"),
+        "-o".into(),
+        "GlobalKnownHostsFile=none".into(),
+    ]);
+    words.extend([
+        "-o".into(),
+        "IdentitiesOnly=yes".into(),
+        "-i".into(),
+        files.key.to_string_lossy().into_owned(),
+    ]);
     words.extend(["-p".into(), server.port.to_string(), "-l".into(), server.user.clone()]);
     words.extend(["--".into(), server.host.clone(), format!("echo {WORD}")]);
     let told = tool::run("ssh", &words, b"")?;

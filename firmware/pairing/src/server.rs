@@ -182,7 +182,11 @@ impl<'a> Server<'a> {
     pub fn rescue(&self) -> Result<(), PairError> {
         let agent = self.agent();
         let told = self.login.run(r#"if [ -x "$1" ]; then exec "$1" rescue; fi"#, &[&agent], b"")?;
-        if told.ok { Ok(()) } else { Err(PairError::MailMayBeStopped { host: self.host(), why: told.last_line() }) }
+        if told.ok {
+            Ok(())
+        } else {
+            Err(PairError::MailMayBeStopped { host: self.host(), why: told.last_line() })
+        }
     }
 
     /// Takes the agent away.
@@ -217,7 +221,10 @@ mod tests {
 
     #[test]
     fn the_file_of_keys_is_where_sshd_says() {
-        assert_eq!(keys_path("home /root\nkeys .ssh/authorized_keys .ssh/authorized_keys2\n", "root"), "/root/.ssh/authorized_keys");
+        assert_eq!(
+            keys_path("home /root\nkeys .ssh/authorized_keys .ssh/authorized_keys2\n", "root"),
+            "/root/.ssh/authorized_keys"
+        );
         assert_eq!(keys_path("home /home/a\nkeys /etc/ssh/keys/%u\n", "a"), "/etc/ssh/keys/a");
         assert_eq!(keys_path("home /home/a\nkeys %h/k%%\n", "a"), "/home/a/k%");
         assert_eq!(keys_path("home /home/a\n", "a"), "/home/a/.ssh/authorized_keys");

@@ -43,7 +43,8 @@ pub fn text(parts: &Parts<'_>) -> Result<(String, Source), PairError> {
     let mut out = String::new();
     let quoted = |text: &str| Value::String(text.to_owned()).to_string();
     let path = |path: &Path| quoted(&path.to_string_lossy());
-    let list = |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect()).to_string();
+    let list =
+        |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect()).to_string();
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
@@ -99,16 +100,22 @@ pub fn remark(role: Role) -> Option<&'static str> {
         Role::Backend => Some(
             "A backend of a Murder: after a restore run `ctl_mboxlist -m -w` first, and `-m` only if that removes nothing.",
         ),
-        Role::Frontend => Some("A frontend of a Murder: it has no mailboxes, only its configuration is kept."),
-        Role::Master => Some("The mupdate master of a Murder: it fills itself from the backends, only its configuration is kept."),
+        Role::Frontend => {
+            Some("A frontend of a Murder: it has no mailboxes, only its configuration is kept.")
+        }
+        Role::Master => Some(
+            "The mupdate master of a Murder: it fills itself from the backends, only its configuration is kept.",
+        ),
     }
 }
 
 /// A name for the source made of the server's own name: its first label, with the letters a source may have.
 pub fn name_for(hostname: &str) -> Option<String> {
     let label = hostname.split('.').next().unwrap_or_default();
-    let name: String =
-        label.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' }).collect();
+    let name: String = label
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
+        .collect();
     let name = name.trim_start_matches(['-', '_']).to_owned();
     is_name(&name).then_some(name)
 }
@@ -156,7 +163,10 @@ mod tests {
         let (server, what) = (server(), cyrus(Role::Standalone));
         let (text, source) = text(&parts(&server, &what)).unwrap();
         assert_eq!(source.name.as_str(), "mail1");
-        assert!(text.contains("port = 2222\n") && text.contains("probe = \"imap://127.0.0.1:143\""), "{text}");
+        assert!(
+            text.contains("port = 2222\n") && text.contains("probe = \"imap://127.0.0.1:143\""),
+            "{text}"
+        );
         assert!(text.contains("# found: systemd unit cyrus-imapd"), "{text}");
     }
 

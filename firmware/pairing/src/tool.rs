@@ -39,7 +39,8 @@ pub(crate) fn last_line(text: &str) -> String {
 
 /// Runs a program to its end; `input` is all it gets to read.
 pub(crate) fn run(program: &str, words: &[String], input: &[u8]) -> Result<Told, PairError> {
-    let failed = |error: std::io::Error| PairError::Program { program: program.to_owned(), why: error.to_string() };
+    let failed =
+        |error: std::io::Error| PairError::Program { program: program.to_owned(), why: error.to_string() };
     let mut child = Command::new(program)
         .args(words)
         .stdin(Stdio::piped())

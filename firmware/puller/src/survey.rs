@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use crate::assemble::Mode;
 use crate::monitor::Forward;
+use crate::progress::Silent;
 use crate::pull::{Earlier, PullOptions, Run};
 use crate::session::Session;
 use crate::store::{Nodes, Store};
 use crate::summary::ProblemSummary;
-use crate::progress::Silent;
 use crate::{Progress, PullError, Transport};
 
 /// What a backup would do.

@@ -94,7 +94,12 @@ fn cyrus(imapd_conf: &Path) -> Result<DetectedCyrus, AgentError> {
         role,
         quiesce,
         quiesce_problem,
-        probe: services.probes().into_iter().find(greets).or_else(|| facts::probe(&source)).map(|probe| probe.to_string()),
+        probe: services
+            .probes()
+            .into_iter()
+            .find(greets)
+            .or_else(|| facts::probe(&source))
+            .map(|probe| probe.to_string()),
     })
 }
 

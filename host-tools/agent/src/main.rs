@@ -91,7 +91,11 @@ fn main() -> ExitCode {
         Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref()).and_then(|found| {
             let text = serde_json::to_string(&found).map_err(std::io::Error::from);
             let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
-            told.map_err(|source| AgentError::State { action: "write", path: "standard output".into(), source })
+            told.map_err(|source| AgentError::State {
+                action: "write",
+                path: "standard output".into(),
+                source,
+            })
         }),
         Verb::Rescue { keep_trying } => {
             let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };

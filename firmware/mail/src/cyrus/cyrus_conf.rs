@@ -49,7 +49,8 @@ impl Entry {
     /// Whether one of the short options is given.
     pub fn has_option(&self, letter: char) -> bool {
         self.command.split_ascii_whitespace().skip(1).any(|word| {
-            word.strip_prefix('-').is_some_and(|letters| !letters.starts_with('-') && letters.contains(letter))
+            word.strip_prefix('-')
+                .is_some_and(|letters| !letters.starts_with('-') && letters.contains(letter))
         })
     }
 
@@ -65,10 +66,16 @@ impl Entry {
         }
         let listen = self.listen.as_deref().filter(|listen| !listen.starts_with('/'))?;
         let (host, port) = match listen.strip_prefix('[') {
-            Some(inside) => inside.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':').unwrap_or("")))?,
+            Some(inside) => {
+                inside.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':').unwrap_or("")))?
+            }
             None => listen.rsplit_once(':').unwrap_or(("", listen)),
         };
-        let port = if port.is_empty() || port == usual.0 { usual.1 } else { port.parse().ok().filter(|p| *p != 0)? };
+        let port = if port.is_empty() || port == usual.0 {
+            usual.1
+        } else {
+            port.parse().ok().filter(|p| *p != 0)?
+        };
         // What listens on all addresses listens on the machine's own.
         let everywhere = matches!(host, "" | "*" | "0.0.0.0" | "::");
         let host = if everywhere { "127.0.0.1" } else { host };
@@ -113,9 +120,14 @@ mod tests {
 
     #[test]
     fn options_and_programs_are_told_apart_from_their_arguments() {
-        let conf = CyrusConf::parse("START {\n m cmd=\"/usr/lib/cyrus/bin/ctl_mboxlist -m -a\"\n n cmd=idled\n}\n");
+        let conf =
+            CyrusConf::parse("START {\n m cmd=\"/usr/lib/cyrus/bin/ctl_mboxlist -m -a\"\n n cmd=idled\n}\n");
         assert_eq!(conf.entries[0].program(), "ctl_mboxlist");
-        assert!(conf.entries[0].has_option('m') && conf.entries[0].has_option('a') && !conf.entries[0].has_option('w'));
+        assert!(
+            conf.entries[0].has_option('m')
+                && conf.entries[0].has_option('a')
+                && !conf.entries[0].has_option('w')
+        );
         assert_eq!((conf.entries[1].program(), conf.entries[1].listen.clone()), ("idled", None));
     }
 }

@@ -29,7 +29,8 @@ impl SourceName {
     pub fn new(name: &str) -> Option<SourceName> {
         let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let leading = name.starts_with(['.', '-']);
-        let good = !name.is_empty() && name.len() <= SOURCE_NAME_LETTERS && !leading && name.chars().all(safe);
+        let good =
+            !name.is_empty() && name.len() <= SOURCE_NAME_LETTERS && !leading && name.chars().all(safe);
         good.then(|| SourceName(name.to_owned()))
     }
 

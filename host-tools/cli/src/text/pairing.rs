@@ -5,7 +5,8 @@ use mailkeep_restorer::path;
 
 use crate::units::{counted, size};
 
-pub(crate) const ABOUT: &str = "Make a mail server known to this box: agent, restricted key, source file, rehearsal";
+pub(crate) const ABOUT: &str =
+    "Make a mail server known to this box: agent, restricted key, source file, rehearsal";
 pub(crate) const LONG: &str = "\
 Make a mail server known to this box.
 
@@ -58,7 +59,10 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
         format!("  key          in {}, good for the agent alone", shown(&paired.authorized_keys)),
         format!("  source file  {source_file}"),
         "Rehearsed: nothing was stopped, read or stored. A backup would".to_owned(),
-        format!("  walk         {}", survey.roots.iter().map(|root| shown(root)).collect::<Vec<_>>().join(", ")),
+        format!(
+            "  walk         {}",
+            survey.roots.iter().map(|root| shown(root)).collect::<Vec<_>>().join(", ")
+        ),
         format!("  stop mail    {stop}"),
         format!("  read         {} ({})", counted(survey.files, "file", "files"), size(survey.bytes)),
     ];
