@@ -30,7 +30,10 @@ impl Lab {
         }
         let home = tempfile::tempdir()?;
         let rig = Rig::new(home.path())?;
-        let state = format!("SetEnv MAILKEEP_AGENT_STATE={}\n", home.path().join("agent-state").display());
+        let state = format!(
+            "SetEnv MAILKEEP_AGENT_STATE={} MAILKEEP_AGENT_BOOT=no\n",
+            home.path().join("agent-state").display()
+        );
         let sshd = Sshd::start_with(&home.path().join("ssh"), &state)?;
         let server = Cyrus::create(&home.path().join("server"), &["alice"], Layout::Uuid)?;
         server.start()?;

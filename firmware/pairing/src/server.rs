@@ -175,13 +175,15 @@ impl<'a> Server<'a> {
         self.login.must("write its authorized_keys", WRITE_KEYS, &arguments, text).map(drop)
     }
 
-    /// Lets the agent start mail if an unfinished backup left it stopped.
+    /// Lets the agent start mail if an unfinished backup left it stopped; with `for_good` it also takes away what it has
+    /// installed for the server's next boot.
     ///
     /// # Errors
     /// [`PairError::MailMayBeStopped`].
-    pub fn rescue(&self) -> Result<(), PairError> {
+    pub fn rescue(&self, for_good: bool) -> Result<(), PairError> {
         let agent = self.agent();
-        let told = self.login.run(r#"if [ -x "$1" ]; then exec "$1" rescue; fi"#, &[&agent], b"")?;
+        let verb = if for_good { "retire" } else { "rescue" };
+        let told = self.login.run(r#"if [ -x "$1" ]; then exec "$1" "$2"; fi"#, &[&agent, verb], b"")?;
         if told.ok {
             Ok(())
         } else {

@@ -38,14 +38,15 @@ pub fn undo(request: &Request, name: &str, talk: &dyn Talk) -> Result<Undone, Pa
     trusted(request, &host_key::shown(server)?, Some(&files.known_hosts), talk)?;
     let login = Login::open(server, &files.known_hosts, request.identity.as_deref(), request.asking)?;
     let far = Server::new(&login, &server.user, &request.agent_folder);
-    talk.step("seeing that mail runs there");
-    far.rescue()?;
-    talk.step("taking the box's key out");
     let path = request.authorized_keys.clone().map_or_else(|| far.keys_path(), Ok)?;
     let keys = far.read_keys(&path)?;
     let left = authorized::without(&keys.text, &key.blob);
-    far.write_keys(&keys, &left)?;
     let agent_stays = authorized::calls(&left, &far.agent());
+    // First, so that a server whose mail may be stopped keeps everything that can start it.
+    talk.step("seeing that mail runs there");
+    far.rescue(!agent_stays)?;
+    talk.step("taking the box's key out");
+    far.write_keys(&keys, &left)?;
     if !agent_stays {
         talk.step("taking the agent away");
         far.drop_agent()?;

@@ -40,6 +40,9 @@ enum Verb {
         #[arg(long)]
         keep_trying: bool,
     },
+    /// Start mail if an unfinished window is found, then take away what was installed for the next boot: this server is no
+    /// longer backed up.
+    Retire,
     /// Keep a lock for a window (started by `serve` through Cyrus' own program that takes it).
     #[command(hide = true)]
     Hold {
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
             let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };
             window::rescue_all(patience).map(|_| ())
         }
+        Verb::Retire => window::rescue_all(limits::RESUME_BOUND).and_then(|_| window::boot::remove()),
         Verb::Hold { seconds } => window::lock::hold(Duration::from_secs(seconds)),
         Verb::Release { token } => window::lock::release(&token),
         Verb::Guard { folder, token, seconds } => {

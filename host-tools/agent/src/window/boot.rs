@@ -105,6 +105,29 @@ fn install_cron() -> Result<(), AgentError> {
     write_if_new(&path, &cron_text(&program()?, &state::base())).map(drop)
 }
 
+/// Takes the rescue away, wherever it was installed: the server is no longer backed up.
+///
+/// # Errors
+/// [`AgentError::Boot`] if a file of it stays.
+pub fn remove() -> Result<(), AgentError> {
+    let unit = format!("{}.service", name());
+    let path = Path::new(UNIT_FOLDER).join(&unit);
+    if path.exists() {
+        // Only our own unit; if systemd does not run, the link that wants it goes with the file.
+        let disable = Argv::new("systemctl", ["disable", "--quiet", unit.as_str()]);
+        let _ = command::run(&disable, limits::ASK_BOUND, &|| false);
+    }
+    for file in [path, Path::new(CRON_FOLDER).join(name())] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&format!("cannot remove {}: {error}", file.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The usual state folder has the plain name, any other one a name of its own.
 fn name() -> String {
     let base = state::base();
