@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::faulty::Faulty;
 use common::*;
+use mailkeep_repository::format::ChunkKind;
 use mailkeep_repository::retention::{Clock, Halt, Keep};
 use mailkeep_repository::{
     Collected, LogMonitor, MemoryStorage, PruneOptions, PruneReport, ReadData, Repository, Severity, Storage,
@@ -232,6 +233,9 @@ fn of_a_source_whose_newest_snapshot_is_damaged_nothing_is_removed_and_of_others
     assert!(report.unreadable_directories > 0 && !lost.is_empty(), "{report:?}");
     assert_eq!(report.removed(), 2);
     assert_eq!(packs(&disk), before, "while a directory is unreadable no pack goes");
+    // Where those directories lie is read whole, found damaged and remembered: nothing new relies on it.
+    let known = repository.verification(&LogMonitor).unwrap().unwrap();
+    assert_eq!(known.damaged, [hit], "{report:?}");
     let names = listed(&opened(&storage(&disk)));
     assert_eq!(names.iter().filter(|(name, _)| name == "mail1").count(), 3);
     assert_eq!(names.iter().filter(|(name, _)| name == "mail2").count(), 1);
@@ -244,6 +248,78 @@ fn of_a_source_whose_newest_snapshot_is_damaged_nothing_is_removed_and_of_others
     assert!(report.freed_bytes > 0 && lost.is_empty(), "{report:?} {lost:?}");
     let found = verify(&opened(&storage(&disk)), VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
     assert!(!found.lost(), "{:?}", found.problems);
+}
+
+#[test]
+fn a_pack_of_which_nobody_knows_what_is_in_it_stays_while_chunks_are_missing() {
+    let disk = MemoryStorage::new();
+    let repository = init_plain(&storage(&disk)).unwrap();
+    // The files of the first day in a pack without directories.
+    let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+    for bytes in day("mail1", 0).values().flat_map(BTreeMap::values) {
+        for piece in bytes.chunks(700) {
+            writer.put(ChunkKind::Data, piece).unwrap();
+        }
+    }
+    writer.flush().unwrap();
+    let path = packs(&disk).into_keys().next().unwrap();
+    let draft = put_source(&mut writer, &day("mail1", 0)).unwrap();
+    writer.seal(draft, &LogMonitor).unwrap();
+    seal(&repository, "mail1", 1);
+    let sound = disk.files()[&path].to_vec();
+    // No index, and no table of contents to make it from.
+    disk.damage(&path, HARMS[1].1);
+    for run in disk.files().into_keys().filter(|path| path.starts_with("index/")) {
+        disk.remove(&run).unwrap();
+    }
+    // Long enough for tombstones to fall due, with seals between that heal the newest snapshot and not the first.
+    for number in 2..5_u64 {
+        let (report, _) = pruned_with(&disk, &last(9, 0, number as i64));
+        assert!(report.missing_chunks > 0 && report.unreadable_directories == 0, "{report:?}");
+        seal(&opened(&storage(&disk)), "mail1", number);
+    }
+    disk.damage(&path, |bytes| *bytes = sound);
+    let repository = opened(&storage(&disk));
+    repository.reindex(&mailkeep_repository::Machine::this(), &LogMonitor).unwrap();
+    let entries = repository.snapshots(&LogMonitor).unwrap();
+    let found: Vec<Source> = entries.iter().map(|entry| restore(&repository, entry).unwrap()).collect();
+    assert!(found == (0..5).map(|number| day("mail1", number)).collect::<Vec<_>>());
+}
+
+#[test]
+fn with_both_copies_damaged_both_stay_and_the_rest_is_swept() {
+    let disk = MemoryStorage::new();
+    let repository = init_plain(&storage(&disk)).unwrap();
+    (0..2).for_each(|number| seal(&repository, "mail1", number));
+    let before = packs(&disk);
+    repository.prune(&last(1, 24, 0), &LogMonitor).unwrap();
+    let copies: Vec<String> = packs(&disk).into_keys().filter(|path| !before.contains_key(path)).collect();
+    seal(&repository, "mail1", 2);
+    let sound = disk;
+    let mut both = 0;
+    for copy in &copies {
+        for original in before.keys() {
+            let disk = sound.crash(1);
+            for path in [copy, original] {
+                disk.damage(path, |bytes| bytes[200] ^= 1);
+            }
+            let repository = opened(&storage(&disk));
+            verify(&repository, VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
+            for at in [2, 4] {
+                let done = repository.prune(&last(2, 24, at), &LogMonitor);
+                let report = done.unwrap_or_else(|error| panic!("{copy} and {original}: {error}"));
+                both += usize::from(report.damaged_packs > 1);
+            }
+            // What one of them is needed for may be in the other one alone, once their damage lies elsewhere.
+            for path in [copy, original] {
+                disk.damage(path, |bytes| bytes[200] ^= 1);
+            }
+            for entry in opened(&storage(&disk)).snapshots(&LogMonitor).unwrap() {
+                restore(&repository, &entry).unwrap();
+            }
+        }
+    }
+    assert!(both > 0);
 }
 
 #[test]
