@@ -23,6 +23,7 @@
 
 pub mod check;
 pub mod cyrus;
+pub mod detected;
 pub mod error;
 pub mod generic;
 pub mod limits;

@@ -1,7 +1,7 @@
 //! Makes a mail server known to a box, and forgets it again.
 //!
 //! [`pair`] goes in this order: the server's host key is pinned ([`host_key`]); an admin's login is opened once
-//! ([`login`]); the agent is copied there and says what the server is ([`server`], [`detected`]); a key of the box's own
+//! ([`login`]); the agent is copied there and says what the server is ([`server`], [`mailkeep_mail::detected`]); a key of the box's own
 //! is let in for the agent alone ([`authorized`], [`own_key`]); the source file is written ([`source_file`]); and a
 //! rehearsal through the new key walks everything and stops nothing. [`undo`] takes all of it back.
 //!
@@ -11,7 +11,6 @@
 
 pub mod authorized;
 mod destination;
-pub mod detected;
 mod error;
 pub mod host_key;
 pub mod limits;

@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use crate::detected::Detected;
+use mailkeep_mail::detected::Detected;
+
 use crate::login::Login;
 use crate::{PairError, tool};
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use mailkeep_mail::cyrus::Role;
+use mailkeep_mail::detected::DetectedCyrus;
 use mailkeep_mail::{Source, source::SourceName};
 use toml::Value;
 
-use crate::detected::DetectedCyrus;
 use crate::{Destination, PairError};
 
 /// What is backed up.

@@ -8,49 +8,15 @@ use std::path::{Path, PathBuf};
 use mailkeep_mail::cyrus::Role;
 use mailkeep_mail::cyrus::cyrus_conf::CyrusConf;
 use mailkeep_mail::cyrus::imapd_conf::ImapdConf;
+use mailkeep_mail::detected::{Detected, DetectedCyrus};
 use mailkeep_mail::{Profile, Source, quiesce};
 use rustix::fs::{CWD, statat};
-use serde::Serialize;
 
 use crate::probe::greets;
 use crate::{AgentError, facts, one_line, owners};
 
 /// Where distributions keep imapd.conf.
 const IMAPD_CONFS: &[&str] = &["/etc/imapd.conf", "/etc/cyrus/imapd.conf", "/usr/local/etc/imapd.conf"];
-
-/// This server, as a pairing is told of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Detected {
-    /// Its own name.
-    pub hostname: String,
-    /// The mail system, if one was found.
-    pub cyrus: Option<DetectedCyrus>,
-    /// What was looked for, in words.
-    pub looked_for: String,
-}
-
-/// A Cyrus server.
-#[derive(Clone, Debug, Serialize)]
-pub struct DetectedCyrus {
-    /// Its imapd.conf.
-    pub imapd_conf: String,
-    /// Its cyrus.conf, if there is one.
-    pub cyrus_conf: Option<String>,
-    /// Whom its folders belong to.
-    pub cyrus_user: String,
-    /// Its version, where it could be found out.
-    pub version: Option<String>,
-    /// Its part in a Murder.
-    pub role: Role,
-    /// How mail would be stopped and started, in words; `None` if no way was found.
-    pub quiesce: Option<String>,
-    /// Why no way was found.
-    pub quiesce_problem: Option<String>,
-    /// Where mail greets, as a probe of the source file.
-    pub probe: Option<String>,
-    /// Its configuration with all that it names.
-    pub config_files: Vec<String>,
-}
 
 /// Looks at this server; `imapd_conf` where the person has named it.
 ///

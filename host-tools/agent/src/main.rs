@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Serve => serve(),
         Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref()).and_then(|found| {
-            let text = serde_json::to_string(&found).map_err(std::io::Error::from);
+            let text = found.to_json().map_err(std::io::Error::from);
             let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
             told.map_err(|source| AgentError::State {
                 action: "write",

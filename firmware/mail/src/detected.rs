@@ -1,10 +1,12 @@
-//! What an agent says of the server it runs on (`mailkeep-agent detect`): one JSON object, checked before it is used.
+//! What an agent says of the server it runs on (`mailkeep-agent detect`): one JSON object, written there, and checked by
+//! the box before it is used.
 
-use mailkeep_mail::cyrus::Role;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::cyrus::Role;
 
 /// A server as its agent sees it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detected {
     /// Its own name.
@@ -16,7 +18,7 @@ pub struct Detected {
 }
 
 /// A Cyrus server.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetectedCyrus {
     /// Its imapd.conf.
@@ -40,6 +42,14 @@ pub struct DetectedCyrus {
 }
 
 impl Detected {
+    /// As it is sent: one line.
+    ///
+    /// # Errors
+    /// None that text like this can cause.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+
     /// Parses an answer; `None` if it is not one, or has letters in it that a name or path of a server has no use for.
     pub fn parse(answer: &[u8]) -> Option<Self> {
         let detected: Detected = serde_json::from_slice(answer).ok()?;
