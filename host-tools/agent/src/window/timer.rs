@@ -30,7 +30,8 @@ pub fn arm(program: &std::path::Path, folder: &StateFolder, intent: &Intent) -> 
     let words = [
         format!("--unit={}", unit(&intent.token)),
         format!("--on-active={}", deadline.as_secs()),
-        format!("--on-calendar=@{}", (now + deadline).as_secs()),
+        // The next whole second: never before the deadline, when a rescue would still leave a hung agent its lock.
+        format!("--on-calendar=@{}", (now + deadline).as_secs() + 1),
         "--timer-property=AccuracySec=1s".to_owned(),
         "--property=KillMode=process".to_owned(),
         format!("--setenv={STATE_ENV}={}", base.display()),
