@@ -27,12 +27,8 @@ use rustix::process::Signal;
 
 /// After this time the guard starts mail.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// What a start may take after that, with two that fail before it: any finite time on a machine that is busy with other
-/// things, 15 s where it is the suite's own (`make soak`). The longest absence is printed in any case.
-fn start() -> Duration {
-    Duration::from_secs(env_number("MAILKEEP_START_SECONDS", 100) as u64)
-}
+/// What a start may take on a busy machine, with two that fail before it.
+const START: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -144,7 +140,7 @@ impl Lab {
         let stopped = Instant::now();
         std::thread::sleep(Duration::from_micros(rng.below(if number % 2 == 0 { 60_000 } else { 700_000 })));
         let frozen = self.strike(fault, &mut backup)?;
-        let back = self.server.wait_for_greeting(DEADLINE + start());
+        let back = self.server.wait_for_greeting(DEADLINE + START);
         // A greeting may be that of a server that is about to be stopped.
         let back = back.and_then(|()| self.settled(stopped));
         let away = stopped.elapsed();
@@ -154,10 +150,10 @@ impl Lab {
             self.proxy.cut();
         }
         back.with_context(|| format!("mail does not answer: {}", self.server.diagnosis()))?;
-        ensure!(away < DEADLINE + start(), "mail was away for {away:?}");
+        ensure!(away < DEADLINE + START, "mail was away for {away:?}");
         let output = backup.wait(process::HANG)?;
         ensure!(!output.err().contains("panicked at"), "{}", output.err());
-        self.server.wait_for_greeting(start()).context("after the backup has ended")?;
+        self.server.wait_for_greeting(START).context("after the backup has ended")?;
         if let Ok(summary) = json_line(&output.out(), "summary") {
             self.judge(&summary, &truth, number)?;
         } else {
@@ -214,7 +210,7 @@ impl Lab {
             if open == 0 && self.server.greets() {
                 return Ok(());
             }
-            if stopped.elapsed() > DEADLINE + start() {
+            if stopped.elapsed() > DEADLINE + START {
                 bail!("{open} windows are open");
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -282,5 +278,5 @@ fn full_state(lab: &Lab) -> Result<()> {
     ensure!(filled.is_err(), "it is not full");
     let output = output?;
     ensure!(output.code == 1 && lab.stops() == stops, "mail was stopped without an intent: {}", output.err());
-    lab.server.wait_for_greeting(start())
+    lab.server.wait_for_greeting(START)
 }
