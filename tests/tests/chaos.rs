@@ -23,6 +23,7 @@ use mailkeep_tests::proxy::Proxy;
 use mailkeep_tests::rig::{Rig, id};
 use mailkeep_tests::rng::Rng;
 use mailkeep_tests::ssh::{self, Sshd};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 /// After this time the guard starts mail.
@@ -189,6 +190,8 @@ impl Lab {
                 // All that is left of the run on the server dies at once; the boot runs the rescue.
                 let dying: Vec<u32> = self.server.guards().into_iter().chain(self.agents()).collect();
                 dying.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+                // A boot finds none of them; a signal takes its time, and a lock goes with its owner.
+                self.gone()?;
                 let mut rescue = Command::new(bin("mailkeep-agent")?);
                 rescue.arg("rescue").env("MAILKEEP_AGENT_STATE", self.server.agent_state());
                 run(rescue.env("MAILKEEP_AGENT_BOOT", "no"))?.expect_code("rescue", 0)?;
@@ -200,6 +203,27 @@ impl Lab {
             Fault::StopHangs | Fault::StartFails | Fault::StateFull => {}
         }
         Ok(Vec::new())
+    }
+
+    /// Waits until no agent and no guard of this server is left, nor any of their locks: a process of several threads
+    /// looks dead before the last of them has let go.
+    fn gone(&self) -> Result<()> {
+        let free = |file: PathBuf| {
+            let opened = fs::OpenOptions::new().write(true).open(file);
+            opened.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+        };
+        let began = Instant::now();
+        loop {
+            let folders = fs::read_dir(self.server.agent_state()).into_iter().flatten().flatten();
+            let locks =
+                folders.flat_map(|folder| ["agent.lock", "guard.lock"].map(|name| folder.path().join(name)));
+            let held = locks.filter(|lock| lock.exists() && !free(lock.clone())).count();
+            if held == 0 && self.agents().is_empty() && self.server.guards().is_empty() {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < process::HANG, "an agent or a guard survived its kill");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// No window is open any more and mail greets.
