@@ -26,6 +26,7 @@ pub mod manifest;
 pub mod node;
 pub mod pack;
 pub mod random;
+mod record;
 pub mod run;
 mod seal;
 pub mod sweep;

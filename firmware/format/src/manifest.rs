@@ -6,16 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, CborLimits};
-use crate::codec::Reader;
-use crate::compress::{DEFAULT_LEVEL, Squeezer, Unsqueezer};
 use crate::ids::Salt;
-use crate::seal::nonce;
-use crate::version::{FORMAT_VERSION, check_features, check_features_of, check_version, take_opening};
+use crate::record::{Envelope, Header};
+use crate::version::{check_features, check_features_of, check_version};
 use crate::{ChunkRef, FormatError, Keys, PackId, RepositoryId, SnapshotId, Timestamp, limits};
 
 const WHAT: &str = "manifest";
-const MAGIC: &[u8; 8] = b"MK-MANI\n";
-const TAG: &[u8; 17] = b"mailkeep manifest";
+const ENVELOPE: Envelope = Envelope {
+    what: WHAT,
+    magic: b"MK-MANI\n",
+    tag: b"mailkeep manifest",
+    file_max: limits::MANIFEST_FILE_MAX,
+};
 const LIMITS: CborLimits =
     CborLimits { max_len: limits::MANIFEST_RAW_MAX, max_depth: 8, max_items: limits::MANIFEST_ITEMS_MAX };
 
@@ -32,37 +34,15 @@ pub struct ManifestHeader {
 
 impl ManifestHeader {
     /// Length in bytes.
-    pub const LEN: usize = 52;
+    pub const LEN: usize = Header::LEN;
 
     /// Reads the header of a manifest file without a key; proves nothing.
     ///
     /// # Errors
     /// [`FormatError`] if this is not the start of a manifest of a known version.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes);
-        take_opening(&mut reader, MAGIC, WHAT)?;
-        Ok(ManifestHeader {
-            generation: u64::from_le_bytes(reader.array(WHAT)?),
-            repository: RepositoryId(reader.array(WHAT)?),
-            salt: Salt(reader.array(WHAT)?),
-        })
-    }
-
-    fn encode(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0u8; Self::LEN];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes[12..20].copy_from_slice(&self.generation.to_le_bytes());
-        bytes[20..36].copy_from_slice(&self.repository.0);
-        bytes[36..].copy_from_slice(&self.salt.0);
-        bytes
-    }
-
-    fn associated_data(&self) -> [u8; 17 + Self::LEN] {
-        let mut aad = [0u8; 17 + Self::LEN];
-        aad[..17].copy_from_slice(TAG);
-        aad[17..].copy_from_slice(&self.encode());
-        aad
+        let Header { number, repository, salt } = ENVELOPE.parse(bytes)?;
+        Ok(ManifestHeader { generation: number, repository, salt })
     }
 }
 
@@ -207,22 +187,10 @@ impl Manifest {
     /// [`FormatError::TooLarge`] above [`limits::MANIFEST_RAW_MAX`]; [`FormatError::Compressor`].
     pub fn encode(&self, keys: &Keys, salt: Salt) -> Result<(Vec<u8>, SnapshotId), FormatError> {
         check_features(WHAT, &self.required_features)?;
-        let raw = cbor::to_vec(self)?;
-        if raw.len() > limits::MANIFEST_RAW_MAX {
-            let (declared, limit) = (raw.len() as u64, limits::MANIFEST_RAW_MAX as u64);
-            return Err(FormatError::TooLarge { what: WHAT, declared, limit });
-        }
-        let header = ManifestHeader { generation: self.generation, repository: self.repository, salt };
-        let mut squeezer = Squeezer::new(DEFAULT_LEVEL, WHAT)?;
-        let frame = squeezer.compress(&raw, WHAT)?;
-        let mut bytes = Vec::with_capacity(ManifestHeader::LEN + 4 + frame.len() + 16);
-        bytes.extend_from_slice(&header.encode());
-        bytes.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(frame);
-        let nonce = nonce(&salt.0, self.generation);
-        keys.manifest.seal(&nonce, &header.associated_data(), &mut bytes, ManifestHeader::LEN, WHAT)?;
-        let id = Manifest::id_of(&bytes);
-        Ok((bytes, id))
+        let body = ENVELOPE.squeeze(&cbor::to_vec(self)?, limits::MANIFEST_RAW_MAX)?;
+        let header = Header { number: self.generation, repository: self.repository, salt };
+        let (bytes, hash) = ENVELOPE.seal(&keys.manifest, &header, &body)?;
+        Ok((bytes, SnapshotId(hash)))
     }
 
     /// Opens a manifest file.
@@ -231,29 +199,12 @@ impl Manifest {
     /// [`FormatError::Foreign`] for one of another repository, [`FormatError::NotAuthentic`] for damage, and the rest
     /// of [`FormatError`] for contents that break the format or need a newer program.
     pub fn decode(keys: &Keys, repository: &RepositoryId, bytes: &[u8]) -> Result<Self, FormatError> {
-        if bytes.len() > limits::MANIFEST_FILE_MAX {
-            let (declared, limit) = (bytes.len() as u64, limits::MANIFEST_FILE_MAX as u64);
-            return Err(FormatError::TooLarge { what: WHAT, declared, limit });
-        }
-        let header = ManifestHeader::parse(bytes)?;
-        if header.repository != *repository {
-            return Err(FormatError::Foreign { what: WHAT, found: header.repository });
-        }
-        let mut sealed = bytes[ManifestHeader::LEN..].to_vec();
-        let nonce = nonce(&header.salt.0, header.generation);
-        let plain = keys.manifest.open(&nonce, &header.associated_data(), &mut sealed, WHAT)?;
-        let mut reader = Reader::new(plain);
-        let raw_len = u32::from_le_bytes(reader.array(WHAT)?) as usize;
-        if raw_len > limits::MANIFEST_RAW_MAX {
-            let (declared, limit) = (raw_len as u64, limits::MANIFEST_RAW_MAX as u64);
-            return Err(FormatError::TooLarge { what: WHAT, declared, limit });
-        }
-        let frame = reader.take(reader.remaining(), WHAT)?;
-        let raw = Unsqueezer::new(WHAT)?.decompress(frame, raw_len, WHAT)?;
+        let (header, body) = ENVELOPE.open(&keys.manifest, repository, bytes)?;
+        let raw = ENVELOPE.unsqueeze(&body, limits::MANIFEST_RAW_MAX)?;
         check_features_of(WHAT, &raw, &LIMITS)?;
         let manifest: Manifest = cbor::from_slice(&raw, &LIMITS)?;
         check_version(WHAT, manifest.format_version)?;
-        if manifest.repository != header.repository || manifest.generation != header.generation {
+        if manifest.repository != header.repository || manifest.generation != header.number {
             return Err(FormatError::malformed(WHAT, "header and body contradict each other"));
         }
         Ok(manifest)
@@ -269,20 +220,15 @@ impl Manifest {
 mod tests {
     use super::*;
     use crate::Master;
+    use crate::compress::Squeezer;
 
     const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 
     /// A sealed manifest file with this body, which need not be a manifest.
     fn sealed(raw_len: u32, frame: &[u8]) -> Vec<u8> {
-        let header = ManifestHeader { generation: 1, repository: REPOSITORY, salt: Salt([2; 16]) };
-        let mut bytes = header.encode().to_vec();
-        bytes.extend_from_slice(&raw_len.to_le_bytes());
-        bytes.extend_from_slice(frame);
-        let keys = Master::from_bytes([3; 32]).keys();
-        keys.manifest
-            .seal(&nonce(&[2; 16], 1), &header.associated_data(), &mut bytes, ManifestHeader::LEN, WHAT)
-            .unwrap();
-        bytes
+        let header = Header { number: 1, repository: REPOSITORY, salt: Salt([2; 16]) };
+        let body = [&raw_len.to_le_bytes(), frame].concat();
+        ENVELOPE.seal(&Master::from_bytes([3; 32]).keys().manifest, &header, &body).unwrap().0
     }
 
     fn open(bytes: &[u8]) -> FormatError {

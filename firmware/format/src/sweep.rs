@@ -6,17 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, CborLimits};
-use crate::codec::Reader;
-use crate::compress::{DEFAULT_LEVEL, Squeezer, Unsqueezer};
 use crate::ids::Salt;
-use crate::seal::nonce;
-use crate::version::{FORMAT_VERSION, check_features, check_features_of, check_version, take_opening};
+use crate::record::{Envelope, Header};
+use crate::version::{FORMAT_VERSION, check_features, check_features_of, check_version};
 use crate::{FormatError, Keys, PackId, RepositoryId, SnapshotId, limits};
 
 const WHAT: &str = "sweep record";
-const MAGIC: &[u8; 8] = b"MK-SWEP\n";
-const TAG: &[u8; 14] = b"mailkeep sweep";
-const HEADER_LEN: usize = 52;
+const ENVELOPE: Envelope =
+    Envelope { what: WHAT, magic: b"MK-SWEP\n", tag: b"mailkeep sweep", file_max: limits::SWEEP_FILE_MAX };
 const LIMITS: CborLimits =
     CborLimits { max_len: limits::SWEEP_RAW_MAX, max_depth: 4, max_items: limits::SWEEP_ITEMS_MAX };
 
@@ -81,18 +78,9 @@ impl SweepRecord {
     pub fn encode(&self, keys: &Keys, salt: Salt) -> Result<(Vec<u8>, [u8; 32]), FormatError> {
         check_features(WHAT, &self.required_features)?;
         self.check()?;
-        let raw = cbor::to_vec(self)?;
-        check_raw(raw.len())?;
-        let mut squeezer = Squeezer::new(DEFAULT_LEVEL, WHAT)?;
-        let frame = squeezer.compress(&raw, WHAT)?;
-        let mut bytes = Vec::with_capacity(HEADER_LEN + 4 + frame.len() + 16);
-        bytes.extend_from_slice(&header(self.sequence, &self.repository, &salt));
-        bytes.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(frame);
-        let aad = associated_data(&bytes[..HEADER_LEN]);
-        keys.sweep.seal(&nonce(&salt.0, self.sequence), &aad, &mut bytes, HEADER_LEN, WHAT)?;
-        let hash = *blake3::hash(&bytes).as_bytes();
-        Ok((bytes, hash))
+        let body = ENVELOPE.squeeze(&cbor::to_vec(self)?, limits::SWEEP_RAW_MAX)?;
+        let header = Header { number: self.sequence, repository: self.repository, salt };
+        ENVELOPE.seal(&keys.sweep, &header, &body)
     }
 
     /// Opens a record.
@@ -101,30 +89,12 @@ impl SweepRecord {
     /// [`FormatError::Foreign`] for one of another repository, [`FormatError::NotAuthentic`] for damage, and the rest
     /// of [`FormatError`] for contents that break the format or need a newer program.
     pub fn decode(keys: &Keys, repository: &RepositoryId, bytes: &[u8]) -> Result<Self, FormatError> {
-        if bytes.len() > limits::SWEEP_FILE_MAX {
-            let (declared, limit) = (bytes.len() as u64, limits::SWEEP_FILE_MAX as u64);
-            return Err(FormatError::TooLarge { what: WHAT, declared, limit });
-        }
-        let mut reader = Reader::new(bytes);
-        take_opening(&mut reader, MAGIC, WHAT)?;
-        let sequence = u64::from_le_bytes(reader.array(WHAT)?);
-        let found = RepositoryId(reader.array(WHAT)?);
-        let salt: [u8; 16] = reader.array(WHAT)?;
-        if found != *repository {
-            return Err(FormatError::Foreign { what: WHAT, found });
-        }
-        let mut sealed = bytes[HEADER_LEN..].to_vec();
-        let aad = associated_data(&bytes[..HEADER_LEN]);
-        let plain = keys.sweep.open(&nonce(&salt, sequence), &aad, &mut sealed, WHAT)?;
-        let mut reader = Reader::new(plain);
-        let raw_len = u32::from_le_bytes(reader.array(WHAT)?) as usize;
-        check_raw(raw_len)?;
-        let frame = reader.take(reader.remaining(), WHAT)?;
-        let raw = Unsqueezer::new(WHAT)?.decompress(frame, raw_len, WHAT)?;
+        let (header, body) = ENVELOPE.open(&keys.sweep, repository, bytes)?;
+        let raw = ENVELOPE.unsqueeze(&body, limits::SWEEP_RAW_MAX)?;
         check_features_of(WHAT, &raw, &LIMITS)?;
         let record: SweepRecord = cbor::from_slice(&raw, &LIMITS)?;
         check_version(WHAT, record.format_version)?;
-        if record.repository != *repository || record.sequence != sequence {
+        if record.repository != *repository || record.sequence != header.number {
             return Err(FormatError::malformed(WHAT, "header and body contradict each other"));
         }
         record.check()?;
@@ -157,28 +127,6 @@ impl SweepRecord {
         }
         Ok(())
     }
-}
-
-fn header(sequence: u64, repository: &RepositoryId, salt: &Salt) -> [u8; HEADER_LEN] {
-    let mut bytes = [0u8; HEADER_LEN];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes[12..20].copy_from_slice(&sequence.to_le_bytes());
-    bytes[20..36].copy_from_slice(&repository.0);
-    bytes[36..].copy_from_slice(&salt.0);
-    bytes
-}
-
-fn associated_data(header: &[u8]) -> Vec<u8> {
-    [TAG.as_slice(), header].concat()
-}
-
-fn check_raw(length: usize) -> Result<(), FormatError> {
-    if length > limits::SWEEP_RAW_MAX {
-        let (declared, limit) = (length as u64, limits::SWEEP_RAW_MAX as u64);
-        return Err(FormatError::TooLarge { what: WHAT, declared, limit });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,16 +9,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, CborLimits};
-use crate::codec::Reader;
 use crate::ids::Salt;
-use crate::seal::nonce;
-use crate::version::{FORMAT_VERSION, check_features, check_features_of, check_version, take_opening};
+use crate::record::{Envelope, Header};
+use crate::version::{FORMAT_VERSION, check_features, check_features_of, check_version};
 use crate::{FormatError, Keys, PackId, RepositoryId, SnapshotId, limits};
 
 const WHAT: &str = "verification record";
-const MAGIC: &[u8; 8] = b"MK-VERI\n";
-const TAG: &[u8; 21] = b"mailkeep verification";
-const HEADER_LEN: usize = 52;
+const ENVELOPE: Envelope = Envelope {
+    what: WHAT,
+    magic: b"MK-VERI\n",
+    tag: b"mailkeep verification",
+    file_max: limits::VERIFICATION_FILE_MAX,
+};
 const LIMITS: CborLimits = CborLimits {
     max_len: limits::VERIFICATION_FILE_MAX,
     max_depth: 4,
@@ -109,15 +111,8 @@ impl Verification {
     pub fn encode(&self, keys: &Keys, salt: Salt) -> Result<(Vec<u8>, [u8; 32]), FormatError> {
         check_features(WHAT, &self.required_features)?;
         self.check()?;
-        let body = cbor::to_vec(self)?;
-        let mut bytes = Vec::with_capacity(HEADER_LEN + body.len() + 16);
-        bytes.extend_from_slice(&header(self.sequence, &self.repository, &salt));
-        bytes.extend_from_slice(&body);
-        let aad = associated_data(&bytes[..HEADER_LEN]);
-        keys.verification.seal(&nonce(&salt.0, self.sequence), &aad, &mut bytes, HEADER_LEN, WHAT)?;
-        check_length(bytes.len())?;
-        let hash = *blake3::hash(&bytes).as_bytes();
-        Ok((bytes, hash))
+        let header = Header { number: self.sequence, repository: self.repository, salt };
+        ENVELOPE.seal(&keys.verification, &header, &cbor::to_vec(self)?)
     }
 
     /// Opens a record.
@@ -126,22 +121,11 @@ impl Verification {
     /// [`FormatError::Foreign`] for one of another repository, [`FormatError::NotAuthentic`] for damage, and the rest
     /// of [`FormatError`] for contents that break the format or need a newer program.
     pub fn decode(keys: &Keys, repository: &RepositoryId, bytes: &[u8]) -> Result<Self, FormatError> {
-        check_length(bytes.len())?;
-        let mut reader = Reader::new(bytes);
-        take_opening(&mut reader, MAGIC, WHAT)?;
-        let sequence = u64::from_le_bytes(reader.array(WHAT)?);
-        let found = RepositoryId(reader.array(WHAT)?);
-        let salt: [u8; 16] = reader.array(WHAT)?;
-        if found != *repository {
-            return Err(FormatError::Foreign { what: WHAT, found });
-        }
-        let mut sealed = bytes[HEADER_LEN..].to_vec();
-        let aad = associated_data(&bytes[..HEADER_LEN]);
-        let body = keys.verification.open(&nonce(&salt, sequence), &aad, &mut sealed, WHAT)?;
-        check_features_of(WHAT, body, &LIMITS)?;
-        let record: Verification = cbor::from_slice(body, &LIMITS)?;
+        let (header, body) = ENVELOPE.open(&keys.verification, repository, bytes)?;
+        check_features_of(WHAT, &body, &LIMITS)?;
+        let record: Verification = cbor::from_slice(&body, &LIMITS)?;
         check_version(WHAT, record.format_version)?;
-        if record.repository != *repository || record.sequence != sequence {
+        if record.repository != *repository || record.sequence != header.number {
             return Err(FormatError::malformed(WHAT, "header and body contradict each other"));
         }
         record.check()?;
@@ -156,28 +140,6 @@ impl Verification {
         }
         Ok(())
     }
-}
-
-fn header(sequence: u64, repository: &RepositoryId, salt: &Salt) -> [u8; HEADER_LEN] {
-    let mut bytes = [0u8; HEADER_LEN];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes[12..20].copy_from_slice(&sequence.to_le_bytes());
-    bytes[20..36].copy_from_slice(&repository.0);
-    bytes[36..].copy_from_slice(&salt.0);
-    bytes
-}
-
-fn associated_data(header: &[u8]) -> Vec<u8> {
-    [TAG.as_slice(), header].concat()
-}
-
-fn check_length(length: usize) -> Result<(), FormatError> {
-    if length > limits::VERIFICATION_FILE_MAX {
-        let (declared, limit) = (length as u64, limits::VERIFICATION_FILE_MAX as u64);
-        return Err(FormatError::TooLarge { what: WHAT, declared, limit });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
