@@ -115,14 +115,14 @@ fn mail_comes_back_and_the_next_backup_is_good() -> Result<()> {
     rig.verify_all()
 }
 
-/// A stopped agent is neither dead nor alive: its lock is held and its pipe is open. Only the deadline helps.
+/// A stopped agent is neither dead nor alive: its lock is held and its pipe is open. Only the deadline that comes near helps.
 #[test]
 fn a_frozen_agent_does_not_keep_mail_stopped() -> Result<()> {
     if let Some(why) = cyrus::missing() {
         return process::skip(&why);
     }
     let home = tempfile::tempdir()?;
-    let (rig, server, source) = lab(home.path(), "6s")?;
+    let (rig, server, source) = lab(home.path(), "20s")?;
     let mut backup = Running::spawn(&mut rig.backup_command(&source))?;
     ensure!(wait_for_window(&server, 0, &mut backup)?, "the backup ended without stopping mail");
     let frozen = agents(backup.pid());

@@ -332,7 +332,7 @@ pub struct PassEnded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quiesce {
-    /// The restart guard starts mail this many seconds after the stop began, whatever happens.
+    /// Mail answers this many seconds after the stop began, whatever happens: the restart guard starts it that much earlier.
     pub deadline_seconds: u32,
 }
 

@@ -86,6 +86,19 @@ pub enum AgentError {
         /// What it did instead.
         why: String,
     },
+    /// The deadline leaves no time for a start of mail, so nothing was stopped.
+    #[error(
+        "a deadline of {deadline} s is too short for this server, where no start of mail took less than {start} s of late, \
+         so mail was not stopped; write deadline = \"{enough}s\" or more into [quiesce] of the source file"
+    )]
+    DeadlineTooShort {
+        /// The deadline, in seconds.
+        deadline: u64,
+        /// The shortest of the last starts, in seconds.
+        start: u64,
+        /// A deadline that would do, in seconds.
+        enough: u64,
+    },
     /// A command of the window failed. Mail has been started again.
     #[error("{what} failed: {why}; mail was started again")]
     Window {
@@ -113,7 +126,7 @@ impl AgentError {
     pub fn failed(&self) -> Failed {
         // The exit codes of the interface page.
         let exit_code = match self {
-            AgentError::Mail(_) | AgentError::NothingToStop => 78,
+            AgentError::Mail(_) | AgentError::NothingToStop | AgentError::DeadlineTooShort { .. } => 78,
             AgentError::RootMissing { .. } | AgentError::WindowBusy => 75,
             _ => 1,
         };

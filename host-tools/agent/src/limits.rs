@@ -30,9 +30,19 @@ pub const POLL: Duration = Duration::from_millis(50);
 pub const QUICK: Duration = Duration::from_millis(10);
 /// How long the box may be silent inside the window: a lost heartbeat means that mail is started early.
 pub const SILENCE_IN_WINDOW: Duration = Duration::from_secs(15);
-/// Longest time that a stop command may take; a third of the deadline if that is less. systemd gives a service 90 s.
+/// How many of the last starts of mail tell how early mail has to be started before the deadline.
+pub const STARTS_KEPT: usize = 5;
+/// Starts from which on they are believed even if they say that the deadline cannot be kept.
+pub const STARTS_TRUSTED: usize = 3;
+/// What a start takes where none was measured so far. Cyrus takes a second or less; one that recovers large databases
+/// first takes longer.
+pub const FIRST_START: Duration = Duration::from_secs(30);
+/// Added to what a start took: the wait of a guard that looks once a second, the pause between two attempts, a machine
+/// that is busier than last time.
+pub const START_MARGIN: Duration = Duration::from_secs(5);
+/// Longest time that a stop command may take; a third of the time to the start if that is less. systemd gives a service 90 s.
 pub const STOP_BOUND: Duration = Duration::from_secs(100);
-/// Longest time for the export of the mailbox list; a third of the deadline if that is less.
+/// Longest time for the export of the mailbox list; a quarter of the time to the start if that is less.
 pub const EXPORT_BOUND: Duration = Duration::from_secs(120);
 /// Longest time for one start command before it is tried again.
 pub const START_BOUND: Duration = Duration::from_secs(90);

@@ -66,9 +66,6 @@ enum Verb {
         /// The token of the window.
         #[arg(long)]
         token: String,
-        /// The deadline, in seconds.
-        #[arg(long)]
-        seconds: u64,
     },
 }
 
@@ -107,9 +104,7 @@ fn main() -> ExitCode {
         Verb::Retire => window::rescue_all(limits::RESUME_BOUND).and_then(|_| window::boot::remove()),
         Verb::Hold { seconds } => window::lock::hold(Duration::from_secs(seconds)),
         Verb::Release { token } => window::lock::release(&token),
-        Verb::Guard { folder, token, seconds } => {
-            window::guard::watch(&folder, &token, Duration::from_secs(seconds))
-        }
+        Verb::Guard { folder, token } => window::guard::watch(&folder, &token),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -149,8 +149,12 @@ impl Run<'_> {
         match &self.stage {
             Stage::Passing(pass) => pass.failure().map_or(Ok(()), Err),
             Stage::Stopping(stop, _) if stop.is_finished() => {
-                let (window, quiesced) = self.stopped().map_err(|broken| *broken.error)?;
+                let (mut window, quiesced) = self.stopped().map_err(|broken| *broken.error)?;
+                let remark = window.take_remark();
                 self.window = Some(window);
+                if let Some(remark) = remark {
+                    self.remark(remark)?;
+                }
                 Ok(self.link.send(ToBox::Quiesced(quiesced))?)
             }
             _ => Ok(()),

@@ -149,7 +149,7 @@ fn whatever_ends_the_agent_gives_the_lock_back() {
 #[test]
 fn an_agent_that_hangs_loses_the_lock_at_the_deadline_and_the_copy_is_not_quiet() {
     let Some(held) = Held::new() else { return };
-    let agent = held.hold(4);
+    let agent = held.hold(30);
     agent.signal(Signal::STOP);
     held.wait_until_free();
     agent.signal(Signal::CONT);
@@ -187,7 +187,7 @@ fn a_lock_that_is_not_to_be_had_stops_nothing() {
         }
         let agent = Agent::start(&held.mail.state());
         agent.configure(&held.source());
-        agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 6 }));
+        agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 30 }));
         let ToBox::Failed(failed) = agent.receive().unwrap() else { panic!("it was had") };
         assert!(failed.what.contains("the lock") && failed.what.contains(word), "{}", failed.what);
         if let Some(other) = &mut other {

@@ -1,8 +1,8 @@
 //! The restart guard: a process in a session of its own whose only work is to start mail if the agent does not.
 //!
 //! It waits for the agent's lock. The kernel gives that lock away at the very moment the agent ends, however it ends.
-//! Then, or when the deadline has passed, it looks at the intent: gone means that all is well. It writes what it does
-//! into `guard.log` beside the intent.
+//! Then, or when mail has to be started so that it answers by the deadline ([`Intent::left`]), it looks at the intent:
+//! gone means that all is well. It writes what it does into `guard.log` beside the intent.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -39,8 +39,6 @@ pub fn arm(folder: &StateFolder, intent: &Intent) -> Result<Option<Child>, Agent
         folder.path().display().to_string(),
         "--token".to_owned(),
         intent.token.clone(),
-        "--seconds".to_owned(),
-        intent.deadline_seconds.to_string(),
     ];
     let systemd = geteuid().is_root() && Path::new(SYSTEMD_MARK).is_dir();
     if systemd {
@@ -102,27 +100,27 @@ pub fn is_armed(folder: &StateFolder, token: &str) -> Result<bool, AgentError> {
 ///
 /// # Errors
 /// It cannot do its work; the text is in its log too.
-pub fn watch(folder: &Path, token: &str, deadline: Duration) -> Result<(), AgentError> {
+pub fn watch(folder: &Path, token: &str) -> Result<(), AgentError> {
     let folder = StateFolder::existing(folder)?;
     let log = Log { folder: folder.clone() };
-    let watched = watch_folder(&folder, token, deadline, &log);
+    let watched = watch_folder(&folder, token, &log);
     if let Err(error) = &watched {
         log.say(&one_line(error));
     }
     watched
 }
 
-fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log) -> Result<(), AgentError> {
+fn watch_folder(folder: &StateFolder, token: &str, log: &Log) -> Result<(), AgentError> {
     // Fails only for a leader of a group, which then has no terminal to lose either.
     let _ = rustix::process::setsid();
-    let began = since_boot();
     // A guard of an earlier window may need a moment to notice that it is over.
     let Some(_alive) = folder.lock_within(GUARD_LOCK, limits::ARM_BOUND)? else {
         return Err(AgentError::Guard { why: "another guard is at work".to_owned() });
     };
-    if !Intent::is_open(folder, token) {
+    let ours = |intent: &Intent| intent.token == token && intent.taken_by.is_none();
+    let Some(intent) = Intent::load(folder)?.filter(ours) else {
         return Err(AgentError::Guard { why: "there is no such window".to_owned() });
-    }
+    };
     let (let_go, agent_is_gone) = mpsc::channel();
     let waiting = folder.clone();
     std::thread::Builder::new()
@@ -133,7 +131,7 @@ fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log
         .map_err(AgentError::Thread)?;
     folder.write_durably(ARMED, token.as_bytes())?;
     let why = loop {
-        let left = (began + deadline).saturating_sub(since_boot());
+        let left = intent.left();
         match agent_is_gone.recv_timeout(left.min(Duration::from_secs(1))) {
             // The lock is held from here on: no new window opens while this one is put right.
             Ok(Ok(lock)) => break (Some(lock), "the agent is gone"),
@@ -142,19 +140,19 @@ fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if left.is_zero() {
-            break (None, "the deadline has passed");
+            break (None, "the deadline comes near");
         }
     };
     let (_lock, why) = why;
-    let Some(starter) = Starter::take(folder, token, "guard", limits::START_BOUND)? else {
+    let Some(starter) = Starter::take(folder, token, "guard", intent.patience())? else {
         return Ok(());
     };
     log.say(&format!("{why}: mail is started"));
     match start::bring_back(starter.recovery(), limits::GUARD_BOUND, starter.care()) {
-        Ok(()) => {
-            log.say("mail answers again");
+        Ok(took) => {
+            log.say(&format!("mail answers again, after {} ms", took.as_millis()));
             timer::disarm(token);
-            starter.finish()
+            starter.finish(Some(took))
         }
         Err(why) => {
             log.say(&format!("mail could not be started, look at this server: {why}"));
@@ -165,7 +163,8 @@ fn watch_folder(folder: &StateFolder, token: &str, deadline: Duration, log: &Log
 }
 
 /// Starts mail where an intent was left behind: by a reboot, or by both agent and guard being killed. Returns whether
-/// there was one. Where the deadline has passed, it does not matter who is alive: an agent that hangs keeps its lock.
+/// there was one. Where the time to start mail has come, it does not matter who is alive: an agent that hangs keeps its
+/// lock.
 ///
 /// # Errors
 /// Mail does not come back, or the state cannot be used.
@@ -176,23 +175,27 @@ pub fn rescue(folder: &StateFolder, patience: Duration) -> Result<bool, AgentErr
     // A living agent holds it, and a guard that is at work.
     let lock = folder.try_lock(AGENT_LOCK)?;
     let Some(intent) = Intent::load(folder)? else { return Ok(false) };
-    if lock.is_none() && !intent.is_overdue() {
+    if lock.is_none() && !intent.left().is_zero() {
         return Ok(false);
     }
-    let Some(starter) = Starter::take(folder, &intent.token, "rescue", limits::START_BOUND)? else {
+    let Some(starter) = Starter::take(folder, &intent.token, "rescue", intent.patience())? else {
         return Ok(false);
     };
     Log { folder: folder.clone() }.say("an unfinished window was found: mail is started");
     // It may run since long: the machine was booted, say.
     let care = starter.care();
+    let mut took = None;
     if care == start::Care::Much || start::runs(starter.recovery()) != Some(true) {
-        if let Err(why) = start::bring_back(starter.recovery(), patience, care) {
-            starter.give_up();
-            return Err(AgentError::NotBack { why });
+        match start::bring_back(starter.recovery(), patience, care) {
+            Ok(time) => took = Some(time),
+            Err(why) => {
+                starter.give_up();
+                return Err(AgentError::NotBack { why });
+            }
         }
     }
     timer::disarm(&intent.token);
-    starter.finish()?;
+    starter.finish(took)?;
     Ok(true)
 }
 
@@ -206,11 +209,13 @@ struct Log {
 
 impl Log {
     fn say(&self, what: &str) {
+        // For people, and by the clock that the deadline goes by.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let boot = since_boot();
         let opened =
             OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.file("guard.log"));
         if let Ok(mut file) = opened {
-            let _ = writeln!(file, "{} {what}", now.as_secs());
+            let _ = writeln!(file, "{} (boot and {:.3} s) {what}", now.as_secs(), boot.as_secs_f64());
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::lead::Starts;
 use super::recovery::Recovery;
 use super::start::Care;
 use super::state::{Lock, StateFolder};
@@ -39,8 +40,11 @@ pub struct Intent {
     pub token: String,
     /// When it was written, seconds since 1970, for people.
     pub written: u64,
-    /// Mail is started this long after the stop, whatever happens.
+    /// Mail answers this long after the stop, whatever happens.
     pub deadline_seconds: u64,
+    /// So long before that it is started, in milliseconds: see [`super::lead`].
+    #[serde(default)]
+    pub lead_ms: u64,
     /// The boot in which it was written; another one means that the server went down meanwhile.
     #[serde(default)]
     pub boot_id: String,
@@ -79,7 +83,7 @@ impl Intent {
     }
 
     /// A new one.
-    pub fn new(source: &str, token: &str, recovery: Recovery, deadline: Duration) -> Intent {
+    pub fn new(source: &str, token: &str, recovery: Recovery, deadline: Duration, lead: Duration) -> Intent {
         let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Intent {
             version: 1,
@@ -87,6 +91,7 @@ impl Intent {
             token: token.to_owned(),
             written: written.as_secs(),
             deadline_seconds: deadline.as_secs(),
+            lead_ms: u64::try_from(lead.as_millis()).unwrap_or(0),
             boot_id: boot_id(),
             written_since_boot_ms: u64::try_from(since_boot().as_millis()).unwrap_or(0),
             taken_by: None,
@@ -95,12 +100,28 @@ impl Intent {
         }
     }
 
-    /// Whether mail has to be started whoever is alive: the deadline has passed, or the server was booted since. The
-    /// guard acts at the same moment; this is for whoever comes when the guard is gone too.
-    pub fn is_overdue(&self) -> bool {
-        let deadline = Duration::from_millis(self.written_since_boot_ms)
-            .saturating_add(Duration::from_secs(self.deadline_seconds));
-        self.boot_id != boot_id() || since_boot() >= deadline
+    /// How long it is until mail has to be started whoever is alive, so that it answers by the deadline; zero when the
+    /// time has come, or when the server was booted since. The one rule for guard, timer and rescue. No clock that
+    /// anybody sets has a part in it.
+    pub fn left(&self) -> Duration {
+        self.left_at(since_boot(), &boot_id())
+    }
+
+    fn left_at(&self, since_boot: Duration, boot_id: &str) -> Duration {
+        let usable = Duration::from_secs(self.deadline_seconds).saturating_sub(self.lead());
+        let start = Duration::from_millis(self.written_since_boot_ms).saturating_add(usable);
+        if self.boot_id == boot_id { start.saturating_sub(since_boot) } else { Duration::ZERO }
+    }
+
+    /// So long before the deadline mail is started.
+    pub fn lead(&self) -> Duration {
+        Duration::from_millis(self.lead_ms)
+    }
+
+    /// How long somebody else who is starting mail is waited for: as long as there is time, and then for as long as a start
+    /// takes.
+    pub fn patience(&self) -> Duration {
+        self.left().saturating_add(self.lead() / 2).min(limits::START_BOUND)
     }
 
     /// Writes it durably.
@@ -125,7 +146,8 @@ impl Intent {
             StopNote::Not | StopNote::Done => Care::Usual,
             StopNote::Begun => {
                 let mark = command::mark(&self.token);
-                let end = Instant::now() + limits::ORPHAN_PATIENCE;
+                // When mail has to be started it has had more time than any stop.
+                let end = Instant::now() + limits::ORPHAN_PATIENCE.min(self.left());
                 while !stragglers::with_mark(&mark).is_empty() && Instant::now() < end {
                     std::thread::sleep(limits::POLL);
                 }
@@ -214,17 +236,64 @@ impl Starter {
         self.intent.care()
     }
 
-    /// Mail is back: the window is closed.
+    /// Mail is back, `took` after it began to be started if it was we who did it: the window is closed.
     ///
     /// # Errors
     /// The intent cannot be removed.
-    pub fn finish(self) -> Result<(), AgentError> {
-        self.folder.remove_durably(INTENT)
+    pub fn finish(self, took: Option<Duration>) -> Result<(), AgentError> {
+        let removed = self.folder.remove_durably(INTENT);
+        if let Some(took) = took {
+            Starts::note(&self.folder, took);
+        }
+        removed
     }
 
     /// Mail is not back: whoever comes next may try.
     pub fn give_up(mut self) {
         self.intent.taken_by = None;
         let _ = self.intent.write(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intent(boot_id: &str) -> Intent {
+        let text = serde_json::json!({
+            "version": 1, "source": "m", "token": "t", "written": 0, "deadline_seconds": 60, "lead_ms": 12_500,
+            "boot_id": boot_id, "written_since_boot_ms": 100_000, "taken_by": null, "stop": "not",
+            "recovery": { "before_start": null, "start": ["x"], "running": null, "probe": null, "imapd_conf": null }
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn mail_is_started_the_lead_before_the_deadline_by_the_clock_that_nobody_sets() {
+        let left = |millis: u64, boot: &str| intent("this boot").left_at(Duration::from_millis(millis), boot);
+        assert_eq!(left(100_000, "this boot"), Duration::from_millis(47_500));
+        assert_eq!(left(147_499, "this boot"), Duration::from_millis(1));
+        assert_eq!(left(147_500, "this boot"), Duration::ZERO);
+        assert_eq!(left(999_999, "this boot"), Duration::ZERO);
+        // After a boot the count has begun anew and says nothing.
+        assert_eq!(left(1, "another boot"), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_intent_without_a_lead_is_one_of_an_older_agent() {
+        let mut text = serde_json::to_value(intent("this boot")).unwrap();
+        text.as_object_mut().unwrap().remove("lead_ms");
+        let older: Intent = serde_json::from_value(text).unwrap();
+        assert_eq!(older.left_at(Duration::from_secs(100), "this boot"), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn who_starts_mail_already_is_waited_for_and_not_for_ever() {
+        assert_eq!(intent("another boot").patience(), Duration::from_millis(6_250));
+        let mut open = intent(&super::boot_id());
+        open.written_since_boot_ms = u64::try_from(since_boot().as_millis()).unwrap();
+        assert!(open.patience() > Duration::from_secs(20));
+        open.deadline_seconds = 3600;
+        assert_eq!(open.patience(), limits::START_BOUND);
     }
 }

@@ -1,6 +1,7 @@
 //! The window: from the armed guard over the stop to the greeting.
 //!
-//! The order is the promise. 1. The agent's lock is taken, the intent written durably, the guard seen armed. 2. The
+//! The order is the promise. 1. The agent's lock is taken, the intent written durably, the guard seen armed; it starts
+//! mail early enough ([`lead`]) for mail to answer by the deadline. 2. The
 //! token is compared, mail is stopped, the token is compared again. 3. Whatever happens from there on, an error, a
 //! panic, a signal, the end of the link, [`Window`] starts mail when it is dropped; if the agent itself is gone, the
 //! guard does. 4. Only a greeting closes the window and removes the intent.
@@ -8,6 +9,7 @@
 pub mod boot;
 pub mod guard;
 pub mod intent;
+pub mod lead;
 pub mod lock;
 pub mod recovery;
 pub mod start;
@@ -36,6 +38,7 @@ use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
 use intent::{AGENT_LOCK, Intent, Starter, StopNote};
+use lead::{Lead, Starts};
 use recovery::Recovery;
 use start::Care;
 use state::Lock;
@@ -55,7 +58,7 @@ pub struct Settings {
     pub roots: Vec<PathBuf>,
     /// For `/.mailkeep/versions`.
     pub versions: Versions,
-    /// The restart guard starts mail after this time.
+    /// After this time mail answers, by the restart guard if by nobody else.
     pub deadline: Duration,
 }
 
@@ -70,6 +73,10 @@ pub struct Window {
     guard: Option<Child>,
     /// What holds the lock, where mail is held still by one. Its end gives the lock back.
     holder: Option<Running>,
+    /// The time from the intent to the guard's start, which all that is done with mail stopped has to share.
+    usable: Duration,
+    /// What the admin has to know of the deadline.
+    remark: Option<String>,
     stop_began: Option<Instant>,
     instance: Option<String>,
     closed: bool,
@@ -135,20 +142,24 @@ impl Window {
             let why = "nothing was stopped; start mail, or mend [quiesce] in the source file".to_owned();
             return Err(AgentError::NotRunning { what, why });
         }
+        let Lead { before, remark } = Starts::load(&folder).lead(settings.deadline)?;
         boot::Place::find().install()?;
-        let intent = Intent::new(settings.source.name.as_str(), &token, recovery.clone(), settings.deadline);
+        let name = settings.source.name.as_str();
+        let intent = Intent::new(name, &token, recovery.clone(), settings.deadline, before);
         intent.write(&folder)?;
         let mut window = Window {
             folder,
             token,
             intent: intent.clone(),
             recovery,
-            settings,
             guard: None,
             holder: None,
+            usable: settings.deadline.saturating_sub(before),
+            remark,
             stop_began: None,
             instance: None,
             closed: false,
+            settings,
             _lock: lock,
         };
         match guard::arm(&window.folder, &intent) {
@@ -174,7 +185,7 @@ impl Window {
         }
         let began = Instant::now();
         self.stop_began = Some(began);
-        let bound = limits::STOP_BOUND.min(self.settings.deadline / 3);
+        let bound = limits::STOP_BOUND.min(self.usable / 3);
         if let Rung::GlobalLock { run, .. } = self.settings.rung.clone() {
             self.take_lock(&run, bound, off)?;
         }
@@ -214,7 +225,7 @@ impl Window {
         off: &dyn Fn() -> bool,
     ) -> Result<(), AgentError> {
         let wrong = |why: &str| failed("the lock", why);
-        let argv = lock::hold_command(&facts::as_its_user(run), self.settings.deadline)
+        let argv = lock::hold_command(&facts::as_its_user(run), self.intent.left())
             .ok_or_else(|| wrong("our own path is not known"))?;
         self.intent.stop = StopNote::Begun;
         self.intent.write(&self.folder)?;
@@ -304,8 +315,8 @@ impl Window {
                 std::thread::sleep(limits::POLL * 2);
             }
         };
-        // Half of the deadline at most: the copy needs some of it.
-        let mut left = wait_until_gone(quiesce.straggler_wait.min(self.settings.deadline / 2));
+        // A quarter of the time at most: the copy needs some of it.
+        let mut left = wait_until_gone(quiesce.straggler_wait.min(self.usable / 4));
         if quiesce.stragglers == Stragglers::Kill && !off() {
             for signal in [Signal::TERM, Signal::KILL] {
                 left.iter().for_each(|straggler| stragglers::end(straggler, &self.settings.roots, signal));
@@ -357,7 +368,7 @@ impl Window {
             argv = Argv::new("env", words);
         }
         let list = create("mailboxlist")?;
-        let bound = limits::EXPORT_BOUND.min(self.settings.deadline / 3);
+        let bound = limits::EXPORT_BOUND.min(self.usable / 4);
         let done = Running::start(&argv, Some(list)).and_then(|running| running.wait(bound, off));
         match done {
             Ok(done) if done.ok => {}
@@ -369,6 +380,11 @@ impl Window {
             return Err(failed("the export of the mailbox list", &format!("{argv} printed nothing")));
         }
         Ok(true)
+    }
+
+    /// What the admin has to know of the deadline, told once.
+    pub fn take_remark(&mut self) -> Option<String> {
+        self.remark.take()
     }
 
     /// The folder that stands in for `/.mailkeep`.
@@ -427,15 +443,15 @@ impl Window {
         let runs = care == Care::Usual && start::runs(&self.recovery) == Some(true);
         let back = match &starter {
             // A second start could only do harm.
-            _ if runs => Ok(()),
-            Some(starter) => start::bring_back(starter.recovery(), limits::RESUME_BOUND, care),
+            _ if runs => Ok(None),
+            Some(starter) => start::bring_back(starter.recovery(), limits::RESUME_BOUND, care).map(Some),
             // The guard has closed the window, and yet: it must run when we leave.
-            None => start::bring_back(&self.recovery, limits::RESUME_BOUND, care),
+            None => start::bring_back(&self.recovery, limits::RESUME_BOUND, care).map(Some),
         };
         let by_other = guard_acted || runs;
         match (back, starter) {
-            (Ok(()), Some(starter)) => starter.finish()?,
-            (Ok(()), None) => {}
+            (Ok(took), Some(starter)) => starter.finish(took)?,
+            (Ok(_), None) => {}
             (Err(why), starter) => {
                 if let Some(starter) = starter {
                     starter.give_up();

@@ -39,16 +39,19 @@ pub fn is_down(recovery: &Recovery) -> bool {
     !running && !recovery.probe().is_some_and(|probe| greets(&probe))
 }
 
-/// Starts mail and tries again until it greets, at most for `bound`.
+/// Starts mail and tries again until it greets, at most for `bound`. Tells how long it took to greet; that with much care
+/// the greeting has to last is not counted, since mail answers meanwhile.
 ///
 /// # Errors
 /// What the last attempt said.
-pub fn bring_back(recovery: &Recovery, bound: Duration, care: Care) -> Result<(), String> {
-    let end = Instant::now() + bound;
+pub fn bring_back(recovery: &Recovery, bound: Duration, care: Care) -> Result<Duration, String> {
+    let began = Instant::now();
+    let end = began + bound;
     let mut pause = Duration::from_millis(250);
     loop {
-        let why = match attempt(recovery, care).and_then(|()| lasts(recovery, care)) {
-            Ok(()) => return Ok(()),
+        let greeted = attempt(recovery, care).map(|()| began.elapsed());
+        let why = match greeted.and_then(|took| lasts(recovery, care).map(|()| took)) {
+            Ok(took) => return Ok(took),
             Err(why) => why,
         };
         if Instant::now() + pause >= end {

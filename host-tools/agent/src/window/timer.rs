@@ -1,10 +1,10 @@
-//! The second line behind the guard where systemd runs: a timer that runs `mailkeep-agent rescue` when the deadline has
-//! passed. Agent and guard may both be killed; systemd cannot.
+//! The second line behind the guard where systemd runs: a timer that runs `mailkeep-agent rescue` when mail has to be
+//! started so that it answers by the deadline. Agent and guard may both be killed; systemd cannot.
 //!
 //! It counts twice, by the monotonic clock and by the calendar: a machine that slept has the right time of day, a
 //! machine whose clock was set has the right count of seconds. Whichever comes first finds out whether it is time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mailkeep_mail::source::Argv;
 
@@ -25,13 +25,14 @@ fn unit(token: &str) -> String {
 pub fn arm(program: &std::path::Path, folder: &StateFolder, intent: &Intent) -> Result<(), AgentError> {
     let base = folder.path().parent().unwrap_or(folder.path());
     // At the same moment as the guard: the starter's lock lets one of them do it.
-    let deadline = Duration::from_secs(intent.deadline_seconds);
+    let left = intent.left();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let words = [
         format!("--unit={}", unit(&intent.token)),
-        format!("--on-active={}", deadline.as_secs()),
-        // The next whole second: never before the deadline, when a rescue would still leave a hung agent its lock.
-        format!("--on-calendar=@{}", (now + deadline).as_secs() + 1),
+        // The next millisecond, the next whole second: never earlier, when a rescue would still leave a hung agent its
+        // lock.
+        format!("--on-active={}ms", left.as_millis() + 1),
+        format!("--on-calendar=@{}", (now + left).as_secs() + 1),
         "--timer-property=AccuracySec=1s".to_owned(),
         "--property=KillMode=process".to_owned(),
         format!("--setenv={STATE_ENV}={}", base.display()),

@@ -229,7 +229,7 @@ impl Mail {
         let base = mail.dir.path().display().to_string();
         let greeter = std::env::current_exe().unwrap().display().to_string();
         // A knob is a file: `fail-start` fails one start, `lame-start` makes one start say that all went well and do
-        // nothing, `hang-stop` hangs, `slow-stop` takes its time.
+        // nothing, `hang-stop` hangs, `slow-stop` and `slow-start` take their time.
         mail.script(
             "start",
             &format!(
@@ -237,6 +237,7 @@ impl Mail {
                  if [ -e {base}/fail-start ]; then rm {base}/fail-start; echo 'no luck'; exit 1; fi\n\
                  if [ -e {base}/lame-start ]; then rm {base}/lame-start; exit 0; fi\n\
                  [ -e {base}/pid ] && kill -0 $(cat {base}/pid) 2>/dev/null && exit 0\n\
+                 [ -e {base}/slow-start ] && sleep 3\n\
                  MAIL_PORT={port} setsid {greeter} --ignored --exact greeter_process --nocapture \
                  </dev/null >/dev/null 2>&1 &\n\
                  echo $! > {base}/pid\n"
@@ -312,6 +313,27 @@ impl Mail {
         !folder.join("intent.json").exists() && free.is_ok()
     }
 
+    /// The intent of the open window, as far as its times go.
+    pub fn note(&self) -> Option<Note> {
+        let text = fs::read(self.folder().join("intent.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// How long the last starts took, in milliseconds.
+    pub fn starts(&self) -> Vec<u64> {
+        let text = fs::read(self.folder().join("starts.json")).unwrap_or(b"{}".to_vec());
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        value["millis"].as_array().into_iter().flatten().map(|millis| millis.as_u64().unwrap()).collect()
+    }
+
+    /// When a guard last began to start mail, since boot.
+    pub fn guard_began(&self) -> Option<Duration> {
+        let log = fs::read_to_string(self.folder().join("guard.log")).ok()?;
+        let line = log.lines().rfind(|line| line.ends_with(": mail is started"))?;
+        let seconds = line.split_once("(boot and ")?.1.split_once(" s)")?.0;
+        Some(Duration::from_secs_f64(seconds.parse().ok()?))
+    }
+
     /// The token of the open window.
     pub fn token(&self) -> String {
         fs::read_to_string(self.folder().join("armed")).unwrap()
@@ -332,6 +354,31 @@ impl Mail {
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             (line.contains(" guard ") && line.contains(&folder)).then(|| Pid::from_raw(pid))?
         })
+    }
+}
+
+/// The times of an intent.
+#[derive(Debug, serde::Deserialize)]
+pub struct Note {
+    pub lead_ms: u64,
+    deadline_seconds: u64,
+    written_since_boot_ms: u64,
+}
+
+impl Note {
+    /// When mail has to answer, since boot.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.written_since_boot_ms) + Duration::from_secs(self.deadline_seconds)
+    }
+
+    /// When the guard has to start it.
+    pub fn start_at(&self) -> Duration {
+        self.deadline() - Duration::from_millis(self.lead_ms)
+    }
+
+    /// How long that is from now.
+    pub fn left(&self) -> Duration {
+        self.start_at().saturating_sub(mailkeep_agent::window::intent::since_boot())
     }
 }
 
