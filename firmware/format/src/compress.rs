@@ -40,11 +40,12 @@ impl Squeezer {
     /// The frame for `raw`, proven to decode to it; valid until the next call.
     pub(crate) fn compress(&mut self, raw: &[u8], what: &'static str) -> Result<&[u8], FormatError> {
         let broken = |error: std::io::Error| FormatError::Compressor { what, why: error.to_string() };
+        // Exactly: blocks are of one size nearly, and room to grow would be as much again, in each thread.
         self.packed.clear();
-        self.packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        self.packed.reserve_exact(zstd::zstd_safe::compress_bound(raw.len()));
         self.encoder.compress_to_buffer(raw, &mut self.packed).map_err(broken)?;
         self.check.clear();
-        self.check.reserve(raw.len());
+        self.check.reserve_exact(raw.len());
         self.decoder.decompress_to_buffer(&self.packed, &mut self.check).map_err(broken)?;
         if self.check != raw {
             let why = "the result does not decode to the input".to_owned();

@@ -6,18 +6,20 @@
 /// (150 MB of chunks of mail): 32 KiB leaves 82.8 MB in 1027 blocks, 64 KiB 83.0 in 631, 128 KiB 83.3 in 270, 512 KiB (no
 /// chunk is so long) 84.0 in 151, all with the same CPU time.
 pub const LARGE_CHUNK: usize = 64 << 10;
-/// Chunks whose place is held in memory by a writer before they are written out as an index run; about 100 bytes each,
-/// while that is done. Two gigabytes of mail.
-pub const SESSION_CHUNKS: usize = 200_000;
+/// Chunks whose place is held in memory by a writer before they are written out as an index run; 60 to 70 bytes each. Up
+/// to a gigabyte of mail. Just below what a hash table of 2^17 places takes: with one more it would double.
+pub const SESSION_CHUNKS: usize = 100_000;
 /// Index runs that a lookup may have to ask; beyond, the smaller ones are merged.
 pub const RUNS_MAX: usize = 6;
 /// As [`RUNS_MAX`], in the middle of a backup: what a usual one adds can wait until the next one begins.
 pub const RUNS_IN_BACKUP_MAX: usize = 2 * RUNS_MAX;
 /// Decoded blocks that a reader keeps, in bytes. For directories and single reads (a mount); a restore gathers what lies
-/// in a block and needs no cache.
-pub const BLOCK_CACHE: usize = 12 << 20;
-/// Tables of contents of packs that a reader keeps, in bytes of memory.
-pub const FOOTER_CACHE: usize = 8 << 20;
+/// in a block and needs no cache. Directories are asked for in the order in which they were written, by each of the
+/// snapshots that have a part in the tree: this is room for a block of each of six large ones, or of many small ones.
+pub const BLOCK_CACHE: usize = 6 << 20;
+/// Tables of contents of packs that a restore keeps, in bytes of memory: of four packs of small mail, which have a
+/// megabyte each.
+pub const FOOTER_CACHE: usize = 4 << 20;
 /// Compressing threads at most; one that fills packs, one that waits for the disk, and the caller come on top.
 pub const WORKERS_MAX: usize = 4;
 /// A lease of another box that is older than this many seconds is taken over without asking.

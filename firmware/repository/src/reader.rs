@@ -1,11 +1,12 @@
 //! Getting chunks back: index, pack footer, block, chunk, and the proof that it is the one that was asked for.
 //!
 //! Decoded blocks are cached, so that what was written together is decoded once when it is read in order. A chunk's hash
-//! is checked on its way out, whatever the cache holds.
+//! is checked on its way out, whatever the cache holds. Single chunks are found by the index alone: a pack's table of
+//! contents is as long as a block and is only opened by who wants all that lies in one ([`Reader::gather`]).
 
 mod gather;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,7 @@ struct Shared {
     /// keeps the view current.
     gone: Option<Mutex<HashSet<PackId>>>,
     packs: Mutex<Lru<PackId, Arc<OpenPack>>>,
-    blocks: Mutex<Blocks>,
+    blocks: Mutex<Lru<BlockKey, Arc<Block>>>,
     openers: Mutex<Vec<BlockOpener>>,
 }
 
@@ -84,40 +85,10 @@ enum Found {
 struct Block {
     raw: Vec<u8>,
     kind: ChunkKind,
-    /// The chunks that are known to be in it.
-    chunks: Vec<(ChunkId, Range<usize>)>,
 }
 
+/// A block by its pack and its number in it.
 type BlockKey = (PackId, u32);
-
-/// Decoded blocks, and which chunks are in them.
-struct Blocks {
-    cache: Lru<BlockKey, Arc<Block>>,
-    chunks: HashMap<ChunkId, (BlockKey, u32)>,
-}
-
-impl Blocks {
-    fn find(&mut self, id: &ChunkId) -> Option<(PackId, Chunk)> {
-        let (key, slot) = *self.chunks.get(id)?;
-        let block = self.cache.get(&key)?;
-        let range = block.chunks.get(slot as usize)?.1.clone();
-        Some((key.0, Chunk { block, range }))
-    }
-
-    fn insert(&mut self, key: BlockKey, block: &Arc<Block>) {
-        let weight = block.raw.len() + block.chunks.len() * 128;
-        for (gone, block) in self.cache.insert(key, block.clone(), weight) {
-            for (id, _) in &block.chunks {
-                if self.chunks.get(id).is_some_and(|(holder, _)| *holder == gone) {
-                    self.chunks.remove(id);
-                }
-            }
-        }
-        for (slot, (id, _)) in block.chunks.iter().enumerate() {
-            self.chunks.insert(*id, (key, slot as u32));
-        }
-    }
-}
 
 impl Repository {
     /// Starts a reader of what is sealed and of complete packs. Takes no lock.
@@ -152,10 +123,7 @@ impl Reader {
                 view,
                 gone,
                 packs: Mutex::new(Lru::new(limits::FOOTER_CACHE, OPEN_PACKS)),
-                blocks: Mutex::new(Blocks {
-                    cache: Lru::new(limits::BLOCK_CACHE, usize::MAX),
-                    chunks: HashMap::new(),
-                }),
+                blocks: Mutex::new(Lru::new(limits::BLOCK_CACHE, usize::MAX)),
                 openers: Mutex::default(),
             }),
         }
@@ -167,10 +135,6 @@ impl Reader {
     /// [`RepositoryError::MissingChunk`], [`RepositoryError::DamagedChunk`], [`RepositoryError::Damaged`] for the pack
     /// around it, or a failed read.
     pub fn chunk(&self, kind: ChunkKind, chunk: &ChunkRef) -> Result<Chunk, RepositoryError> {
-        let cached = sync::lock(&self.shared.blocks).find(&chunk.id);
-        if let Some((pack, found)) = cached {
-            return self.prove(kind, chunk, found, pack);
-        }
         let view = sync::lock(&self.shared.view).clone();
         match self.find(&view, kind, chunk)? {
             Found::Chunk(found) => Ok(found),
@@ -190,7 +154,8 @@ impl Reader {
     /// Looks for a chunk in every place that `view` knows.
     fn find(&self, view: &View, kind: ChunkKind, chunk: &ChunkRef) -> Result<Found, RepositoryError> {
         let (mut error, mut gone) = (RepositoryError::MissingChunk { id: chunk.id }, None);
-        for place in view.places(&chunk.id)? {
+        for place in view.places_in_turn(&chunk.id) {
+            let place = place?;
             match self.load(&chunk.id, &place).and_then(|found| self.prove(kind, chunk, found, place.pack)) {
                 Ok(found) => return Ok(Found::Chunk(found)),
                 // Another pack may have it too.
@@ -316,47 +281,34 @@ impl Reader {
     }
 
     fn load(&self, id: &ChunkId, place: &Location) -> Result<Chunk, RepositoryError> {
+        let key = (place.pack, place.number);
+        let cached = sync::lock(&self.shared.blocks).get(&key);
+        let block = match cached {
+            Some(block) => block,
+            None => {
+                let block = Arc::new(self.open_block(place)?);
+                sync::lock(&self.shared.blocks).insert(key, block.clone(), block.raw.capacity());
+                block
+            }
+        };
+        let start = place.offset as usize;
+        let range = start..start + place.length as usize;
+        if range.end > block.raw.len() {
+            return Err(RepositoryError::DamagedChunk { id: *id, pack: place.pack });
+        }
+        Ok(Chunk { block, range })
+    }
+
+    fn open_block(&self, place: &Location) -> Result<Block, RepositoryError> {
         let opener = sync::lock(&self.shared.openers).pop();
         let mut opener = match opener {
             Some(opener) => opener,
             None => packfile::opener(&self.shared.repository)?,
         };
-        let (raw, chunks) = match self.pack(&place.pack) {
-            Ok(pack) => {
-                let raw = pack.read_block(&mut opener, &place.salt, place.number, &place.head)?;
-                let info = pack.footer.blocks.get(place.number as usize);
-                let chunks = info.filter(|info| info.head == place.head).map(|info| spans(&info.chunks));
-                (raw, chunks)
-            }
-            // The index knows enough to get at the block without the pack's own table of contents.
-            Err(RepositoryError::Damaged { .. }) => {
-                let file = packfile::open_file(&self.shared.repository, &place.pack)?;
-                (file.read_block(&mut opener, &place.salt, place.number, &place.head)?, None)
-            }
-            Err(error) => return Err(error),
-        };
+        // The index knows enough to get at the block without the pack's own table of contents.
+        let file = packfile::open_file(&self.shared.repository, &place.pack)?;
+        let raw = file.read_block(&mut opener, &place.salt, place.number, &place.head)?;
         sync::lock(&self.shared.openers).push(opener);
-        let start = place.offset as usize;
-        let range = start..start + place.length as usize;
-        if range.end > raw.len() {
-            return Err(RepositoryError::DamagedChunk { id: *id, pack: place.pack });
-        }
-        let chunks = chunks
-            .filter(|chunks| chunks.last().is_some_and(|(_, range)| range.end == raw.len()))
-            .unwrap_or_else(|| vec![(*id, range.clone())]);
-        let block = Arc::new(Block { raw, kind: place.head.kind, chunks });
-        sync::lock(&self.shared.blocks).insert((place.pack, place.number), &block);
-        Ok(Chunk { block, range })
+        Ok(Block { raw, kind: place.head.kind })
     }
-}
-
-/// Where the chunks of a block lie in it.
-fn spans(chunks: &[(ChunkId, u32)]) -> Vec<(ChunkId, Range<usize>)> {
-    let mut start = 0;
-    let span = |&(id, length): &(ChunkId, u32)| {
-        let range = start..start + length as usize;
-        start = range.end;
-        (id, range)
-    };
-    chunks.iter().map(span).collect()
 }

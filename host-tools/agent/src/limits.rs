@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Entries listed and not yet answered or read: how far the walk runs ahead.
-pub const ENTRIES_AHEAD: usize = 8 << 10;
+/// Entries listed and not yet answered or read: how far the walk runs ahead. An entry takes up to 600 bytes here, and as
+/// much again in the box; as many mails of a KiB are all that `BYTES_AHEAD` lets wait.
+pub const ENTRIES_AHEAD: usize = 4 << 10;
 /// Pieces of listings that may be under way; each holds one open directory.
 pub const PIECES_AHEAD: usize = 1024;
 /// Bytes read and not yet answered by the box.

@@ -11,9 +11,10 @@ use super::{
 use crate::seal::{SealKey, nonce};
 use crate::{ChunkId, FormatError, Keys, RepositoryId};
 
-/// Opened pages kept per run unless told otherwise: 2 MiB, which is all of a run of 55,000 chunks. The tables of packs
-/// and blocks are small and hot.
-const PAGES_CACHED: usize = 512;
+/// Opened pages kept per run unless told otherwise: 256 KiB, and there may be a dozen runs. The tables of packs and
+/// blocks are small and hot; entries are asked for all over the run, so that more pages would help small runs only, which
+/// are opened as fast as they are.
+const PAGES_CACHED: usize = 64;
 
 /// Probes by interpolation before halving takes over: keyed ids are even, so two nearly always do.
 const INTERPOLATIONS: u32 = 4;

@@ -164,6 +164,10 @@ impl Run {
     }
 
     pub(super) fn find_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
+        // A filter that is there is asked, but none is made: a reader must get by with the pages that it needs.
+        if self.filter.get().is_some_and(|filter| !filter.may_have(id)) {
+            return Ok(Vec::new());
+        }
         self.ask(|run| run.reader.find_all(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
     }
 

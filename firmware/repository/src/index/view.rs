@@ -65,14 +65,24 @@ impl View {
         Ok(None)
     }
 
-    /// Every place of the chunk, the newest first.
+    /// Every place of the chunk.
     pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
-        let mut places = Vec::new();
-        for run in &self.runs {
-            places.append(&mut run.find_all(id)?);
-        }
-        places.retain(|place| !self.deleted.contains(&place.pack));
-        Ok(places)
+        self.places_in_turn(id).collect()
+    }
+
+    /// As [`View::places`], one after the other: whoever finds the chunk in the first place does not ask the other runs.
+    pub(crate) fn places_in_turn<'a>(
+        &'a self,
+        id: &'a ChunkId,
+    ) -> impl Iterator<Item = Result<Location, RepositoryError>> + 'a {
+        self.runs.iter().flat_map(|run| {
+            let (places, trouble) = match run.find_all(id) {
+                Ok(places) => (places, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            let there = places.into_iter().filter(|place| !self.deleted.contains(&place.pack));
+            there.map(Ok).chain(trouble)
+        })
     }
 
     /// Which of these chunks lie nowhere; sorts them. Costs a page of the index once, however many are looked for in it.

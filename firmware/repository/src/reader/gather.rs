@@ -126,7 +126,7 @@ impl Reader {
     fn place_of(&self, chunk: &ChunkRef) -> Option<Location> {
         let view = crate::sync::lock(&self.shared.view).clone();
         // Trouble is met again, and told, when the chunk is asked for alone.
-        view.places(&chunk.id).ok()?.first().copied()
+        view.places_in_turn(&chunk.id).next()?.ok()
     }
 
     /// What else lies in the block, as far as its pack can be asked.

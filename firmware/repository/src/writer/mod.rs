@@ -249,6 +249,9 @@ impl Writer {
         self.close_block(ChunkKind::Data)?;
         self.close_block(ChunkKind::Tree)?;
         let packs = self.pipeline.finish_packs()?;
+        // What was put stands in the packs' tables now, and is asked for again when it stands in the run: the two need
+        // not be in memory beside each other.
+        self.session = HashMap::new();
         if !packs.is_empty() {
             let run = self.publish(&packs, monitor).map_err(|error| self.pipeline.stop(error))?;
             let mut view = self.known.with(run);
@@ -261,7 +264,6 @@ impl Writer {
             *sync::lock(&self.view) = self.known.clone();
             self.unsealed.extend(packs.iter().map(|(id, _)| *id));
         }
-        self.session.clear();
         Ok(())
     }
 
@@ -328,7 +330,9 @@ impl Writer {
             return self.pipeline.check();
         }
         let next = OpenBlock { raw: self.pipeline.buffer(), chunks: Vec::new() };
-        let OpenBlock { raw, chunks } = std::mem::replace(self.open_block(kind), next);
+        let OpenBlock { raw, mut chunks } = std::mem::replace(self.open_block(kind), next);
+        // They are kept until the next flush.
+        chunks.shrink_to_fit();
         self.pipeline.submit(Job { kind, raw, chunks })
     }
 }
