@@ -1,17 +1,17 @@
 //! zstd level, block size, and the length from which a chunk has a block of its own: what each costs and saves.
 //!
 //! Chunks are cut, made unique and grouped as the writer does it, and compressed (and proven) by the very code; only the
-//! numbers vary. The doc comments of `mailkeep_format::DEFAULT_LEVEL`, `mailkeep_format::limits::BLOCK_TARGET` and
-//! `mailkeep_repository::limits::LARGE_CHUNK` rest on this table.
+//! numbers vary. The doc comments of `mailkeep_format::DEFAULT_LEVEL` and `SMALL_LEVEL`, `mailkeep_format::limits::BLOCK_TARGET`
+//! and `mailkeep_repository::limits::LARGE_CHUNK` rest on this table.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use mailkeep_format::block::BlockCompressor;
+use mailkeep_format::block::{BlockCompressor, is_of_small_chunks};
 use mailkeep_format::cut::{CutStyle, cut};
-use mailkeep_format::{ChunkKind, ContentHash, DEFAULT_LEVEL, limits};
+use mailkeep_format::{ChunkKind, ContentHash, DEFAULT_LEVEL, SMALL_LEVEL, limits};
 use mailkeep_repository::limits::LARGE_CHUNK;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -24,6 +24,8 @@ use crate::spool::Spool;
 struct Choice {
     /// Level of blocks of several chunks.
     level: i32,
+    /// Level of those whose chunks are small.
+    small_level: i32,
     /// Level of blocks of one large chunk, which is mostly base64 that has no repeats to be found.
     lone_level: i32,
     block: usize,
@@ -38,12 +40,15 @@ struct Outcome {
     stored: u64,
     cpu: f64,
     blocks: u64,
+    /// Those of them whose chunks are small.
+    small_blocks: u64,
     /// Mean bytes that must be decoded to read one chunk.
     per_chunk: f64,
 }
 
 const CHOSEN: Choice = Choice {
     level: DEFAULT_LEVEL,
+    small_level: SMALL_LEVEL,
     lone_level: DEFAULT_LEVEL,
     block: limits::BLOCK_TARGET,
     large: LARGE_CHUNK,
@@ -63,8 +68,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     eprintln!("{:.1} MB of files, {raw:.1} MB in {unique} chunks that differ", chunks.source as f64 / 1e6);
     if !options.json {
         println!(
-            "{:>5} {:>6} {:>9} {:>9} {:>11} {:>9} {:>8} {:>8} {:>13}",
+            "{:>5} {:>5} {:>6} {:>9} {:>9} {:>11} {:>9} {:>8} {:>8} {:>6} {:>13}",
             "level",
+            "small",
             "alone",
             "block KiB",
             "alone KiB",
@@ -72,6 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "of source",
             "CPU s",
             "blocks",
+            "small",
             "KiB per chunk"
         );
     }
@@ -82,8 +89,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             continue;
         }
         println!(
-            "{:>5} {:>6} {:>9} {:>9} {:>11.2} {:>9.4} {:>8.2} {:>8} {:>13.0}{}",
+            "{:>5} {:>5} {:>6} {:>9} {:>9} {:>11.2} {:>9.4} {:>8.2} {:>8} {:>6} {:>13.0}{}",
             choice.level,
+            choice.small_level,
             choice.lone_level,
             choice.block >> 10,
             choice.large >> 10,
@@ -91,6 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             outcome.stored as f64 / chunks.source as f64,
             outcome.cpu,
             outcome.blocks,
+            outcome.small_blocks,
             outcome.per_chunk / 1024.0,
             if choice == CHOSEN { "  <- in use" } else { "" }
         );
@@ -107,12 +116,21 @@ fn choices(all: bool) -> Vec<Choice> {
     if all {
         let pairs = blocks.flat_map(|block| larges.clone().map(move |large| (block, large)));
         let all = pairs.flat_map(|(block, large)| {
-            levels.clone().map(move |level| Choice { level, lone_level: level, block, large })
+            levels.clone().map(move |level| Choice {
+                level,
+                small_level: level,
+                lone_level: level,
+                block,
+                large,
+            })
         });
         return all.filter(|choice| choice.large <= choice.block).collect();
     }
-    let mut choices: Vec<Choice> =
-        levels.map(|level| Choice { level, lone_level: level, ..CHOSEN }).collect();
+    let mut choices: Vec<Choice> = levels
+        .clone()
+        .map(|level| Choice { level, small_level: level, lone_level: level, ..CHOSEN })
+        .collect();
+    choices.extend(levels.take(4).map(|small_level| Choice { small_level, ..CHOSEN }));
     choices.extend(blocks.map(|block| Choice { block, large: LARGE_CHUNK.min(block), ..CHOSEN }));
     choices.extend(larges.map(|large| Choice { large, ..CHOSEN }));
     let larges = [64 << 10, 128 << 10].into_iter();
@@ -160,14 +178,15 @@ impl Chunks {
 }
 
 fn measure(chunks: &Chunks, choice: Choice) -> Result<Outcome> {
-    let mut together = BlockCompressor::new(choice.level)?;
-    let mut lone = BlockCompressor::new(choice.lone_level)?;
-    let mut outcome = Outcome { choice, stored: 0, cpu: 0.0, blocks: 0, per_chunk: 0.0 };
+    let mut together = BlockCompressor::with_levels(choice.small_level, choice.level)?;
+    let mut lone = BlockCompressor::with_levels(choice.lone_level, choice.lone_level)?;
+    let mut outcome = Outcome { choice, stored: 0, cpu: 0.0, blocks: 0, small_blocks: 0, per_chunk: 0.0 };
     let mut close = |raw: &mut Vec<u8>, count: usize, outcome: &mut Outcome| -> Result<()> {
         if !raw.is_empty() {
             let compressor = if raw.len() >= choice.large && count == 1 { &mut lone } else { &mut together };
-            outcome.stored += u64::from(compressor.compress(ChunkKind::Data, raw)?.stored_len());
+            outcome.stored += u64::from(compressor.compress(ChunkKind::Data, raw, count)?.stored_len());
             outcome.blocks += 1;
+            outcome.small_blocks += u64::from(is_of_small_chunks(raw.len(), count));
             outcome.per_chunk += (raw.len() * count) as f64;
             raw.clear();
         }

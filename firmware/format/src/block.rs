@@ -3,7 +3,7 @@
 //! Raw chunks → [`BlockCompressor`] → [`Compressed`] → [`crate::pack::PackBuilder`] (which seals) → disk →
 //! [`BlockOpener`] → raw chunks.
 
-use crate::compress::{Squeezer, Unsqueezer};
+use crate::compress::{SMALL_LEVEL, Squeezer, Unsqueezer};
 use crate::ids::Salt;
 use crate::seal::{SealKey, TAG_LEN, nonce};
 use crate::version::FORMAT_VERSION;
@@ -89,7 +89,7 @@ impl Compressed {
     /// # Errors
     /// As [`BlockCompressor::compress`].
     pub fn new(kind: ChunkKind, raw: &[u8], level: i32) -> Result<Self, FormatError> {
-        BlockCompressor::new(level)?.compress(kind, raw)
+        BlockCompressor::new(level)?.compress(kind, raw, 1)
     }
 
     /// What its chunks hold.
@@ -130,23 +130,46 @@ impl Compressed {
 /// Compresses blocks one after the other; holds zstd's contexts and buffers, so keep one per thread.
 pub struct BlockCompressor {
     squeezer: Squeezer,
+    /// The level of blocks of small chunks, and of all others.
+    levels: (i32, i32),
+}
+
+/// Whether a block of so many bytes is one of small chunks, which is worth a closer look: decided by what lies in it and
+/// nothing else, so that the same chunks always make the same block.
+pub fn is_of_small_chunks(raw_len: usize, chunks: usize) -> bool {
+    chunks > 1 && raw_len / chunks < limits::SMALL_CHUNK
 }
 
 impl BlockCompressor {
-    /// A compressor of this zstd level (see [`crate::DEFAULT_LEVEL`]).
+    /// A compressor of this zstd level (see [`crate::DEFAULT_LEVEL`]); blocks of small chunks get at least
+    /// [`crate::SMALL_LEVEL`].
     ///
     /// # Errors
     /// [`FormatError::Compressor`] for a level that zstd does not have.
     pub fn new(level: i32) -> Result<Self, FormatError> {
-        Ok(BlockCompressor { squeezer: Squeezer::new(level, WHAT)? })
+        BlockCompressor::with_levels(level.max(SMALL_LEVEL), level)
     }
 
-    /// Compresses, decodes again and compares; keeps the raw bytes if that is not smaller.
+    /// A compressor of these levels for blocks of small chunks ([`is_of_small_chunks`]) and all others.
+    ///
+    /// # Errors
+    /// As [`BlockCompressor::new`].
+    pub fn with_levels(small: i32, usual: i32) -> Result<Self, FormatError> {
+        Squeezer::check_level(small, WHAT)?;
+        Ok(BlockCompressor { squeezer: Squeezer::new(usual, WHAT)?, levels: (small, usual) })
+    }
+
+    /// Compresses a block of so many chunks, decodes again and compares; keeps the raw bytes if that is not smaller.
     ///
     /// # Errors
     /// [`FormatError::Compressor`] if the result does not decode to `raw`: do not go on with this machine.
     /// [`FormatError::TooLarge`] above [`limits::BLOCK_RAW_MAX`]; [`FormatError::Malformed`] if `raw` is empty.
-    pub fn compress(&mut self, kind: ChunkKind, raw: &[u8]) -> Result<Compressed, FormatError> {
+    pub fn compress(
+        &mut self,
+        kind: ChunkKind,
+        raw: &[u8],
+        chunks: usize,
+    ) -> Result<Compressed, FormatError> {
         if raw.len() > limits::BLOCK_RAW_MAX {
             let (declared, limit) = (raw.len() as u64, limits::BLOCK_RAW_MAX as u64);
             return Err(FormatError::TooLarge { what: "block length", declared, limit });
@@ -154,6 +177,9 @@ impl BlockCompressor {
         if raw.is_empty() {
             return Err(FormatError::malformed(WHAT, "empty"));
         }
+        let (small, usual) = self.levels;
+        let level = if is_of_small_chunks(raw.len(), chunks) { small } else { usual };
+        self.squeezer.set_level(level, WHAT)?;
         let frame = self.squeezer.compress(raw, WHAT)?;
         let (method, data) =
             if frame.len() < raw.len() { (Method::Zstd, frame) } else { (Method::Stored, raw) };

@@ -18,6 +18,10 @@ pub const DEPTH_MAX: usize = 1024;
 /// leaves 86.0 MB, 512 KiB 84.7, 1 MiB 84.0, 2 MiB 83.8; reading one mail back costs decoding one block, which is why it is
 /// not larger.
 pub const BLOCK_TARGET: usize = 1 << 20;
+/// Blocks whose chunks are shorter than this on average are worth a closer look for repeats ([`crate::SMALL_LEVEL`]): they
+/// are small mails and their headers, which are much alike. In a spool of mails of 2 to 8 KB the average is 2.8 to 3.3 KB,
+/// in one of a company's mail 4.5 to 15.
+pub const SMALL_CHUNK: usize = 4 << 10;
 /// Most raw bytes of one block: a block just short of its target takes one more chunk.
 pub const BLOCK_RAW_MAX: usize = BLOCK_TARGET + CHUNK_MAX;
 /// Most chunks of one block: at 1 MiB a chunk has 64 bytes on average, which only a flood of tiny files reaches.

@@ -43,18 +43,42 @@ fn a_key_file_opens_for_every_recipient_and_gives_the_same_keys() {
 fn a_block_that_does_not_shrink_is_stored() {
     let mut compressor = BlockCompressor::new(3).unwrap();
     let (words, noisy) = (b"word ".repeat(1_000), noise(5_000, 9));
-    assert_eq!(compressor.compress(ChunkKind::Data, &words).unwrap().method(), Method::Zstd);
-    assert_eq!(compressor.compress(ChunkKind::Data, &noisy).unwrap().method(), Method::Stored);
-    assert!(compressor.compress(ChunkKind::Data, &[]).is_err());
-    assert!(compressor.compress(ChunkKind::Data, &vec![0; limits::BLOCK_RAW_MAX + 1]).is_err());
+    assert_eq!(compressor.compress(ChunkKind::Data, &words, 1).unwrap().method(), Method::Zstd);
+    assert_eq!(compressor.compress(ChunkKind::Data, &noisy, 1).unwrap().method(), Method::Stored);
+    assert!(compressor.compress(ChunkKind::Data, &[], 1).is_err());
+    assert!(compressor.compress(ChunkKind::Data, &vec![0; limits::BLOCK_RAW_MAX + 1], 1).is_err());
     assert!(BlockCompressor::new(1_000).is_err());
+    assert!(BlockCompressor::with_levels(1_000, 1).is_err());
+}
+
+/// The level hangs on what lies in the block, not on which blocks came before it.
+#[test]
+fn blocks_of_small_chunks_are_looked_at_more_closely() {
+    let raw: Vec<u8> =
+        (0..4_000u32).flat_map(|n| format!("line {} of {}\n", n % 977, n * n % 61).into_bytes()).collect();
+    let few = raw.len() / limits::SMALL_CHUNK;
+    let stored = |compressor: &mut BlockCompressor, chunks| {
+        compressor.compress(ChunkKind::Data, &raw, chunks).unwrap()
+    };
+    let mut by_contents = BlockCompressor::new(1).unwrap();
+    let usual = stored(&mut BlockCompressor::with_levels(1, 1).unwrap(), few);
+    let closer = stored(&mut BlockCompressor::with_levels(3, 3).unwrap(), few);
+    assert!(closer.stored_len() < usual.stored_len(), "{} {}", closer.stored_len(), usual.stored_len());
+    for _ in 0..2 {
+        assert_eq!(stored(&mut by_contents, 1), usual);
+        assert_eq!(stored(&mut by_contents, few), usual);
+        assert_eq!(stored(&mut by_contents, few + 1), closer);
+    }
+    // A higher level that was asked for stays.
+    let asked = stored(&mut BlockCompressor::with_levels(9, 9).unwrap(), few);
+    assert_eq!(stored(&mut BlockCompressor::new(9).unwrap(), few + 1), asked);
 }
 
 #[test]
 fn a_pack_says_when_it_is_full_and_refuses_what_breaks_it() {
     let keys = keys();
     let mut compressor = BlockCompressor::new(1).unwrap();
-    let block = compressor.compress(ChunkKind::Data, &vec![7; limits::BLOCK_CHUNKS_MAX]).unwrap();
+    let block = compressor.compress(ChunkKind::Data, &vec![7; limits::BLOCK_CHUNKS_MAX], 1).unwrap();
     let chunks = vec![(ChunkId([1; 24]), 1); limits::BLOCK_CHUNKS_MAX];
     let (mut bytes, mut blocks) = (Vec::new(), 0);
     let mut builder = PackBuilder::new(&keys, REPOSITORY, Salt([0; 16]), &mut bytes);
@@ -69,7 +93,7 @@ fn a_pack_says_when_it_is_full_and_refuses_what_breaks_it() {
 
     let mut bytes = Vec::new();
     let mut builder = PackBuilder::new(&keys, REPOSITORY, Salt([0; 16]), &mut bytes);
-    let block = compressor.compress(ChunkKind::Data, b"four").unwrap();
+    let block = compressor.compress(ChunkKind::Data, b"four", 1).unwrap();
     for wrong in [vec![], vec![(ChunkId([1; 24]), 3)], vec![(ChunkId([1; 24]), 0), (ChunkId([1; 24]), 4)]] {
         assert!(builder.push(&block, wrong, &mut bytes).is_err());
     }

@@ -48,7 +48,7 @@ impl Writer {
         for length in lengths {
             let chunk = &plain[from..from + length];
             let id: ChunkId = keys().id.chunk_id(kind, &ContentHash::of(chunk));
-            let block = self.compressor.compress(kind, chunk).unwrap();
+            let block = self.compressor.compress(kind, chunk, 1).unwrap();
             self.pack.push(&block, vec![(id, length as u32)], &mut self.bytes).unwrap();
             content.push(ChunkRef { id, length: length as u32 });
             from += length;

@@ -47,10 +47,11 @@ fn a_backup_flushes_before_it_reads_back_before_the_manifest_and_after_it() {
     flushed_between(&calls, last(&calls, "sync_dir manifests"), last(&calls, "remove lease"));
 }
 
-/// Several packs: one may be filled while the one before becomes durable, but each is durable before it has its name, and
-/// all of them, names included, before the device is flushed and any of them is read back.
+/// Several packs: one may be filled while the one before becomes durable and is read back, but each is durable before it
+/// has its name, each is named durably and the device flushed before it is read back, and all have been read back before
+/// a run names any of them.
 #[test]
-fn every_pack_is_durable_and_named_before_any_is_read_back() {
+fn every_pack_is_durable_named_and_flushed_before_it_is_read_back() {
     let start = MemoryStorage::new();
     init_plain(&(Arc::new(start.clone()) as Arc<dyn Storage>)).unwrap();
     let calls = calls(&start, |storage| {
@@ -61,22 +62,19 @@ fn every_pack_is_durable_and_named_before_any_is_read_back() {
         }
         writer.flush().unwrap();
     });
-    let of = |start: &str| -> Vec<usize> {
-        (0..calls.len()).filter(|&at| calls[at].starts_with(start)).collect::<Vec<_>>()
-    };
-    let named = of("rename packs/");
+    let named: Vec<usize> = (0..calls.len()).filter(|&at| calls[at].starts_with("rename packs/")).collect();
     assert_eq!(named.len(), 3, "{calls:#?}");
     for (number, &at) in named.iter().enumerate() {
         let since = number.checked_sub(1).map_or(0, |before| named[before]);
         let synced = calls[since..at].iter().filter(|call| call.starts_with("sync tmp/")).count();
         assert!(synced >= 1, "a pack has its name before it is durable: {calls:#?}");
         let pack = calls[at].trim_start_matches("rename ");
+        let read_back = first(&calls, &format!("drop_cache {pack}"));
         let folder = format!("sync_dir {}", pack.rsplit_once('/').unwrap().0);
-        let next = named.get(number + 1).copied().unwrap_or(first(&calls, "drop_cache packs/"));
-        assert!(calls[at..next].contains(&folder), "{folder} is not synced: {calls:#?}");
+        let name_durable = at + first(&calls[at..], &folder);
+        flushed_between(&calls, name_durable, read_back);
+        assert!(read_back < first(&calls, "rename index"), "{calls:#?}");
     }
-    flushed_between(&calls, last(&calls, "sync_dir packs/"), first(&calls, "drop_cache packs/"));
-    assert!(last(&calls, "drop_cache packs/") < first(&calls, "rename index"), "{calls:#?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(super) fn repack(
             monitor.progress(Phase::Data, done, total);
         }
         // What the writer holds of this group goes to the disk before the next one comes.
-        writer.flush_told(monitor)?;
+        writer.flush()?;
         if live.is_empty() {
             continue;
         }

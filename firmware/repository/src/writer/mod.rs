@@ -23,11 +23,11 @@ use crate::error::RepositoryError;
 use crate::index::{self, View};
 use crate::lock::WriteLock;
 use crate::machine::Machine;
-use crate::monitor::{LogMonitor, Monitor, Phase};
+use crate::monitor::Monitor;
 use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::storage::{PoisonStorage, Storage};
-use crate::{layout, limits, packfile, sync};
+use crate::{limits, sync};
 
 use packer::{Namer, Packer};
 use pipeline::{Job, Pipeline};
@@ -242,10 +242,6 @@ impl Writer {
     /// # Errors
     /// The first error of the engine; [`RepositoryError::ReadBack`] if the disk gives back something else.
     pub fn flush(&mut self) -> Result<(), RepositoryError> {
-        self.flush_with(&LogMonitor)
-    }
-
-    fn flush_with(&mut self, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
         self.close_block(ChunkKind::Data)?;
         self.close_block(ChunkKind::Tree)?;
         let packs = self.pipeline.finish_packs()?;
@@ -253,7 +249,7 @@ impl Writer {
         // not be in memory beside each other.
         self.session = HashMap::new();
         if !packs.is_empty() {
-            let run = self.publish(&packs, monitor).map_err(|error| self.pipeline.stop(error))?;
+            let run = self.publish(&packs).map_err(|error| self.pipeline.stop(error))?;
             let mut view = self.known.with(run);
             // However long the backup, few runs are to be asked.
             if view.runs().len() > limits::RUNS_IN_BACKUP_MAX {
@@ -267,25 +263,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Steps 4 and 5 of COMMIT.md.
+    /// Step 5 of COMMIT.md: the packs have been read back.
     fn publish(
         &self,
         packs: &[(PackId, mailkeep_format::pack::PackFooter)],
-        monitor: &dyn Monitor,
     ) -> Result<index::Run, RepositoryError> {
-        let storage = &*self.storage;
-        storage.flush_device()?;
-        let total = packs.iter().map(|(_, footer)| footer.length).sum();
-        let mut done = 0;
-        for (id, footer) in packs {
-            monitor.progress(Phase::ReadBack, done, total);
-            if !packfile::reads_back(storage, id)? {
-                return Err(RepositoryError::ReadBack { path: layout::pack(id) });
-            }
-            done += footer.length;
-        }
         self.lock.renew()?;
-        index::write_run(&self.repository, storage, packs)
+        index::write_run(&self.repository, &*self.storage, packs)
     }
 
     /// A reader of everything up to the last flush, this and all later ones.

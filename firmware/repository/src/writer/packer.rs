@@ -1,4 +1,4 @@
-//! Filling packs, and giving them their names. Follows COMMIT.md, step 3.
+//! Filling packs, giving them their names and reading them back. Follows COMMIT.md, steps 3 and 4.
 //!
 //! The two are apart because the second waits for the disk: while a full pack is made durable the next one is filled.
 
@@ -11,10 +11,10 @@ use mailkeep_format::{ChunkId, FormatError, PackId, Salt};
 
 use crate::durable::{self, Unnamed};
 use crate::error::RepositoryError;
-use crate::layout;
 use crate::lock::WriteLock;
 use crate::repository::Repository;
 use crate::storage::Storage;
+use crate::{layout, packfile};
 
 /// Fills one pack after the other.
 pub(super) struct Packer {
@@ -31,7 +31,7 @@ pub(super) struct Filled {
     footer: PackFooter,
 }
 
-/// Makes filled packs durable and names them, in their order.
+/// Makes filled packs durable, names them and reads them back, in their order.
 pub(super) struct Namer {
     storage: Arc<dyn Storage>,
     lock: Arc<WriteLock>,
@@ -94,7 +94,8 @@ impl Namer {
         Namer { storage, lock, finished: Vec::new(), folders: HashSet::new() }
     }
 
-    /// Makes a pack durable and names it.
+    /// Makes a pack durable, names it, and reads it back from behind the device's own flush. While that goes on the next
+    /// one is filled: at the end of a backup only the last one is still to be read.
     pub(super) fn name(&mut self, filled: Filled) -> Result<(), RepositoryError> {
         let Filled { file, id, footer } = filled;
         let storage = &*self.storage;
@@ -104,11 +105,15 @@ impl Namer {
         }
         file.name(storage, &layout::pack(&id))?;
         storage.sync_dir(&folder)?;
+        storage.flush_device()?;
+        if !packfile::reads_back(storage, &id)? {
+            return Err(RepositoryError::ReadBack { path: layout::pack(&id) });
+        }
         self.finished.push((id, footer));
         self.lock.renew()
     }
 
-    /// All packs that were named since the last call.
+    /// All packs that were named and read back since the last call.
     pub(super) fn take_finished(&mut self) -> Vec<(PackId, PackFooter)> {
         std::mem::take(&mut self.finished)
     }

@@ -204,7 +204,7 @@ fn compress(
         if shared.failed() {
             continue;
         }
-        match compressor.compress(kind, &raw) {
+        match compressor.compress(kind, &raw, chunks.len()) {
             Ok(block) => {
                 raw.clear();
                 sync::lock(&shared.state).spare.push(raw);

@@ -57,7 +57,7 @@ impl Writer {
     /// The first error of the engine; [`RepositoryError::MissingChunk`] for a root that was never put. Nothing is sealed
     /// then, unless the very last device flush failed, and what was sealed before is untouched.
     pub fn seal(mut self, draft: Draft, monitor: &dyn Monitor) -> Result<Sealed, RepositoryError> {
-        self.flush_with(monitor)?;
+        self.flush()?;
         for chunk in &draft.root {
             if !self.has(&chunk.id)? {
                 return Err(RepositoryError::MissingChunk { id: chunk.id });

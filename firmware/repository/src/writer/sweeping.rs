@@ -59,11 +59,6 @@ impl Writer {
         self.add(kind, chunk, bytes)
     }
 
-    /// As [`Writer::flush`].
-    pub(crate) fn flush_told(&mut self, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
-        self.flush_with(monitor)
-    }
-
     /// Whether the lease is still this one's: asked before anything is removed.
     pub(crate) fn confirm(&self) -> Result<(), RepositoryError> {
         self.lock.confirm()
