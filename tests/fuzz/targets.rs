@@ -12,6 +12,7 @@ use mailkeep_format::verification::{Verification, VerifiedSlice};
 use mailkeep_format::{ChunkKind, Label, Manifest, PackId, SnapshotId, limits, node};
 use mailkeep_link::frame::{Frame, read_frame};
 use mailkeep_link::message::{ToAgent, ToBox};
+use mailkeep_link::packed::{Packer, Unpacker};
 use mailkeep_link::wire::Message;
 use mailkeep_mail::Source;
 use mailkeep_mail::cyrus::header::CyrusHeader;
@@ -48,6 +49,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "verification", run: verification, samples: &[MANIFEST_CBOR], made: verifications },
     Target { name: "frame_to_box", run: frame::<ToBox>, samples: &[], made: frames },
     Target { name: "frame_to_agent", run: frame::<ToAgent>, samples: &[], made: frames },
+    Target { name: "stream_to_box", run: stream, samples: &[], made: streams },
     Target { name: "cyrus_index", run: cyrus_index, samples: INDEXES, made: none },
     Target { name: "cyrus_header", run: cyrus_header, samples: HEADERS, made: none },
     Target { name: "mailbox_list", run: list, samples: LISTS, made: none },
@@ -306,6 +308,45 @@ fn frame<M: Message>(bytes: &[u8]) -> bool {
         }
     }
     taken
+}
+
+/// Frames as they come over a slow link: many of them compressed together.
+fn streams() -> Vec<Vec<u8>> {
+    let packed = |raw_len: usize, frame: &[u8]| {
+        let mut bytes = Vec::new();
+        let payload = [&(raw_len as u32).to_le_bytes()[..], frame].concat();
+        Frame { kind: 144, payload }.put(&mut bytes);
+        bytes
+    };
+    let squeezed = |raw: &[u8]| zstd::bulk::compress(raw, 1).unwrap();
+    let mut alive = Vec::new();
+    ToBox::alive().encode().unwrap().put(&mut alive);
+    let many = [alive.clone(), frames().pop().unwrap()].concat().repeat(200);
+    let within = packed(many.len(), &squeezed(&many));
+    let bomb = squeezed(&vec![0; 64 << 20]);
+    vec![
+        Packer::new(144).unwrap().pack(&many).unwrap().to_vec(),
+        [within.clone(), alive, within.clone()].concat(),
+        packed(within.len(), &squeezed(&within)),
+        packed(1 << 20, &bomb),
+        packed(64 << 20, &bomb),
+    ]
+}
+
+fn stream(bytes: &[u8]) -> bool {
+    let (mut input, mut unpacker, mut taken) = (bytes, Unpacker::default(), false);
+    loop {
+        let mut messages: Vec<(ToBox, usize)> = Vec::new();
+        let decoded = unpacker.decode(&mut messages);
+        assert!(messages.len() <= mailkeep_link::limits::DECODED_AHEAD);
+        taken |= !messages.is_empty();
+        match decoded {
+            Err(_) => return taken,
+            Ok(false) => taken = true,
+            Ok(true) if unpacker.read_more(&mut input, &mut || {}).is_err() => return taken,
+            Ok(true) => {}
+        }
+    }
 }
 
 fn cyrus_index(bytes: &[u8]) -> bool {

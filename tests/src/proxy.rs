@@ -1,4 +1,4 @@
-//! A link that can be cut, stalled and throttled: a TCP relay on loopback between a client and a server of this machine.
+//! A link that can be cut, stalled, throttled and measured: a TCP relay on loopback between a client and a server of this machine.
 //! A stall is what a pulled cable looks like to both ends: nothing comes, nothing is closed.
 
 use std::io::{Read, Write};
@@ -22,6 +22,9 @@ struct Shared {
     ended: AtomicBool,
     /// Bits per second in each direction of each connection; 0 is no limit.
     rate: AtomicU64,
+    /// Bytes that came from the server so far, and how many may come before everything stalls; 0 is no bound.
+    passed: AtomicU64,
+    gate: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -41,8 +44,8 @@ impl Proxy {
                     return;
                 }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                relay(&all, &client, &server);
-                relay(&all, &server, &client);
+                relay(&all, &client, &server, false);
+                relay(&all, &server, &client, true);
                 let mut streams = all.streams.lock().unwrap_or_else(PoisonError::into_inner);
                 streams.extend([client, server]);
             }
@@ -65,6 +68,17 @@ impl Proxy {
         self.shared.rate.store(rate, Ordering::Relaxed);
     }
 
+    /// Bytes that have come from the server so far, over all connections.
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Relaxed)
+    }
+
+    /// Lets so many more bytes come from the server, then nothing until it is asked again; `None` takes the bound away.
+    pub fn pass_only(&self, bytes: Option<u64>) {
+        let gate = bytes.map_or(0, |bytes| self.passed() + bytes.max(1));
+        self.shared.gate.store(gate, Ordering::Relaxed);
+    }
+
     /// Cuts all connections.
     pub fn cut(&self) {
         for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -77,21 +91,30 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.stall(false);
+        self.pass_only(None);
         self.cut();
         // Wakes the listener.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
-fn relay(shared: &Arc<Shared>, from: &TcpStream, to: &TcpStream) {
+fn relay(shared: &Arc<Shared>, from: &TcpStream, to: &TcpStream, is_from_server: bool) {
     let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else { return };
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         let mut buffer = vec![0u8; 16 << 10];
         let mut free_at = Instant::now();
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            while shared.stalled.load(Ordering::Relaxed) && !shared.ended.load(Ordering::Relaxed) {
+            let is_held = || {
+                let gate = shared.gate.load(Ordering::Relaxed);
+                let shut = is_from_server && gate > 0 && shared.passed.load(Ordering::Relaxed) >= gate;
+                shared.stalled.load(Ordering::Relaxed) || shut
+            };
+            while is_held() && !shared.ended.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(5));
+            }
+            if is_from_server {
+                shared.passed.fetch_add(count as u64, Ordering::Relaxed);
             }
             let rate = shared.rate.load(Ordering::Relaxed);
             if rate > 0 {

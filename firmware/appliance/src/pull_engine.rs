@@ -133,6 +133,8 @@ impl Engine for PullEngine {
             cancel: work.cancel,
             writer: &self.writer,
             program: PROGRAM,
+            // The source file's alone.
+            bandwidth: None,
         };
         let relay = Relay {
             news,

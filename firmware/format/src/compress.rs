@@ -118,3 +118,69 @@ impl Unsqueezer {
         Ok(())
     }
 }
+
+/// Compression of what only passes through and is not kept: without the proof, since whoever receives it checks it against
+/// its hash while the source is still there.
+pub struct Transit(Compressor<'static>);
+
+impl std::fmt::Debug for Transit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Transit")
+    }
+}
+
+const IN_TRANSIT: &str = "a compressed message";
+
+impl Transit {
+    /// A compressor of [`DEFAULT_LEVEL`].
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new() -> Result<Self, FormatError> {
+        Compressor::new(DEFAULT_LEVEL)
+            .map(Transit)
+            .map_err(|error| FormatError::Compressor { what: IN_TRANSIT, why: error.to_string() })
+    }
+
+    /// Appends the frame for `raw`.
+    ///
+    /// # Errors
+    /// The compressor fails.
+    pub fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), FormatError> {
+        let start = out.len();
+        out.resize(start + zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let written = self
+            .0
+            .compress_to_buffer(raw, &mut out[start..])
+            .map_err(|error| FormatError::Compressor { what: IN_TRANSIT, why: error.to_string() })?;
+        out.truncate(start + written);
+        Ok(())
+    }
+}
+
+/// The other end of [`Transit`].
+pub struct TransitDecoder(Unsqueezer);
+
+impl std::fmt::Debug for TransitDecoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TransitDecoder")
+    }
+}
+
+impl TransitDecoder {
+    /// A decoder.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new() -> Result<Self, FormatError> {
+        Unsqueezer::new(IN_TRANSIT).map(TransitDecoder)
+    }
+
+    /// Decodes into a buffer of exactly the declared length, which the caller has capped.
+    ///
+    /// # Errors
+    /// The frame is none, or has another length.
+    pub fn decompress(&mut self, frame: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatError> {
+        self.0.decompress(frame, raw_len, IN_TRANSIT)
+    }
+}

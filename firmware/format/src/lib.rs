@@ -33,7 +33,7 @@ pub mod sweep;
 pub mod verification;
 pub mod version;
 
-pub use compress::{DEFAULT_LEVEL, SMALL_LEVEL};
+pub use compress::{DEFAULT_LEVEL, SMALL_LEVEL, Transit, TransitDecoder};
 pub use error::FormatError;
 pub use ids::{ChunkId, ChunkKind, ContentHash, IdKey, PackId, RepositoryId, RunId, Salt, SnapshotId};
 pub use keys::{Identity, KeyError, Keys, Master, Recipient};

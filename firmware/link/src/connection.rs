@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::LinkError;
-use crate::frame::{FrameReader, HEAD_LEN, fill, read_frame};
+use crate::frame::{HEAD_LEN, fill, read_frame};
 use crate::inbox::{Bounds, Inbox, WhenFull};
 use crate::limits;
 use crate::message::{Hello, ToAgent, ToBox};
 use crate::outbox::Outbox;
+use crate::packed::Unpacker;
 use crate::version;
 use crate::wire::Message;
 
@@ -219,6 +220,11 @@ impl<Out: Message, In: Message> Connection<Out, In> {
         self.sender.shared.inbox.set_silence(silence);
     }
 
+    /// Whether what is said from now on is compressed where that makes it shorter. Only after the peer has asked for it.
+    pub fn squeeze(&self, on: bool) {
+        self.sender.shared.outbox.squeeze(on && Out::PACKED.is_some());
+    }
+
     /// A sending half for another thread.
     pub fn sender(&self) -> Sender<Out, In> {
         self.sender.clone()
@@ -242,7 +248,7 @@ impl<Out: Message, In: Message> Sender<Out, In> {
         options: &Options,
     ) -> Result<Self, LinkError> {
         let inbox = Arc::new(Inbox::new(bounds, options.silence));
-        let outbox = Arc::new(Outbox::new());
+        let outbox = Arc::new(Outbox::new(Out::PACKED));
         let alive = Out::alive().outgoing()?;
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         {
@@ -291,36 +297,27 @@ fn read_all<In: Message>(input: &mut dyn Read, inbox: &Inbox<In>) -> LinkError {
     if let Err(why) = take_opening::<In>(input, inbox, &mut heard) {
         return why;
     }
-    let mut reader = FrameReader::default();
+    let mut unpacker = Unpacker::default();
     loop {
-        let decoded = decode_all(&mut reader, &mut messages);
+        let decoded = unpacker.decode(&mut messages);
         // The whole buffer is kept for its parts; it counts with the first of them.
         let counted: usize = messages.iter().map(|(_, size)| size).sum();
         if let Some((_, size)) = messages.first_mut() {
-            *size += reader.buffer_len().saturating_sub(counted);
+            *size += unpacker.buffer_len().saturating_sub(counted);
         }
         // What was said before something went wrong is heard first.
         if !messages.is_empty() && !inbox.push_all(&mut messages) {
             return LinkError::Finished;
         }
-        if let Err(why) = decoded.and_then(|()| reader.read_more(input, &mut heard)) {
+        let more = match decoded {
+            Ok(true) => unpacker.read_more(input, &mut heard),
+            Ok(false) => Ok(()),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = more {
             return why;
         }
     }
-}
-
-/// Decodes every message that has been read whole.
-fn decode_all<In: Message>(
-    reader: &mut FrameReader,
-    messages: &mut Vec<(In, usize)>,
-) -> Result<(), LinkError> {
-    while let Some((kind, payload)) = reader.next_read()? {
-        let message = In::incoming(kind, &payload)?;
-        if !message.is_alive() {
-            messages.push((message, HEAD_LEN + payload.len()));
-        }
-    }
-    Ok(())
 }
 
 /// The first frame must be a `Hello`. What else comes (a banner of the login shell, "command not found") is shown.

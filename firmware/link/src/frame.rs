@@ -72,7 +72,7 @@ impl From<Outgoing> for Frame {
     }
 }
 
-fn put_head(kind: u8, length: usize, out: &mut Vec<u8>) {
+pub(crate) fn put_head(kind: u8, length: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&(length as u32).to_le_bytes());
     out.push(kind);
 }
@@ -107,7 +107,7 @@ pub fn read_frame(input: &mut dyn Read, heard: &mut dyn FnMut()) -> Result<Frame
     Ok(Frame { kind: head[4], payload })
 }
 
-fn checked_length(head: &[u8; HEAD_LEN]) -> Result<usize, LinkError> {
+pub(crate) fn checked_length(head: &[u8; HEAD_LEN]) -> Result<usize, LinkError> {
     let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
     if length > FRAME_MAX {
         return Err(LinkError::FrameTooLarge { length: length as u64 });

@@ -2,7 +2,8 @@
 //!
 //! The box speaks first and drives; the agent answers. One connection is one run. [`message`] is the vocabulary with
 //! the order in which things are said, [`wire`] its encoding, [`frame`] what surrounds one message, and
-//! [`connection`] the two ends: [`BoxSide`] and [`AgentSide`].
+//! [`connection`] the two ends: [`BoxSide`] and [`AgentSide`]. On a slow link many messages travel in one compressed
+//! frame ([`packed`]); [`pace`] holds whoever moves bytes to a rate.
 //!
 //! Invariants:
 //! - what the peer sends is hostile until it is decoded: a frame is at most [`limits::FRAME_MAX`] bytes, lists are
@@ -19,6 +20,8 @@ mod inbox;
 pub mod limits;
 pub mod message;
 mod outbox;
+pub mod pace;
+pub mod packed;
 mod shared;
 pub mod version;
 pub mod wire;

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 /// Largest frame payload in bytes: one chunk at its largest (1 MiB), or a node with as many xattrs as fit beside it.
 pub const FRAME_MAX: usize = 2 << 20;
+/// Most bytes of messages in one `Packed` frame: what is gathered for one write, and one frame beyond.
+pub const PACKED_RAW_MAX: usize = FRAME_MAX + WRITE_BUFFER + (4 << 10);
+/// Bytes of messages from which compressing them together is tried.
+pub const PACK_WORTH: usize = 1 << 10;
+/// Messages that are taken out of one read, or one `Packed` frame, before they are handed on.
+pub const DECODED_AHEAD: usize = 4096;
 /// Most nodes of one `Entries` frame, and so most indices of one `Want`.
 pub const ENTRIES_NODES: usize = 1024;
 /// Bytes of encoded nodes at which a piece of a listing is closed.

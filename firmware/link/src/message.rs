@@ -24,6 +24,9 @@
 //!                                ←      Resumed
 //! Goodbye                        →
 //! ```
+//! `Squeeze` may come from the box at any time after `Configured`; it is not answered, but from then on the agent may send
+//! many messages in one compressed frame (`Packed`), which is none of the conversation.
+//!
 //! `Problem` may come from the agent at any time and is not fatal; `Failed` ends the run. While the agent works on
 //! something long it sends `Alive` at least every 5 s; the box sends `Alive` too, so that a dead peer is noticed.
 //!
@@ -73,6 +76,8 @@ pub enum ToAgent {
     /// Before `BeginPass`: folders as they stand in the tree that the pass is compared with. May come many times; all of
     /// it counts for the next pass only.
     Known(Known),
+    /// At any time after `Configured`: whether what the agent says is to be compressed from now on.
+    Squeeze(Squeeze),
 }
 
 /// What the agent says.
@@ -150,6 +155,15 @@ pub struct Configured {
     /// older than `Known`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
+}
+
+/// Whether messages are to be compressed on their way. Only the box can tell whether that pays: it sees whether it waits
+/// for the link or the link for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Squeeze {
+    /// From now on.
+    pub on: bool,
 }
 
 /// Starts a traversal.

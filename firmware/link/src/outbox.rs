@@ -2,22 +2,27 @@
 //! time, with a sign of life when nothing is said.
 //!
 //! A message that can wait is written when enough has gathered or a moment has passed; any other at once. The order is
-//! kept always.
+//! kept always. While it is asked for, what is written together is compressed together.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::LinkError;
 use crate::frame::Outgoing;
 use crate::limits;
+use crate::packed::Packer;
 use crate::shared::SharedBytes;
 
 pub(crate) struct Outbox {
     state: Mutex<State>,
     queued: Condvar,
     written: Condvar,
+    squeeze: AtomicBool,
+    /// The type of a frame of compressed messages, if there is one in this direction.
+    packed: Option<u8>,
 }
 
 #[derive(Default)]
@@ -48,8 +53,14 @@ impl State {
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Self {
-        Outbox { state: Mutex::default(), queued: Condvar::new(), written: Condvar::new() }
+    pub(crate) fn new(packed: Option<u8>) -> Self {
+        let (queued, written, squeeze) = (Condvar::new(), Condvar::new(), AtomicBool::new(false));
+        Outbox { state: Mutex::default(), queued, written, squeeze, packed }
+    }
+
+    /// Whether what is written from now on is compressed.
+    pub(crate) fn squeeze(&self, on: bool) {
+        self.squeeze.store(on, Ordering::Relaxed);
     }
 
     /// Queues a message; waits while the queue is full, as long as `peer_is_fine` says so.
@@ -140,6 +151,7 @@ impl Outbox {
         let mut taken = VecDeque::new();
         loop {
             let go_on = self.take(&mut taken);
+            batch.squeeze(self.packed.filter(|_| self.squeeze.load(Ordering::Relaxed)));
             if taken.is_empty() && go_on {
                 batch.add(alive, output)?;
             }
@@ -210,12 +222,24 @@ struct Batch {
     /// Where in `gathered` a large one comes in between.
     large: Vec<(usize, SharedBytes)>,
     bytes: usize,
+    packer: Option<Packer>,
 }
 
 impl Batch {
+    /// Whether it is compressed, into frames of which type.
+    fn squeeze(&mut self, kind: Option<u8>) {
+        match kind {
+            // Without memory for it, it is left.
+            Some(kind) if self.packer.is_none() => self.packer = Packer::new(kind).ok(),
+            Some(_) => {}
+            None => self.packer = None,
+        }
+    }
+
     fn add(&mut self, message: &Outgoing, output: &mut dyn Write) -> io::Result<()> {
         message.put_without_body(&mut self.gathered);
-        if message.body.len() >= limits::WRITE_IN_PLACE {
+        // What is compressed has to lie in one piece.
+        if message.body.len() >= limits::WRITE_IN_PLACE && self.packer.is_none() {
             self.large.push((self.gathered.len(), message.body.clone()));
         } else {
             self.gathered.extend_from_slice(&message.body);
@@ -225,6 +249,12 @@ impl Batch {
     }
 
     fn write(&mut self, output: &mut dyn Write) -> io::Result<()> {
+        if let Some(packed) = self.packer.as_mut().and_then(|packer| packer.pack(&self.gathered)) {
+            output.write_all(packed)?;
+            self.gathered.clear();
+            self.bytes = 0;
+            return Ok(());
+        }
         let mut slices = Vec::with_capacity(2 * self.large.len() + 1);
         let mut from = 0;
         for (at, bytes) in &self.large {
@@ -265,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_was_said_in_its_order() {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(None);
         let sizes = [0, 1, 5_000, limits::WRITE_IN_PLACE, 300_000, 7, limits::WRITE_BUFFER, 100_000, 0, 3];
         let mut expected = Vec::new();
         let mut written = Vec::new();
@@ -284,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_lone_message_that_can_wait_is_not_kept_for_long() {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(None);
         let (read, write) = std::os::unix::net::UnixStream::pair().unwrap();
         std::thread::scope(|scope| {
             let _writer = scope.spawn(|| outbox.run(&mut { write }, &message(9, 0, false)));

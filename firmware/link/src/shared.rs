@@ -27,6 +27,13 @@ impl SharedBytes {
         SharedBytes { whole: Arc::clone(&self.whole), range: start..self.range.end }
     }
 
+    /// A part of it; what is not there is left out.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let at = |offset: usize| self.range.end.min(self.range.start.saturating_add(offset));
+        let start = at(range.start);
+        SharedBytes { whole: Arc::clone(&self.whole), range: start..at(range.end).max(start) }
+    }
+
     /// The same bytes, without a large buffer around them that would be kept for their sake.
     pub(crate) fn without_waste(self) -> Self {
         if self.whole.capacity() - self.range.len() > SHARED_WASTE_MAX.max(self.range.len()) {
@@ -76,6 +83,7 @@ mod tests {
         assert_eq!(*part, [2, 3, 4]);
         assert_eq!(*part.from_offset(2), [4]);
         assert!(part.from_offset(9).is_empty() && SharedBytes::part_of(&whole, 7..9).is_empty());
+        assert_eq!((&*part.part(1..2), &*part.part(1..9), part.part(7..9).len()), (&[3][..], &[3, 4][..], 0));
         assert_eq!(SharedBytes::part_of(&whole, 3..99), SharedBytes::from(vec![4, 5]));
     }
 

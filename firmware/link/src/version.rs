@@ -6,6 +6,7 @@
 //! | version | adds |
 //! |---|---|
 //! | 2 | `Known` and `Unchanged`: folders in which nothing changed are not listed |
+//! | 3 | `Squeeze` and `Packed`: what the agent says is compressed where the link is slow |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -13,9 +14,11 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 2;
+pub const HIGHEST: u32 = 3;
 /// From this version on the box may say `Known`, and the agent then `Unchanged`.
 pub const UNCHANGED: u32 = 2;
+/// From this version on the box may say `Squeeze`, and the agent then `Packed`.
+pub const PACKED: u32 = 3;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

@@ -13,10 +13,11 @@
 //! | 9 | Alive | empty | | 137 | Quiesced | CBOR |
 //! | 10 | Goodbye | empty | | 138 | Rechecked | CBOR |
 //! | 11 | Known | binary | | 139 | Resumed | CBOR |
-//! | | | | | 140 | Problem | CBOR |
+//! | 12 | Squeeze | CBOR | | 140 | Problem | CBOR |
 //! | | | | | 141 | Failed | CBOR |
 //! | | | | | 142 | Alive | empty |
 //! | | | | | 143 | Unchanged | binary |
+//! | | | | | 144 | Packed | many of the above, see [`crate::packed`] |
 //!
 //! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
 //! `mailkeep_format::codec` (`file` is directory varint, index varint):
@@ -50,6 +51,9 @@ use crate::shared::SharedBytes;
 pub trait Message: Clone + Send + 'static {
     /// The type byte of this direction's `Hello`.
     const HELLO: u8;
+
+    /// The type byte of this direction's `Packed`, if it knows one.
+    const PACKED: Option<u8>;
 
     /// Encodes, without copying the bytes of a chunk.
     ///
@@ -94,6 +98,7 @@ pub trait Message: Clone + Send + 'static {
 
 impl Message for ToAgent {
     const HELLO: u8 = 1;
+    const PACKED: Option<u8> = None;
 
     fn outgoing(self) -> Result<Outgoing, LinkError> {
         match self {
@@ -108,6 +113,7 @@ impl Message for ToAgent {
             ToAgent::Alive => Ok(empty(9)),
             ToAgent::Goodbye => Ok(empty(10)),
             ToAgent::Known(body) => bounded(11, "Known", put_known(&body)).map(streamed),
+            ToAgent::Squeeze(body) => control(12, "Squeeze", &body),
         }
     }
 
@@ -124,6 +130,7 @@ impl Message for ToAgent {
             9 => take_empty("Alive", payload, ToAgent::Alive)?,
             10 => take_empty("Goodbye", payload, ToAgent::Goodbye)?,
             11 => ToAgent::Known(whole("Known", payload, take_known)?),
+            12 => ToAgent::Squeeze(take_control("Squeeze", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -150,6 +157,7 @@ impl Message for ToAgent {
 
 impl Message for ToBox {
     const HELLO: u8 = 129;
+    const PACKED: Option<u8> = Some(144);
 
     fn outgoing(self) -> Result<Outgoing, LinkError> {
         match self {

@@ -191,6 +191,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         Just(ToAgent::Alive),
         Just(ToAgent::Goodbye),
         known().prop_map(ToAgent::Known),
+        any::<bool>().prop_map(|on| ToAgent::Squeeze(Squeeze { on })),
     ]
 }
 

@@ -9,6 +9,10 @@ pub const SOURCE_NAME_LETTERS: usize = 64;
 pub const SOURCE_LIST_ENTRIES: usize = 4096;
 /// Seconds that a duration in a source file may have at most (a year): more is a typing error.
 pub const DURATION_SECONDS: u64 = 366 * 24 * 3600;
+/// Bytes per second that a limit has at least: below 64 kbit/s not even the listing of a spool ends in a night.
+pub const RATE_LEAST: u64 = 8_000;
+/// Bytes per second that a limit has at most; more is a typing error.
+pub const RATE_MOST: u64 = 100_000_000_000;
 /// Edits between an unknown key and a known one up to which the known one is named as a guess.
 pub const SUGGESTION_EDITS: usize = 4;
 

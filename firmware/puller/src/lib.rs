@@ -22,6 +22,7 @@ pub mod limits;
 mod links;
 mod mail_check;
 mod mailtree;
+mod meter;
 mod monitor;
 pub mod progress;
 mod pull;

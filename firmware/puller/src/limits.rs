@@ -79,6 +79,18 @@ pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How long ssh tries to reach the server, in seconds.
 pub const SSH_CONNECT_SECONDS: u32 = 20;
 
+/// Bytes per second below which the link is slow, so that compressing what crosses it pays: an Ethernet of 100 Mbit/s. One
+/// core compresses more than twenty times as much, so that even a wrong guess costs it a twentieth of its time.
+pub const LINK_SLOW: u64 = 16 << 20;
+/// Bytes per second above which it is fast, and what compressing costs is better spent elsewhere.
+pub const LINK_FAST: u64 = 32 << 20;
+/// Bytes after which the link is judged.
+pub const LINK_JUDGED_BYTES: u64 = 1 << 20;
+/// Time of waiting after which it is judged by less.
+pub const LINK_JUDGED_TIME: Duration = Duration::from_secs(2);
+/// Bytes in that time below which nothing is known: nobody had anything to say.
+pub const LINK_IDLE_BYTES: u64 = 32 << 10;
+
 /// Nodes of directories that the mail check keeps decoded, about 350 bytes each; message files are not among them.
 pub const TREE_CACHE_NODES: usize = 65_536;
 /// Symbolic links on the way to one file (Linux allows 40).

@@ -13,6 +13,7 @@ use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window}
 use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
 use mailkeep_link::version;
 use mailkeep_mail::Source;
+use mailkeep_mail::source::Rate;
 use mailkeep_mail::write_once::WriteOnce;
 use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptions};
 
@@ -44,6 +45,15 @@ pub struct PullOptions<'a> {
     pub writer: &'a WriterOptions,
     /// Program and version, for the agent and the manifest: `mailkeep 0.1.0`.
     pub program: &'a str,
+    /// What the link may take while mail runs, in place of what the source file says.
+    pub bandwidth: Option<Rate>,
+}
+
+impl PullOptions<'_> {
+    /// What the link may take, in bytes per second.
+    pub(crate) fn bandwidth(&self, source: &Source) -> Option<u64> {
+        self.bandwidth.or(source.limits.bandwidth).map(Rate::bytes_per_second)
+    }
 }
 
 impl std::fmt::Debug for PullOptions<'_> {
@@ -74,7 +84,9 @@ pub fn pull(
     let mut store = RepositoryStore::new(repository.writer(options.writer, &monitor)?);
     let earlier = Earlier::find(repository, source, &monitor)?;
     progress.update(&Status::of(Phase::Connect));
-    let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
+    let bandwidth = options.bandwidth(source);
+    let (session, configured) =
+        Session::open(options.transport, source, options.program, bandwidth, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     // After an error the writer keeps what came over, so that it is never sent twice.
     let copy = run.copy(&mut store, configured.quiesce.is_some())?;

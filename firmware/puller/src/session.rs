@@ -1,15 +1,18 @@
 //! The conversation with one agent: greeting, waiting with an eye on the cancel flag, remarks of the agent collected
 //! on the way, and what really happened when the link breaks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mailkeep_link::message::{Configure, Configured, Failed, Resumed, ToAgent, ToBox};
-use mailkeep_link::{BoxSide, LinkError, Options};
+use mailkeep_link::message::{Configure, Configured, Failed, Resumed, Squeeze, ToAgent, ToBox};
+use mailkeep_link::pace::SystemClock;
+use mailkeep_link::{BoxSide, LinkError, Options, version};
 use mailkeep_mail::Source;
 
 use crate::limits::{CANCEL_POLL, REAP_WAIT, REAP_WAIT_WINDOW, RESUME_AFTER_FAILURE, SILENCE_MAX};
+use crate::meter::{Meter, Metered};
 use crate::tally::Notices;
 use crate::transport::{Far, FarProcess, Transport};
 use crate::{PullError, text};
@@ -21,6 +24,9 @@ pub(crate) struct Session<'a> {
     process: Option<FarProcess>,
     cancel: &'a AtomicBool,
     host: String,
+    meter: Arc<Meter>,
+    /// The agent was told to compress what it says.
+    squeezed: bool,
     /// What the agent could not do since this was last taken; only what the snapshot lacks because of it.
     missing: Notices,
     /// What else it said since then.
@@ -28,14 +34,18 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Starts the agent, agrees on a version and tells it what to back up.
+    /// Starts the agent, agrees on a version and tells it what to back up. While mail runs the link takes at most
+    /// `bandwidth` bytes per second.
     pub(crate) fn open(
         transport: &dyn Transport,
         source: &Source,
         program: &str,
+        bandwidth: Option<u64>,
         cancel: &'a AtomicBool,
     ) -> Result<(Self, Configured), PullError> {
         let Far { input, output, mut process } = transport.connect(source)?;
+        let meter = Meter::new(bandwidth, Box::<SystemClock>::default());
+        let input = Box::new(Metered::new(input, meter.clone(), Box::<SystemClock>::default()));
         let mut host = process.as_ref().map_or("the server", FarProcess::host).to_owned();
         let mut options = Options::new(program);
         options.silence = SILENCE_MAX;
@@ -66,7 +76,9 @@ impl<'a> Session<'a> {
             process.greeted();
         }
         let (missing, remarks) = (Notices::default(), Notices::default());
-        let mut session = Session { link, process, cancel, host: host.clone(), missing, remarks };
+        let squeezed = false;
+        let mut session =
+            Session { link, process, cancel, host: host.clone(), meter, squeezed, missing, remarks };
         session.say(ToAgent::Configure(Configure { source: source.text().to_owned() }))?;
         let configured = session.answer("Configured", |message| match message {
             ToBox::Configured(configured) => Some(configured),
@@ -87,6 +99,23 @@ impl<'a> Session<'a> {
         self.link.version()
     }
 
+    /// Whether the link may take all that it can, from now on: while mail is stopped nothing counts but time.
+    pub(crate) fn lift_limit(&self, lifted: bool) {
+        self.meter.lift(lifted);
+    }
+
+    /// Has the agent compress what it says, or not, as the link is.
+    fn squeeze(&mut self) -> Result<(), PullError> {
+        let on = self.meter.is_slow();
+        let is_far = self.process.as_ref().is_some_and(FarProcess::is_ssh);
+        if on == self.squeezed || !is_far || self.link.version() < version::PACKED {
+            return Ok(());
+        }
+        tracing::info!(host = self.host, on, "compression on the link");
+        self.squeezed = on;
+        self.say(ToAgent::Squeeze(Squeeze { on }))
+    }
+
     /// Says something.
     pub(crate) fn say(&mut self, message: ToAgent) -> Result<(), PullError> {
         self.link.send(message).map_err(|failure| explain(&mut self.process, &self.host, failure))
@@ -98,6 +127,7 @@ impl<'a> Session<'a> {
             if self.cancel.load(Ordering::Relaxed) {
                 return Err(PullError::Interrupted);
             }
+            self.squeeze()?;
             match self.link.receive_within(CANCEL_POLL) {
                 Ok(Some(ToBox::Problem(problem))) => self.note(&problem),
                 Ok(Some(ToBox::Failed(failed))) => return Err(self.failed(&failed)),

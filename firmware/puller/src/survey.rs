@@ -81,8 +81,9 @@ pub fn rehearse(
     cancel: &AtomicBool,
 ) -> Result<Survey, PullError> {
     let writer = WriterOptions::default();
+    let (force_window, live_only, writer) = (false, false, &writer);
     let options =
-        PullOptions { force_window: false, live_only: false, transport, cancel, writer: &writer, program };
+        PullOptions { force_window, live_only, transport, cancel, writer, program, bandwidth: None };
     look(source, &options, &Silent, Earlier::none(), &mut ReadOnly(None))
 }
 
@@ -94,7 +95,9 @@ fn look(
     store: &mut ReadOnly,
 ) -> Result<Survey, PullError> {
     let parent = earlier.parent.as_ref().map(|parent| parent.id);
-    let (session, configured) = Session::open(options.transport, source, options.program, options.cancel)?;
+    let bandwidth = options.bandwidth(source);
+    let (session, configured) =
+        Session::open(options.transport, source, options.program, bandwidth, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     let passed = run.pass(store, Mode::Survey)?;
     let copy = run.last(passed, false, None);

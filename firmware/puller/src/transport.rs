@@ -165,6 +165,11 @@ impl FarProcess {
         &self.host
     }
 
+    /// Whether another machine is behind it.
+    pub(crate) fn is_ssh(&self) -> bool {
+        self.is_ssh
+    }
+
     /// Sets how long the process may take to end once its input is closed.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;

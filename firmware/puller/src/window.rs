@@ -25,10 +25,13 @@ impl Run<'_> {
     pub(crate) fn copy_in_window(&mut self, store: &mut dyn Store) -> Result<Copy, PullError> {
         self.reporter.phase(Phase::Stopping);
         self.reporter.window(true);
+        // Every byte that is still to come keeps mail waiting.
+        self.session.lift_limit(true);
         let stopped = self.stop_copy_start(store);
         if let Err(error) = &stopped {
             self.after_failure(error);
         }
+        self.session.lift_limit(false);
         self.reporter.window(false);
         let Stopped { quiesced, passed, rechecked, resumed } = stopped?;
         let (missing, remarks) = self.session.take_notices();

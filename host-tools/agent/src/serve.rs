@@ -13,6 +13,7 @@ use mailkeep_format::{ContentHash, Timestamp};
 use mailkeep_link::message::{
     BeginPass, Configure, Configured, PassBegun, Problem, Quiesce, Quiesced, Rechecked, ToAgent, ToBox,
 };
+use mailkeep_link::pace::{Pace, SystemClock};
 use mailkeep_link::{AgentSide, Options, version};
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::{MailError, Profile, Source};
@@ -94,6 +95,8 @@ struct Subject {
     profile: Arc<Profile>,
     versions: Versions,
     rung: Result<Rung, MailError>,
+    /// How fast files may be read while mail runs.
+    pace: Option<Arc<Pace>>,
 }
 
 impl Run<'_> {
@@ -120,6 +123,10 @@ impl Run<'_> {
                 Ok(())
             }
             (ToAgent::Resume, _) => self.resume(),
+            (ToAgent::Squeeze(squeeze), _) if self.configured.is_some() => {
+                self.link.squeeze(squeeze.on);
+                Ok(())
+            }
             (message, Stage::Passing(_)) => {
                 self.end_pass()?;
                 self.take_idle(message)
@@ -202,7 +209,9 @@ impl Run<'_> {
             rescued,
             rules: (self.link.version() >= version::UNCHANGED).then(|| rules(&configure.source, &profile)),
         }))?;
-        self.configured = Some(Subject { source, profile, versions, rung });
+        let rate = source.limits.read.map(|rate| rate.bytes_per_second());
+        let pace = rate.map(|rate| Arc::new(Pace::new(Some(rate), Box::<SystemClock>::default())));
+        self.configured = Some(Subject { source, profile, versions, rung, pace });
         Ok(())
     }
 
@@ -218,7 +227,9 @@ impl Run<'_> {
         let is_final = begin.is_final && self.window.is_some();
         let export = self.window.as_ref().filter(|_| is_final).map(Window::export_folder);
         let known = self.known.take().map(|known| known.at(clock));
-        let order = Order { profile: Arc::clone(&subject.profile), is_final, export, known };
+        // While mail is stopped nothing counts but time.
+        let pace = subject.pace.clone().filter(|_| self.window.is_none());
+        let order = Order { profile: Arc::clone(&subject.profile), is_final, export, known, pace };
         self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
         Ok(())
     }
@@ -339,5 +350,6 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Alive => "Alive",
         ToAgent::Goodbye => "Goodbye",
         ToAgent::Known(_) => "Known",
+        ToAgent::Squeeze(_) => "Squeeze",
     }
 }

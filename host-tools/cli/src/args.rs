@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use mailkeep_mail::source::{Rate, parse_rate};
 
 use crate::text::{self, flag, pairing, verb};
 
@@ -121,6 +122,8 @@ pub(crate) struct Backup {
     pub(crate) dry_run: bool,
     #[arg(long, conflicts_with = "force_window", help = verb::BACKUP_LIVE)]
     pub(crate) live_only: bool,
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, help = verb::BACKUP_LIMIT)]
+    pub(crate) limit_download: Option<Rate>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 
 mod duration;
 mod quiesce_options;
+mod rate;
 mod raw;
 mod suggest;
 mod transport;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use duration::parse_duration;
 pub use quiesce_options::{Argv, Probe, ProbeProtocol, Quiesce, QuiesceMode, Stragglers};
+pub use rate::{Rate, parse_rate};
 pub use transport::{SshTransport, Transport};
 
 use crate::error::MailError;
@@ -89,6 +91,15 @@ pub struct GenericOptions {
     pub write_once: Vec<String>,
 }
 
+/// Section `[limits]`: how much a backup may take for itself while mail runs. While mail is stopped nothing of it counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// What may cross the link from the server.
+    pub bandwidth: Option<Rate>,
+    /// What may be read from the server's disks.
+    pub read: Option<Rate>,
+}
+
 /// A checked source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -102,6 +113,8 @@ pub struct Source {
     pub transport: Transport,
     /// How mail is stopped, started and watched.
     pub quiesce: Quiesce,
+    /// What a backup may take while mail runs.
+    pub limits: Limits,
     text: String,
 }
 
@@ -141,6 +154,7 @@ impl Source {
             outage_budget: check.duration("outage-budget", raw.outage_budget.as_deref(), 60)?,
             transport: transport::checked(raw.transport, &check)?,
             quiesce: quiesce_options::checked(raw.quiesce.unwrap_or_default(), &check)?,
+            limits: limits(raw.limits.unwrap_or_default(), &check)?,
             system,
             text: text.to_owned(),
         })
@@ -160,6 +174,13 @@ fn source_name(name: Option<String>, check: &Check<'_>) -> Result<SourceName, Ma
         );
         check.bad("name", rule)
     })
+}
+
+fn limits(raw: raw::RawLimits, check: &Check<'_>) -> Result<Limits, MailError> {
+    let rate = |key: &str, text: Option<String>| {
+        text.map(|text| parse_rate(&text).map_err(|problem| check.bad(key, problem))).transpose()
+    };
+    Ok(Limits { bandwidth: rate("limits.bandwidth", raw.bandwidth)?, read: rate("limits.read", raw.read)? })
 }
 
 fn cyrus_options(raw: raw::RawCyrus, check: &Check<'_>) -> Result<CyrusOptions, MailError> {

@@ -16,6 +16,14 @@ pub(super) struct RawSource {
     pub(super) cyrus: Option<RawCyrus>,
     pub(super) quiesce: Option<RawQuiesce>,
     pub(super) generic: Option<RawGeneric>,
+    pub(super) limits: Option<RawLimits>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawLimits {
+    pub(super) bandwidth: Option<String>,
+    pub(super) read: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

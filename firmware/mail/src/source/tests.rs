@@ -161,6 +161,26 @@ fn probes() {
 }
 
 #[test]
+fn limits_are_rates_with_a_unit_and_none_unless_asked_for() {
+    assert_eq!(parse(&with("")).unwrap().limits, Limits::default());
+    let source = parse(&with("[limits]\nbandwidth = \"10 Mbit/s\"\nread = \"20 MB/s\"\n")).unwrap();
+    assert_eq!(source.limits.bandwidth.map(Rate::bytes_per_second), Some(1_250_000));
+    assert_eq!(source.limits.read.map(Rate::bytes_per_second), Some(20_000_000));
+    for (line, key) in [
+        ("bandwidth = \"10\"", "limits.bandwidth"),
+        ("read = \"5 mb/s\"", "limits.read"),
+        ("read = \"0 B/s\"", "limits.read"),
+    ] {
+        let said = refusal(&with(&format!("[limits]\n{line}\n")));
+        assert!(said.starts_with(&format!("mail1.toml: {key}: ")) && said.lines().count() == 1, "{said}");
+    }
+    assert_eq!(
+        refusal(&with("[limits]\nbandwith = \"1 MB/s\"\n")),
+        "mail1.toml, line 6: unknown key `bandwith` in [limits]; did you mean `bandwidth`?"
+    );
+}
+
+#[test]
 fn generic_needs_absolute_paths_and_readable_patterns() {
     let generic = |rest: &str| with("").replace("cyrus", "generic") + "[generic]\n" + rest;
     assert!(refusal(&generic("")).contains("generic.paths: is missing"));

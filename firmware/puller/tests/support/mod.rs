@@ -118,6 +118,7 @@ impl How {
             cancel: &self.cancel,
             writer: &writer,
             program: "mailkeep test",
+            bandwidth: None,
         };
         go(&self.source(), &options, &self.news)
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use mailkeep_link::message::{Data, FileDone, Need, PassEnded, ReadOutcome, ToAgent, ToBox, Want};
+use mailkeep_link::pace::Pace;
 use mailkeep_link::{LinkError, Sender, SharedBytes};
 use mailkeep_mail::Profile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -56,6 +57,8 @@ pub struct Order {
     pub export: Option<PathBuf>,
     /// Folders that need not be listed if they have not changed.
     pub(crate) known: Option<KnownFolders>,
+    /// How fast files may be read.
+    pub pace: Option<Arc<Pace>>,
 }
 
 impl Pass {
@@ -101,6 +104,7 @@ impl Pass {
         needed: mpsc::Receiver<Need>,
     ) -> std::io::Result<()> {
         let (ledger, link, walked) = (Arc::clone(&self.ledger), link.clone(), Arc::clone(&self.walked));
+        let pace = order.pace.clone();
         self.thread("walk", {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
@@ -118,9 +122,10 @@ impl Pass {
         })?;
         for number in 0..limits::READERS {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
+            let pace = pace.clone();
             self.thread(&format!("read-{number}"), move || {
                 while let Some(job) = ledger.next_job() {
-                    let Ok(outcome) = read::read(&job, &ledger, &voice) else { return };
+                    let Ok(outcome) = read::read(&job, &ledger, pace.as_deref(), &voice) else { return };
                     if let Some(outcome) = ledger.read(job.file, outcome) {
                         if voice.done(&ledger, job.file, outcome).is_err() {
                             return;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mailkeep_format::cut::{self, CutStyle, Cutter};
 use mailkeep_format::{ContentHash, Node, limits as format_limits};
 use mailkeep_link::message::{Chunks, FileId, ReadOutcome, ToBox};
+use mailkeep_link::pace::Pace;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
@@ -21,8 +22,13 @@ pub(crate) trait Say {
     fn say(&self, message: ToBox) -> Result<(), Aborted>;
 }
 
-/// Reads a file and announces its chunks; the caller reports the outcome.
-pub(crate) fn read(job: &Job, ledger: &Ledger, say: &dyn Say) -> Result<ReadOutcome, Aborted> {
+/// Reads a file, no faster than `pace`, and announces its chunks; the caller reports the outcome.
+pub(crate) fn read(
+    job: &Job,
+    ledger: &Ledger,
+    pace: Option<&Pace>,
+    say: &dyn Say,
+) -> Result<ReadOutcome, Aborted> {
     let opened = job.directory.open_file(&job.name);
     let mut file = match opened {
         Ok(file) => file,
@@ -40,7 +46,7 @@ pub(crate) fn read(job: &Job, ledger: &Ledger, say: &dyn Say) -> Result<ReadOutc
         return Ok(ReadOutcome::Vanished);
     }
     let size = Facts::of(&before).size;
-    let mut announcer = Announcer { file: job.file, first: 0, ledger, say };
+    let mut announcer = Announcer { file: job.file, first: 0, ledger, pace, say };
     let read = if size <= format_limits::WHOLE_FILE_MAX as u64 {
         announcer.whole(&mut file, size as usize, job.style)
     } else {
@@ -94,15 +100,24 @@ struct Announcer<'a> {
     file: FileId,
     first: u32,
     ledger: &'a Ledger,
+    pace: Option<&'a Pace>,
     say: &'a dyn Say,
 }
 
 impl Announcer<'_> {
+    /// Waits until so much more may be read.
+    fn may_read(&self, bytes: usize) -> Result<(), Aborted> {
+        let Some(pace) = self.pace else { return Ok(()) };
+        pace.spend(bytes, &|| self.ledger.is_aborted());
+        if self.ledger.is_aborted() { Err(Aborted) } else { Ok(()) }
+    }
+
     /// A file that is read at one go.
     fn whole(&mut self, file: &mut File, size: usize, style: CutStyle) -> Result<u64, Trouble> {
         if size == 0 {
             return Ok(0);
         }
+        self.may_read(size)?;
         self.ledger.hold_bytes(size)?;
         let mut bytes = Vec::with_capacity(size);
         let read = fill(file, &mut bytes, size);
@@ -125,6 +140,7 @@ impl Announcer<'_> {
         let mut ahead: Vec<u8> = Vec::new();
         loop {
             let step = limits::STREAM_STEP.min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.may_read(step)?;
             self.ledger.hold_bytes(step)?;
             let had = ahead.len();
             let read = fill(file, &mut ahead, step);

@@ -34,6 +34,7 @@ pub(crate) fn run(app: &App, args: &Backup) -> Result<u8, Failure> {
         cancel: &cancel,
         writer: &writer,
         program: PROGRAM,
+        bandwidth: args.limit_download,
     };
     if args.dry_run {
         let survey = survey(&repository, &source, &options, &ear)?;
