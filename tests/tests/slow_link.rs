@@ -41,7 +41,10 @@ impl Lab {
         let sshd = Sshd::start(&home.path().join("ssh"))?;
         let proxy = Proxy::to(sshd.port())?;
         let key = fs::read_to_string(sshd.known_hosts())?;
-        fs::write(sshd.known_hosts(), key.replace(&format!("]:{} ", sshd.port()), &format!("]:{} ", proxy.port())))?;
+        fs::write(
+            sshd.known_hosts(),
+            key.replace(&format!("]:{} ", sshd.port()), &format!("]:{} ", proxy.port())),
+        )?;
         let source = generic_source(&home.path().join("tree.toml"), "tree", &folder, "")?;
         let way = format!(
             "kind = \"ssh\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\nidentity-file = \"{}\"\nknown-hosts-file = \"{}\"",
@@ -136,7 +139,9 @@ fn what_is_on_the_disk_never_crosses_the_link_again() -> Result<()> {
     let (summary, crossed) = lab.finish()?;
     let sent = summary["passes"][0]["bytes_sent"].as_u64().context("bytes_sent")?;
     let lacking = total - second.min(total);
-    let context = format!("total {total}, durable {first} and {second}, then sent {sent}, crossed {crossed}, seed {seed}");
+    let context = format!(
+        "total {total}, durable {first} and {second}, then sent {sent}, crossed {crossed}, seed {seed}"
+    );
     eprintln!("{context}");
     // Names, hashes and encryption come on top of the contents.
     ensure!(sent <= lacking + (1 << 20), "{context}");
@@ -214,7 +219,8 @@ fn reading_goes_behind_everything_else() -> Result<()> {
     let mut backup = Running::spawn(command.args(["--limit-download", "64 kbit/s"]))?;
     let mut naps = 0;
     let readers = loop {
-        let threads = descendants(backup.pid()).iter().flat_map(|process| threads(process.pid)).collect::<Vec<_>>();
+        let threads =
+            descendants(backup.pid()).iter().flat_map(|process| threads(process.pid)).collect::<Vec<_>>();
         let readers: Vec<_> = threads.into_iter().filter(|(_, name)| name.starts_with("read-")).collect();
         if readers.len() == 2 {
             break readers;

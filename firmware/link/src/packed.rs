@@ -57,6 +57,7 @@ impl Packer {
 }
 
 /// The messages of a stream, packed or not.
+#[derive(Default)]
 pub struct Unpacker {
     reader: FrameReader,
     decoder: Option<TransitDecoder>,
@@ -67,12 +68,6 @@ pub struct Unpacker {
 impl std::fmt::Debug for Unpacker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Unpacker").field("reader", &self.reader).field("left", &self.unpacked.len()).finish()
-    }
-}
-
-impl Default for Unpacker {
-    fn default() -> Self {
-        Unpacker { reader: FrameReader::default(), decoder: None, unpacked: SharedBytes::default() }
     }
 }
 
