@@ -21,7 +21,8 @@ use mailkeep_tests::rng::Rng;
 use mailkeep_tests::tree::{self, Facts};
 
 /// Calls that only the target sees, and how often each comes at most in a restore of this tree by one thread.
-const CALLS: [(&str, usize); 13] = [
+const CALLS: [(&str, usize); 14] = [
+    ("pwritev2", 10),
     ("pwritev", 30),
     ("pwrite64", 60),
     ("renameat", 80),

@@ -29,6 +29,7 @@ use crate::select::Coverage;
 use crate::tally::{RestoreMonitor, Summary, Tally, add};
 use crate::target::PartNames;
 use crate::traverse::{Hands, Item, Known, traverse};
+use crate::uncached::Uncached;
 use crate::{ContentsError, RestoreError, limits, meta, target};
 
 /// Restores what `plan` says. Set `stop` to end it early; what is complete by then stays.
@@ -52,6 +53,7 @@ pub fn apply(plan: &Plan, monitor: &dyn RestoreMonitor, stop: &AtomicBool) -> Re
             contents: plan.view.contents(),
             owners: &plan.options.owners,
             parts: PartNames::new(),
+            uncached: Uncached::default(),
             clear_folders: plan.options.delete,
             keep: plan.options.overwrite == Overwrite::Never,
         },

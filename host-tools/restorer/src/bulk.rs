@@ -94,7 +94,7 @@ impl Engine<'_> {
     /// Writes pieces of `node`, neighbours at once.
     fn write(&self, batch: &Batch, node: &Node, part: &Part, pieces: &[Piece<'_>]) -> Result<(), PlaceError> {
         let sparse = matches!(node.kind, NodeKind::File { sparse: true, .. });
-        let file = part.file.as_fd();
+        let (file, uncached) = (part.file.as_fd(), &self.placer.uncached);
         let mut bytes = 0;
         let follows =
             |one: &Piece<'_>, other: &Piece<'_>| one.0 + 1 == other.0 && one.1.is_some() && other.1.is_some();
@@ -108,12 +108,12 @@ impl Engine<'_> {
                 self.placer
                     .contents
                     .chunk(&batch.chunks[first as usize], &mut |plain| {
-                        written = write_pieces(file, sparse, offset, &[plain]);
+                        written = write_pieces(uncached, file, sparse, offset, &[plain]);
                     })
                     .map_err(FillError::Contents)?;
                 written?;
             } else {
-                write_pieces(file, sparse, offset, &known)?;
+                write_pieces(uncached, file, sparse, offset, &known)?;
             }
             bytes +=
                 pieces.iter().map(|(index, _)| u64::from(batch.chunks[*index as usize].length)).sum::<u64>();

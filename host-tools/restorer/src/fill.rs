@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use mailkeep_format::{Node, NodeKind};
 use rustix::io::Errno;
 
+use crate::uncached::Uncached;
 use crate::{Contents, ContentsError, limits};
 
 /// Why a file was not filled.
@@ -28,12 +29,13 @@ impl From<Errno> for FillError {
 /// Fills `file` (empty, open for writing) with the contents of `node`, telling `wrote` how many bytes went by.
 pub(crate) fn fill(
     contents: &dyn Contents,
+    uncached: &Uncached,
     node: &Node,
     file: BorrowedFd<'_>,
     wrote: &dyn Fn(u64) -> bool,
 ) -> Result<(), FillError> {
     let NodeKind::File { size, sparse, content } = &node.kind else { return Ok(()) };
-    let mut writer = HoleWriter { file, sparse: *sparse, offset: 0, buffer: Vec::new() };
+    let mut writer = HoleWriter { file, uncached, sparse: *sparse, offset: 0, buffer: Vec::new() };
     for chunk in content {
         let mut written = Ok(());
         contents.chunk(chunk, &mut |plain| written = writer.push(plain)).map_err(FillError::Contents)?;
@@ -53,6 +55,7 @@ pub(crate) fn fill(
 
 struct HoleWriter<'a> {
     file: BorrowedFd<'a>,
+    uncached: &'a Uncached,
     sparse: bool,
     /// Where the buffer belongs; a multiple of the hole block until the end.
     offset: u64,
@@ -77,11 +80,12 @@ impl HoleWriter<'_> {
                 let hole = leading_blocks(&self.buffer[from..count], true);
                 from += hole;
                 let data = leading_blocks(&self.buffer[from..count], false);
-                write_all(self.file, &self.buffer[from..from + data], self.offset + from as u64)?;
+                let piece = &self.buffer[from..from + data];
+                write_all(self.uncached, self.file, piece, self.offset + from as u64)?;
                 from += data;
             }
         } else {
-            write_all(self.file, &self.buffer[..count], self.offset)?;
+            write_all(self.uncached, self.file, &self.buffer[..count], self.offset)?;
         }
         self.offset += count as u64;
         self.buffer.drain(..count);
@@ -101,6 +105,7 @@ impl HoleWriter<'_> {
 
 /// Writes pieces that lie one behind the other in the file, from `offset` on.
 pub(crate) fn write_pieces(
+    uncached: &Uncached,
     file: BorrowedFd<'_>,
     sparse: bool,
     mut offset: u64,
@@ -110,13 +115,13 @@ pub(crate) fn write_pieces(
         let parts: Vec<IoSlice<'_>> =
             pieces.iter().take(PARTS_MAX).map(|piece| IoSlice::new(piece)).collect();
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        match rustix::io::pwritev(file, &parts, offset) {
+        match uncached.write(file, &parts, offset) {
             Ok(count) if count == total => {
                 let rest = &pieces[parts.len()..];
                 return if rest.is_empty() {
                     Ok(())
                 } else {
-                    write_pieces(file, sparse, offset + total as u64, rest)
+                    write_pieces(uncached, file, sparse, offset + total as u64, rest)
                 };
             }
             // Cut short: what was written is written once more, piece by piece, which ends or shows what is wrong.
@@ -126,9 +131,9 @@ pub(crate) fn write_pieces(
     }
     for piece in pieces {
         if sparse {
-            write_around_holes(file, offset, piece)?;
+            write_around_holes(uncached, file, offset, piece)?;
         } else {
-            write_all(file, piece, offset)?;
+            write_all(uncached, file, piece, offset)?;
         }
         offset += piece.len() as u64;
     }
@@ -139,7 +144,12 @@ pub(crate) fn write_pieces(
 const PARTS_MAX: usize = 512;
 
 /// Leaves zeros out, in blocks of the file: in a new file they are there already.
-fn write_around_holes(file: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -> Result<(), Errno> {
+fn write_around_holes(
+    uncached: &Uncached,
+    file: BorrowedFd<'_>,
+    mut offset: u64,
+    mut bytes: &[u8],
+) -> Result<(), Errno> {
     while !bytes.is_empty() {
         let mut end = 0;
         let mut zeros = 0;
@@ -152,7 +162,7 @@ fn write_around_holes(file: BorrowedFd<'_>, mut offset: u64, mut bytes: &[u8]) -
             }
             end += block.len();
         }
-        write_all(file, &bytes[..end], offset)?;
+        write_all(uncached, file, &bytes[..end], offset)?;
         offset += (end + zeros) as u64;
         bytes = &bytes[end + zeros..];
     }
@@ -166,9 +176,14 @@ fn leading_blocks(bytes: &[u8], zero: bool) -> usize {
     run.map(<[u8]>::len).sum()
 }
 
-fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+fn write_all(
+    uncached: &Uncached,
+    file: BorrowedFd<'_>,
+    mut bytes: &[u8],
+    mut offset: u64,
+) -> Result<(), Errno> {
     while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, offset) {
+        match uncached.write(file, &[IoSlice::new(bytes)], offset) {
             Ok(0) => return Err(Errno::IO),
             Ok(count) => {
                 bytes = &bytes[count..];

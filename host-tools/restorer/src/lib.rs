@@ -41,6 +41,7 @@ mod stored;
 mod tally;
 mod target;
 mod traverse;
+mod uncached;
 mod view;
 mod walk;
 

@@ -34,3 +34,6 @@ pub const LINKS_HELD: usize = 32_768;
 /// Files and folders in a row that a disk refuses to read before a restore is given up. A bad sector costs a few
 /// neighbours that share a block; a disk that was pulled out costs everything.
 pub const UNREACHABLE_IN_A_ROW: u32 = 16;
+/// Writes of at least this many bytes leave nothing in the page cache. Files of 64 KiB and more are a twelfth of all mails
+/// and two thirds of their bytes.
+pub const UNCACHED_WRITE: usize = 32 << 10;

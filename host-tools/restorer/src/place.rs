@@ -17,6 +17,7 @@ use crate::fill::{FillError, fill};
 use crate::folder::Folder;
 use crate::meta::{self, Shortfall};
 use crate::target::{self, PartNames};
+use crate::uncached::Uncached;
 use crate::{Contents, Owners};
 
 /// Why a thing is not in its place.
@@ -76,6 +77,7 @@ pub(crate) struct Placer<'a> {
     pub(crate) contents: &'a dyn Contents,
     pub(crate) owners: &'a Owners,
     pub(crate) parts: PartNames,
+    pub(crate) uncached: Uncached,
     /// A folder in a file's place is removed with all that is in it.
     pub(crate) clear_folders: bool,
     /// What appears meanwhile is kept.
@@ -93,7 +95,7 @@ impl Placer<'_> {
     ) -> Result<Shortfall, PlaceError> {
         if let NodeKind::File { .. } = node.kind {
             let part = self.begin(folder, node)?;
-            return match fill(self.contents, node, part.file.as_fd(), wrote) {
+            return match fill(self.contents, &self.uncached, node, part.file.as_fd(), wrote) {
                 Ok(()) => self.finish(folder, part, node, there),
                 Err(error) => {
                     discard(folder.as_fd(), &part.name);
