@@ -12,6 +12,8 @@ pub mod proxy;
 pub mod rig;
 pub mod rng;
 pub mod ssh;
+pub mod stalls;
 pub mod systemd;
 pub mod tree;
+pub mod wire;
 pub mod words;

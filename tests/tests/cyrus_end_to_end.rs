@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use mailkeep_tests::cyrus::files::files_are_equal;
 use mailkeep_tests::cyrus::load::Load;
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::source::{Options, cyrus_source};
-use mailkeep_tests::cyrus::state::ImapState;
+use mailkeep_tests::cyrus::state::imap_is_equal;
 use mailkeep_tests::cyrus::{self, Cyrus, Layout};
 use mailkeep_tests::rig::{Rig, id};
 use mailkeep_tests::{process, tree};
@@ -33,15 +33,7 @@ fn restored_equals_truth(
 ) -> Result<()> {
     let restored_dir = rig.restore(snapshot, target, server.root())?;
     files_are_equal(truth_dir, &restored_dir)?;
-    let truth = Cyrus::adopt(truth_dir, server.root(), server.users())?;
-    let restored = Cyrus::adopt(&restored_dir, server.root(), server.users())?;
-    truth.start().context("start the truth")?;
-    restored.start().context("start the restored server")?;
-    let (left, right) = (ImapState::capture(&truth)?, ImapState::capture(&restored)?);
-    ensure!(left.messages() > 0, "the truth holds no mail: {} mailboxes", left.mailboxes());
-    if let Some(difference) = left.difference(&right) {
-        bail!("the window (left) and the restored server (right) differ: {difference}");
-    }
+    let restored = imap_is_equal(truth_dir, &restored_dir, server)?;
     sieve_still_files(&restored)
 }
 
@@ -117,6 +109,27 @@ fn a_live_only_backup_never_stops_mail_and_says_so() -> Result<()> {
     assert_eq!(server.events(), before, "neither stop nor start may be called");
     let output = rig.ok(&["--json".into(), "snapshots".into()])?;
     assert!(output.out().contains("\"consistent\":false"), "{}", output.out());
+    Ok(())
+}
+
+#[test]
+fn a_window_that_would_not_fit_is_refused_with_its_figures_and_can_be_forced() -> Result<()> {
+    if let Some(why) = cyrus::missing() {
+        return process::skip(&why);
+    }
+    let home = tempfile::tempdir()?;
+    let rig = Rig::new(home.path())?;
+    let server = filled(home.path(), 40, Layout::Uuid)?;
+    let options = Options { outage_budget: "0s", ..Options::default() };
+    let source = cyrus_source(&home.path().join("lab.toml"), &server, &options)?;
+    let before = server.events();
+    let output = process::run(&mut rig.backup_command(&source))?.expect_code("over the budget", 1)?;
+    for part in ["mail was not stopped", "to stop and start mail", " files and copy the ", "--force-window"] {
+        ensure!(output.err().contains(part), "{part} in {}", output.err());
+    }
+    ensure!(server.events() == before && rig.snapshots()?.is_empty(), "{:?}", server.events());
+    rig.ok(&["backup".into(), "--source".into(), source.into(), "--force-window".into()])?;
+    ensure!(server.events().ends_with(&["stop".to_owned(), "start".to_owned()]), "{:?}", server.events());
     Ok(())
 }
 

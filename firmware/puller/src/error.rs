@@ -7,6 +7,8 @@ use mailkeep_link::LinkError;
 use mailkeep_repository::RepositoryError;
 use thiserror::Error;
 
+use crate::budget::Forecast;
+
 /// Why a run could not be finished. Each text is one line; the cause is left to `source()`.
 ///
 /// Whatever the error, mail is running again or is being started by the agent and the guard behind it, and the
@@ -90,13 +92,13 @@ pub enum PullError {
     Repository(#[from] RepositoryError),
     /// Mail would have to be stopped for longer than allowed.
     #[error(
-        "mail was not stopped: the window would take about {} s, outage-budget allows {} s; try at a quieter time, \
-         raise outage-budget, or force it with --force-window",
-        predicted.as_secs().max(1), budget.as_secs()
+        "mail was not stopped: the window would take {forecast}; outage-budget allows {} s; try at a quieter time, raise \
+         outage-budget, or force it with --force-window",
+        budget.as_secs()
     )]
     OverBudget {
-        /// How long the window would have been.
-        predicted: Duration,
+        /// What the window would have been.
+        forecast: Forecast,
         /// What the source file allows.
         budget: Duration,
     },

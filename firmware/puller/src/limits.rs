@@ -8,6 +8,8 @@ pub const LIVE_PASSES_MAX: u32 = 5;
 pub const SHRINK_ENOUGH: f64 = 0.8;
 /// A window of less than this share of the outage budget is short enough: no further live pass is made for it.
 pub const COMFORTABLE_SHARE: f64 = 0.25;
+/// The forecast of a pass is never less than this share of the last one: what it goes by is rough.
+pub const FORECAST_FLOOR: f64 = 0.25;
 /// Snapshots whose windows tell what stop and start usually take.
 pub const WINDOWS_LOOKED_AT: usize = 5;
 /// Windows from which on they are believed even if they leave no room in the budget.

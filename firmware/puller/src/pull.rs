@@ -18,7 +18,7 @@ use mailkeep_mail::write_once::WriteOnce;
 use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptions};
 
 use crate::assemble::{Assembled, Assembly, Base, Mode};
-use crate::budget::{Step, after_live_pass, usual_overhead};
+use crate::budget::{LivePass, Step, after_live_pass, usual_overhead};
 use crate::known::KnownFolders;
 use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX, WINDOWS_LOOKED_AT};
 use crate::monitor::Forward;
@@ -271,16 +271,17 @@ impl<'a> Run<'a> {
     fn stop_and_copy(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
         let budget = self.source.outage_budget;
         let overhead = usual_overhead(&self.windows, budget);
-        let mut durations = Vec::new();
+        let mut lives = Vec::new();
         loop {
             let mut passed = self.pass(store, Mode::Live)?;
-            durations.push(passed.took);
+            let record = &passed.record;
+            lives.push(LivePass { took: passed.took, files: record.files_seen, bytes: record.bytes_read });
             self.next_base(&mut passed)?;
             // Its trees are the base of the next pass, and what is on the disk need not be written in the window.
             store.flush()?;
-            match after_live_pass(&durations, overhead, budget, self.options.force_window) {
+            match after_live_pass(&lives, overhead, None, budget, self.options.force_window) {
                 Step::Again => {}
-                Step::GiveUp { predicted } => return Err(PullError::OverBudget { predicted, budget }),
+                Step::GiveUp { forecast } => return Err(PullError::OverBudget { forecast, budget }),
                 Step::Stop => break,
             }
         }

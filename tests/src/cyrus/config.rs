@@ -86,6 +86,8 @@ if [ -e {r}/run/fail-starts ]; then
 fi
 {r}/bin/running && exit 0
 echo start >> {r}/run/events
+# When, by the clock that nobody sets.
+read -r up idle < /proc/uptime && echo $up >> {r}/run/starts
 exec /usr/lib/cyrus/bin/master -d -C {r}/imapd.conf -M {r}/cyrus.conf -p {r}/run/master.pid -L {r}/run/master.log
 "
     )
@@ -121,7 +123,7 @@ if [ -e {r}/run/hang-stop ]; then rm -f {r}/run/hang-stop; while :; do sleep 1; 
 # Running members of master's process group, master included; zombies do not count.
 alive() {{
   for stat in /proc/[0-9]*/stat; do
-    line=$(cat $stat 2>/dev/null) || continue
+    {{ read -r line < $stat; }} 2>/dev/null || continue
     set -- ${{line##*) }}
     [ \"$3\" = \"$group\" ] || continue
     case \"$1\" in Z|X) continue ;; esac
@@ -136,7 +138,7 @@ if {r}/bin/running; then
   while left=$(alive); [ -n \"$left\" ]; do
     tries=$((tries + 1))
     # Only master is left and still turns: it waits for children that are zombies.
-    if [ \"$left\" = \"$group\" ] && [ $tries -gt 60 ]; then kill -KILL $group; fi
+    if [ \"$left\" = \"$group\" ] && [ $tries -gt 20 ]; then kill -KILL $group; fi
     if [ $tries -gt 150 ]; then kill -KILL $left; fi
     sleep 0.1
   done

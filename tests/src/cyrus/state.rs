@@ -2,8 +2,9 @@
 //! equal to their users when their facts are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::imap::{Imap, Token, Untagged, quoted};
 use super::server::{ADMIN, Cyrus};
@@ -188,6 +189,26 @@ impl ImapState {
             self.note(format!("sieve script {name} of {user}"), format!("{state}: {text}"));
         }
         Ok(())
+    }
+}
+
+/// Starts a Cyrus on each of two copies of the files of `server`, the first taken while it was stopped, and sees that they
+/// are equal to their users. Gives the restored one; both are gone when they are dropped.
+///
+/// # Errors
+/// They differ; the text says where.
+pub fn imap_is_equal(truth: &Path, restored: &Path, server: &Cyrus) -> Result<Cyrus> {
+    let truth = Cyrus::adopt(truth, server.root(), server.users())?;
+    let restored = Cyrus::adopt(restored, server.root(), server.users())?;
+    truth.start().context("start the truth")?;
+    restored.start().context("start the restored server")?;
+    let (left, right) = (ImapState::capture(&truth)?, ImapState::capture(&restored)?);
+    ensure!(left.messages() > 0, "the truth holds no mail: {} mailboxes", left.mailboxes());
+    match left.difference(&right) {
+        Some(difference) => {
+            bail!("the window (left) and the restored server (right) differ over IMAP: {difference}")
+        }
+        None => Ok(restored),
     }
 }
 
