@@ -76,6 +76,9 @@ pub const GREETING_PATIENCE_CAREFUL: Duration = Duration::from_secs(2);
 pub const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a new window waits for a guard that is bringing mail back for an earlier one.
 pub const GUARD_AT_WORK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a stop may take before it is looked for a Cyrus master that hangs in it, and how often after that; a third
+/// of the stop's bound if that is less. Cyrus stops within 2 s.
+pub const STUCK_PATIENCE: Duration = Duration::from_secs(5);
 /// For how long a Cyrus master is looked at before it counts as hung.
 pub const STUCK_LOOK: Duration = Duration::from_secs(1);
 /// Processor time in clock ticks (1/100 s) that a hung one burns meanwhile, on a machine that is busy otherwise.

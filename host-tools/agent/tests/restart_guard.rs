@@ -238,12 +238,13 @@ fn a_deadline_that_no_start_ever_met_stops_nothing() {
 #[test]
 fn an_agent_that_hangs_while_the_stop_is_at_work() {
     let mail = Mail::new();
-    mail.set("slow-stop");
+    mail.set("wait-stop");
     let agent = Agent::start(&mail.state());
     agent.configure(&mail.source(""));
     agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 30 }));
     wait_for("the stop", || mail.count("stop") == 1);
     agent.signal(Signal::STOP);
+    fs::remove_file(mail.path("wait-stop")).unwrap();
     wait_for("the end of the stop", || mail.count("stopped") == 1);
     wait_for("the guard's end", || mail.settled());
     assert!(mail.is_up());
@@ -307,7 +308,7 @@ fn a_stop_that_hangs() {
     mail.set("hang-stop");
     let agent = Agent::start(&mail.state());
     agent.configure(&mail.source(""));
-    let ToBox::Failed(failed) = agent.quiesce(18) else { panic!() };
+    let ToBox::Failed(failed) = agent.quiesce(60) else { panic!() };
     assert!(
         failed.what.contains("did not return") && failed.what.contains("started again"),
         "{}",

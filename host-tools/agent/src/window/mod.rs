@@ -17,7 +17,7 @@ pub mod state;
 pub mod stragglers;
 pub mod timer;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ pub struct Window {
     holder: Option<Running>,
     /// The time from the intent to the guard's start, which all that is done with mail stopped has to share.
     usable: Duration,
-    /// What the admin has to know of the deadline.
+    /// What the admin has to know of the deadline and of the stop.
     remark: Option<String>,
     stop_began: Option<Instant>,
     instance: Option<String>,
@@ -255,6 +255,9 @@ impl Window {
 
     /// Runs the stop command, with notes around it: whoever has to start mail while a stop is still at work must end
     /// that first, or mail is stopped behind its back.
+    ///
+    /// A Cyrus master that hangs in its shutdown is ended meanwhile, rather than waited for until the bound: nothing lives
+    /// below it any more, so that this is safe, and the stop then comes to its end.
     fn run_stop(
         &mut self,
         stop: &Argv,
@@ -270,7 +273,13 @@ impl Window {
         let running = Running::start_marked(stop, &self.token)?;
         // A stop that is called off is let through if it is quick: what comes half-way is neither up nor down.
         let called_off_at = Cell::new(None);
+        let patience = limits::STUCK_PATIENCE.min(bound / 3);
+        let (look_at, ended) = (Cell::new(Instant::now() + patience), RefCell::new(Vec::new()));
         let off_for_long = || {
+            if Instant::now() >= look_at.get() {
+                ended.borrow_mut().extend(self.recovery.end_stuck_masters());
+                look_at.set(Instant::now() + patience);
+            }
             off() && {
                 let since = called_off_at.get().unwrap_or_else(Instant::now);
                 called_off_at.set(Some(since));
@@ -278,6 +287,9 @@ impl Window {
             }
         };
         let done = running.wait(bound, &off_for_long)?;
+        if let Some(told) = told_stuck(&ended.into_inner()) {
+            self.remark = Some(self.remark.take().map_or(told.clone(), |remark| format!("{remark}; {told}")));
+        }
         // The guard may have acted meanwhile; its note must not be written over.
         if done.ok && self.is_open() {
             self.intent.stop = StopNote::Done;
@@ -288,13 +300,9 @@ impl Window {
 
     /// The stop hangs. A Cyrus master that spins on its own zombies would also keep the start from working.
     fn hung(&self, error: &CommandError) -> AgentError {
-        let mut why = one_line(error);
-        for pid in self.recovery.end_stuck_masters() {
-            why.push_str(&format!(
-                "; Cyrus' master (process {pid}) hung with no living process below it and was killed"
-            ));
-        }
-        failed("the stop", &why)
+        let why = one_line(error);
+        let told = told_stuck(&self.recovery.end_stuck_masters());
+        failed("the stop", &told.map_or(why.clone(), |told| format!("{why}; {told}")))
     }
 
     fn stragglers(&self, off: &dyn Fn() -> bool) -> Result<(), AgentError> {
@@ -382,7 +390,7 @@ impl Window {
         Ok(true)
     }
 
-    /// What the admin has to know of the deadline, told once.
+    /// What the admin has to know of the deadline and of the stop, told once.
     pub fn take_remark(&mut self) -> Option<String> {
         self.remark.take()
     }
@@ -495,6 +503,17 @@ fn lock_when_free(folder: &StateFolder) -> Result<Lock, AgentError> {
         }
         std::thread::sleep(limits::POLL);
     }
+}
+
+/// What the admin has to know of masters that hung.
+fn told_stuck(pids: &[i32]) -> Option<String> {
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    (!pids.is_empty()).then(|| {
+        format!(
+            "Cyrus' master (process {}) hung in its stop with no living process below it and was killed",
+            pids.join(", ")
+        )
+    })
 }
 
 fn failed(what: &str, why: &str) -> AgentError {

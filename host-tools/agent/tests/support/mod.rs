@@ -229,7 +229,7 @@ impl Mail {
         let base = mail.dir.path().display().to_string();
         let greeter = std::env::current_exe().unwrap().display().to_string();
         // A knob is a file: `fail-start` fails one start, `lame-start` makes one start say that all went well and do
-        // nothing, `hang-stop` hangs, `slow-stop` and `slow-start` take their time.
+        // nothing, `hang-stop` hangs, `slow-stop` and `slow-start` take their time, `wait-stop` waits until it is gone.
         mail.script(
             "start",
             &format!(
@@ -249,6 +249,7 @@ impl Mail {
                 "echo stop >> {base}/log\n\
                  if [ -e {base}/hang-stop ]; then echo hanging; while :; do sleep 1; done; fi\n\
                  [ -e {base}/slow-stop ] && sleep 2\n\
+                 while [ -e {base}/wait-stop ]; do sleep 0.05; done\n\
                  kill $(cat {base}/pid) || exit 1\n\
                  rm {base}/pid\necho stopped >> {base}/log\n"
             ),
