@@ -15,6 +15,7 @@ pub mod assemble;
 pub mod budget;
 pub mod change;
 mod directory;
+mod doubles;
 mod error;
 mod file;
 pub mod known;

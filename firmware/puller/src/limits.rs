@@ -48,6 +48,8 @@ pub const CHUNKS_IN_FLIGHT_MAX: usize = 1 << 20;
 /// Problems and remarks kept by name; the rest are only counted, so that a hostile server cannot fill memory or the
 /// manifest.
 pub const LISTED_MAX: usize = 200;
+/// Mailboxes of one other source that are named as being there too.
+pub const DOUBLES_LISTED: usize = 20;
 /// Longest text that is taken over from a server, in characters.
 pub const TEXT_MAX: usize = 400;
 /// Owners' names kept in a manifest.

@@ -11,23 +11,32 @@ use mailkeep_mail::cyrus::mailbox_list;
 use mailkeep_mail::{Profile, Source};
 use mailkeep_repository::{Reader, RepositoryError};
 
-use crate::mailtree::SnapshotTree;
+use crate::doubles::Part;
+use crate::mailtree::{MAILBOX_LIST, SnapshotTree};
 use crate::{PullError, text};
 
-/// Where the agent puts the list that it exported inside the window.
-const MAILBOX_LIST: &str = "/.mailkeep/mailboxlist";
+/// What a check brought.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// The result; `None` where there is nothing to check the copy as.
+    pub(crate) record: Option<MailCheckRecord>,
+    /// The copy's part in a Murder.
+    pub(crate) part: Option<Part>,
+}
 
-/// Checks a copy of a quiescent source; `None` where there is nothing to check it as.
+impl From<MailCheckRecord> for Checked {
+    fn from(record: MailCheckRecord) -> Self {
+        Checked { record: Some(record), part: None }
+    }
+}
+
+/// Checks a copy of a quiescent source.
 ///
 /// What is wrong with the mail is in the record.
 ///
 /// # Errors
 /// The repository cannot be read.
-pub(crate) fn run(
-    source: &Source,
-    reader: Reader,
-    root: &[ChunkRef],
-) -> Result<Option<MailCheckRecord>, PullError> {
+pub(crate) fn run(source: &Source, reader: Reader, root: &[ChunkRef]) -> Result<Checked, PullError> {
     let mut tree = SnapshotTree::new(reader, root.to_vec());
     let mut broken: Option<RepositoryError> = None;
     let profile = Profile::new(source, &mut |path| match tree.read(path) {
@@ -44,24 +53,26 @@ pub(crate) fn run(
     }
     let cyrus = match &profile {
         Ok(Profile::Cyrus(cyrus)) => cyrus,
-        Ok(Profile::Generic(_)) => return Ok(None),
-        Err(error) => return Ok(Some(failed(&told(error)))),
+        Ok(Profile::Generic(_)) => return Ok(Checked::default()),
+        Err(error) => return Ok(failed(&told(error)).into()),
     };
     let Some(list) = tree.read(Path::new(MAILBOX_LIST))? else {
-        return Ok(Some(failed("the exported mailbox list is not in the copy")));
+        return Ok(failed("the exported mailbox list is not in the copy").into());
     };
     let list = match mailbox_list::parse(&list) {
         Ok(list) => list,
-        Err(error) => return Ok(Some(failed(&told(&error)))),
+        Err(error) => return Ok(failed(&told(&error)).into()),
     };
     let check = check_mail(&list, cyrus.partitions(), &mut tree)?;
-    Ok(Some(MailCheckRecord {
+    let record = MailCheckRecord {
         ok: check.ok,
         mailboxes: check.mailboxes,
         messages: check.messages,
         problems: check.problems.iter().map(|problem| text::line(&problem.to_string())).collect(),
         problem_count: check.problem_count,
-    }))
+    };
+    let part = cyrus.murder().map(|murder| Part::new(murder, &list));
+    Ok(Checked { record: Some(record), part })
 }
 
 fn failed(why: &str) -> MailCheckRecord {

@@ -14,6 +14,9 @@ use mailkeep_repository::{Reader, RepositoryError};
 
 use crate::limits::{CHECKED_FILE_MAX, LINKS_FOLLOWED_MAX, TREE_CACHE_NODES};
 
+/// Where the agent puts the list that it exported inside the window.
+pub(crate) const MAILBOX_LIST: &str = "/.mailkeep/mailboxlist";
+
 /// A snapshot's tree, sealed or about to be.
 pub(crate) struct SnapshotTree {
     reader: Reader,

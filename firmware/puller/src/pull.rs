@@ -13,14 +13,17 @@ use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window}
 use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
 use mailkeep_link::version;
 use mailkeep_mail::Source;
+use mailkeep_mail::cyrus::Murder;
 use mailkeep_mail::source::Rate;
 use mailkeep_mail::write_once::WriteOnce;
 use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptions};
 
 use crate::assemble::{Assembled, Assembly, Base, Mode};
 use crate::budget::{LivePass, Step, after_live_pass, usual_overhead};
+use crate::doubles::{Part, murder_of};
 use crate::known::KnownFolders;
 use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX, WINDOWS_LOOKED_AT};
+use crate::mail_check::Checked;
 use crate::monitor::Forward;
 use crate::session::Session;
 use crate::store::{RepositoryStore, Store};
@@ -82,7 +85,8 @@ pub fn pull(
     let _entered = span.enter();
     let monitor = Forward::new(progress);
     let mut store = RepositoryStore::new(repository.writer(options.writer, &monitor)?);
-    let earlier = Earlier::find(repository, source, &monitor)?;
+    let mut earlier = Earlier::find(repository, source, &monitor)?;
+    let others = std::mem::take(&mut earlier.others);
     progress.update(&Status::of(Phase::Connect));
     let bandwidth = options.bandwidth(source);
     let (session, configured) =
@@ -90,21 +94,28 @@ pub fn pull(
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     // After an error the writer keeps what came over, so that it is never sent twice.
     let copy = run.copy(&mut store, configured.quiesce.is_some())?;
-    let Run { session, passes, missing, remarks, mut reporter, walk, rules, contradictions, .. } = run;
+    let Run { session, passes, missing, mut remarks, mut reporter, walk, rules, contradictions, .. } = run;
     let host = session.host().to_owned();
     session.close();
 
     reporter.phase(Phase::Transfer);
     store.flush()?;
-    let mail_check = if copy.window.is_some() {
+    let checked = if copy.window.is_some() {
         reporter.phase(Phase::Check);
         mail_check::run(source, store.reader(), &copy.root)?
     } else {
-        None
+        Checked::default()
     };
+    if let Some(part) = &checked.part {
+        let doubles = part.doubles(&others, &store.reader());
+        reporter.problems(&doubles);
+        remarks.append(&doubles);
+    }
     reporter.phase(Phase::Sealing);
     let mut versions = versions(configured.versions);
-    versions.retain(|(name, _)| name != walk::NAME);
+    // What the box itself says there no server says for it.
+    versions.retain(|(name, _)| name != walk::NAME && name != Murder::RECORD);
+    versions.extend(checked.part.as_ref().map(Part::record));
     // What the snapshot lacks the next run has to look for.
     versions.extend(walk::record(walk, rules.as_deref(), contradictions).filter(|_| missing.is_empty()));
     let remarks = manifest_remarks(&remarks, &missing);
@@ -130,7 +141,7 @@ pub fn pull(
             bytes: copy.tally.bytes,
             added_bytes: 0,
         },
-        mail_check,
+        mail_check: checked.record,
     };
     let sealed = store.seal(draft, &monitor)?;
     tracing::info!(snapshot = %sealed.id, consistent = copy.consistent, "sealed");
@@ -163,12 +174,14 @@ pub(crate) struct Earlier {
     pub(crate) parent: Option<SnapshotEntry>,
     /// The windows of its latest snapshots.
     windows: Vec<Window>,
+    /// The newest snapshots of other sources that say which Murder they belong to.
+    others: Vec<SnapshotEntry>,
 }
 
 impl Earlier {
     /// Nothing is known of it.
     pub(crate) fn none() -> Self {
-        Earlier { parent: None, windows: Vec::new() }
+        Earlier { parent: None, windows: Vec::new(), others: Vec::new() }
     }
 
     pub(crate) fn find(
@@ -177,10 +190,17 @@ impl Earlier {
         monitor: &dyn Monitor,
     ) -> Result<Self, PullError> {
         let mut entries = repository.snapshots(monitor)?;
+        let mut others: BTreeMap<String, SnapshotEntry> = BTreeMap::new();
+        // Ascending by generation: the newest of each is the last.
+        for entry in entries.iter().filter(|entry| entry.manifest.source.name != source.name.as_str()) {
+            if murder_of(entry).is_some() {
+                others.insert(entry.manifest.source.name.clone(), entry.clone());
+            }
+        }
         entries.retain(|entry| entry.manifest.source.name == source.name.as_str());
         let windows = entries.iter().rev().filter_map(|entry| entry.manifest.window).take(WINDOWS_LOOKED_AT);
         let windows = windows.collect();
-        Ok(Earlier { parent: entries.pop(), windows })
+        Ok(Earlier { parent: entries.pop(), windows, others: others.into_values().collect() })
     }
 }
 
@@ -221,7 +241,7 @@ impl<'a> Run<'a> {
         if configured.rescued {
             remarks.add("an earlier run had left mail stopped; the agent started it again", "");
         }
-        let Earlier { parent, windows } = earlier;
+        let Earlier { parent, windows, .. } = earlier;
         let base = parent.as_ref().and_then(|parent| base_of(parent, &configured.host));
         let rules = configured.rules.as_deref().map(text::line);
         let versions = parent.as_ref().map(|parent| parent.manifest.versions.as_slice());

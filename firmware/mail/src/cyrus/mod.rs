@@ -11,4 +11,4 @@ pub mod profile;
 pub(crate) mod rules;
 pub mod tools;
 
-pub use murder::Role;
+pub use murder::{Murder, Role};

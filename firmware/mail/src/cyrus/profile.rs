@@ -11,6 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::imapd_conf::ImapdConf;
+use super::murder::Murder;
 use super::rules::{Area, AreaKind, Rules};
 use crate::error::MailError;
 use crate::scope::{ExtraFile, FileClass, Presence, Root, without_nested};
@@ -132,6 +133,11 @@ impl CyrusProfile {
     /// The partitions with their folders: where the mail check walks.
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
+    }
+
+    /// The Murder that its mailboxes belong to.
+    pub fn murder(&self) -> Option<Murder> {
+        Murder::of(&self.conf)
     }
 
     /// What is left out that a person should know of.

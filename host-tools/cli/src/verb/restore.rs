@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicBool;
 
+use mailkeep_mail::cyrus::Murder;
 use mailkeep_restorer::{
     Overwrite, Owners, Plan, RestoreError, RestoreOptions, Step, Summary, Totals, View, apply, path, plan,
 };
@@ -74,7 +75,15 @@ pub(crate) fn run(app: &App, args: Restore) -> Result<u8, Failure> {
         if again { failure.hint(text::RESTORE_AGAIN_HINT) } else { failure }
     })?;
     app.console.settle();
-    finish(app, &args, &summary)
+    let ended = finish(app, &args, &summary)?;
+    let murder = manifest.versions.iter().find(|(name, _)| name == Murder::RECORD);
+    // Of a part of a server nothing starts.
+    if let (Some((_, murder)), true) = (murder, args.paths.is_empty()) {
+        for line in Murder::after_restore(&path::show(murder.as_bytes())) {
+            app.console.note(&line);
+        }
+    }
+    Ok(ended)
 }
 
 fn make_plan(
