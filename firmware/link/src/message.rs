@@ -24,6 +24,17 @@
 //!                                ←      Resumed
 //! Goodbye                        →
 //! ```
+//! Where the agent can keep what the final pass needs ([`Prepare`](ToAgent::Prepare)), the window has no round trip in it,
+//! and the final pass crosses the link when mail runs again:
+//! ```text
+//! Prepare                        →                        after a live pass: is there room for it?
+//!                                ←      Prepared
+//! Freeze                         →                        guard armed, mail stopped, list exported
+//!                                ←      Quiesced
+//!                                ←      Frozen            walked, staged, looked at again, all on the server
+//!                                ←      Resumed           if Frozen says `whole`; else the window is as after Quiesced
+//!   (a final pass, of what was frozen)
+//! ```
 //! `Squeeze` may come from the box at any time after `Configured`; it is not answered, but from then on the agent may send
 //! many messages in one compressed frame (`Packed`), which is none of the conversation.
 //!
@@ -78,6 +89,10 @@ pub enum ToAgent {
     Known(Known),
     /// At any time after `Configured`: whether what the agent says is to be compressed from now on.
     Squeeze(Squeeze),
+    /// After a live pass: whether the final pass could be kept on the server until mail runs again.
+    Prepare,
+    /// In place of `Quiesce`, final pass, `Recheck` and `Resume`: all of it in one go, and the contents afterwards.
+    Freeze(Quiesce),
 }
 
 /// What the agent says.
@@ -113,6 +128,10 @@ pub enum ToBox {
     Alive,
     /// In place of a folder's listing: it is as the box said in `Known`. Answered by `Want`.
     Unchanged(Unchanged),
+    /// Answer to `Prepare`.
+    Prepared(Prepared),
+    /// What the final pass will say is kept, or cannot be.
+    Frozen(Frozen),
 }
 
 /// Version offer. Both sides use the highest version in both ranges, or end with one clear line.
@@ -166,7 +185,7 @@ pub struct Squeeze {
     pub on: bool,
 }
 
-/// Starts a traversal.
+/// Starts a traversal; or, if it is final and follows a whole [`Frozen`], tells what was frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BeginPass {
@@ -348,6 +367,39 @@ pub struct PassEnded {
 pub struct Quiesce {
     /// Mail answers this many seconds after the stop began, whatever happens: the restart guard starts it that much earlier.
     pub deadline_seconds: u32,
+}
+
+/// Whether a final pass could be kept on the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// It could; else `Freeze` is of no use.
+    pub able: bool,
+    /// Why not, in one line; may be empty.
+    pub why: String,
+    /// Bytes that are likely to be kept, with room for as much again.
+    pub bytes: u64,
+    /// How long walking and keeping is likely to take, milliseconds.
+    pub millis: u64,
+}
+
+/// What was done while mail was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    /// Everything is kept: mail is started at once, `Resumed` follows by itself, and the next pass tells what was kept.
+    /// Else nothing is, mail is still stopped, and the next pass looks at the server as it is.
+    pub whole: bool,
+    /// Why it is not whole, in one line.
+    pub why: String,
+    /// How long it took, milliseconds.
+    pub millis: u64,
+    /// Files that are kept.
+    pub files: u64,
+    /// Bytes that were copied for it.
+    pub bytes: u64,
+    /// One line for each thing that moved meanwhile; empty if the copy is quiescent.
+    pub moved: Vec<String>,
 }
 
 /// Mail is stopped.

@@ -14,10 +14,12 @@
 //! | 10 | Goodbye | empty | | 138 | Rechecked | CBOR |
 //! | 11 | Known | binary | | 139 | Resumed | CBOR |
 //! | 12 | Squeeze | CBOR | | 140 | Problem | CBOR |
-//! | | | | | 141 | Failed | CBOR |
-//! | | | | | 142 | Alive | empty |
+//! | 13 | Prepare | empty | | 141 | Failed | CBOR |
+//! | 14 | Freeze | CBOR | | 142 | Alive | empty |
 //! | | | | | 143 | Unchanged | binary |
 //! | | | | | 144 | Packed | many of the above, see [`crate::packed`] |
+//! | | | | | 145 | Prepared | CBOR |
+//! | | | | | 146 | Frozen | CBOR |
 //!
 //! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
 //! `mailkeep_format::codec` (`file` is directory varint, index varint):
@@ -114,6 +116,8 @@ impl Message for ToAgent {
             ToAgent::Goodbye => Ok(empty(10)),
             ToAgent::Known(body) => bounded(11, "Known", put_known(&body)).map(streamed),
             ToAgent::Squeeze(body) => control(12, "Squeeze", &body),
+            ToAgent::Prepare => Ok(empty(13)),
+            ToAgent::Freeze(body) => control(14, "Freeze", &body),
         }
     }
 
@@ -131,6 +135,8 @@ impl Message for ToAgent {
             10 => take_empty("Goodbye", payload, ToAgent::Goodbye)?,
             11 => ToAgent::Known(whole("Known", payload, take_known)?),
             12 => ToAgent::Squeeze(take_control("Squeeze", payload)?),
+            13 => take_empty("Prepare", payload, ToAgent::Prepare)?,
+            14 => ToAgent::Freeze(take_control("Freeze", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -176,6 +182,8 @@ impl Message for ToBox {
             ToBox::Failed(body) => control(141, "Failed", &body),
             ToBox::Alive => Ok(empty(142)),
             ToBox::Unchanged(body) => bounded(143, "Unchanged", put_unchanged(&body)).map(streamed),
+            ToBox::Prepared(body) => control(145, "Prepared", &body),
+            ToBox::Frozen(body) => control(146, "Frozen", &body),
         }
     }
 
@@ -196,6 +204,8 @@ impl Message for ToBox {
             141 => ToBox::Failed(take_control("Failed", payload)?),
             142 => take_empty("Alive", payload, ToBox::Alive)?,
             143 => ToBox::Unchanged(whole("Unchanged", payload, take_unchanged)?),
+            145 => ToBox::Prepared(take_control("Prepared", payload)?),
+            146 => ToBox::Frozen(take_control("Frozen", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }

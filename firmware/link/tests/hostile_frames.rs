@@ -164,6 +164,13 @@ fn to_box() -> impl Strategy<Value = ToBox> {
             exit_code
         })),
         Just(ToBox::Alive),
+        (any::<bool>(), ".{0,30}", any::<u64>(), any::<u64>())
+            .prop_map(|(able, why, bytes, millis)| ToBox::Prepared(Prepared { able, why, bytes, millis })),
+        (any::<bool>(), ".{0,30}", any::<[u64; 3]>(), vec(".{0,30}", 0..5)).prop_map(
+            |(whole, why, [millis, files, bytes], moved)| {
+                ToBox::Frozen(Frozen { whole, why, millis, files, bytes, moved })
+            }
+        ),
     ]
 }
 
@@ -192,6 +199,8 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         Just(ToAgent::Goodbye),
         known().prop_map(ToAgent::Known),
         any::<bool>().prop_map(|on| ToAgent::Squeeze(Squeeze { on })),
+        Just(ToAgent::Prepare),
+        any::<u32>().prop_map(|deadline_seconds| ToAgent::Freeze(Quiesce { deadline_seconds })),
     ]
 }
 

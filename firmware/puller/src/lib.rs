@@ -18,6 +18,7 @@ mod directory;
 mod doubles;
 mod error;
 mod file;
+mod keeping;
 pub mod known;
 pub mod limits;
 mod links;

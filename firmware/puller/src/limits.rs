@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const LIVE_PASSES_MAX: u32 = 5;
 /// A further live pass is only worth it if the last one took less than this share of the one before.
 pub const SHRINK_ENOUGH: f64 = 0.8;
+/// After a live pass of less than this it can be told what will change until the window; a longer one is followed by
+/// another. An agent reckons with what changed within an hour before the pass.
+pub const KEPT_AFTER_AT_MOST: Duration = Duration::from_secs(1800);
 /// A window of less than this share of the outage budget is short enough: no further live pass is made for it.
 pub const COMFORTABLE_SHARE: f64 = 0.25;
 /// The forecast of a pass is never less than this share of the last one: what it goes by is rough.

@@ -21,8 +21,11 @@ use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptio
 use crate::assemble::{Assembled, Assembly, Base, Mode};
 use crate::budget::{LivePass, Step, after_live_pass, usual_overhead};
 use crate::doubles::{Part, murder_of};
+use crate::keeping::Keeping;
 use crate::known::KnownFolders;
-use crate::limits::{LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX, WINDOWS_LOOKED_AT};
+use crate::limits::{
+    KEPT_AFTER_AT_MOST, LISTED_MAX, PROGRESS_EVERY, UNSTOPPED_PASSES_MAX, WINDOWS_LOOKED_AT,
+};
 use crate::mail_check::Checked;
 use crate::monitor::Forward;
 use crate::session::Session;
@@ -32,6 +35,9 @@ use crate::tally::{Notice, Notices, Tally};
 use crate::transport::Transport;
 use crate::walk::Walk;
 use crate::{Phase, Progress, PullError, Status, mail_check, text, walk};
+
+/// Under which name the manifest's versions tell how the final pass was kept.
+const FREEZE: &str = "freeze";
 
 /// How a run is to be done.
 #[derive(Clone, Copy)]
@@ -94,7 +100,18 @@ pub fn pull(
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     // After an error the writer keeps what came over, so that it is never sent twice.
     let copy = run.copy(&mut store, configured.quiesce.is_some())?;
-    let Run { session, passes, missing, mut remarks, mut reporter, walk, rules, contradictions, .. } = run;
+    let Run {
+        session,
+        passes,
+        missing,
+        mut remarks,
+        mut reporter,
+        walk,
+        rules,
+        contradictions,
+        how_frozen,
+        ..
+    } = run;
     let host = session.host().to_owned();
     session.close();
 
@@ -114,7 +131,8 @@ pub fn pull(
     reporter.phase(Phase::Sealing);
     let mut versions = versions(configured.versions);
     // What the box itself says there no server says for it.
-    versions.retain(|(name, _)| name != walk::NAME && name != Murder::RECORD);
+    versions.retain(|(name, _)| name != walk::NAME && name != FREEZE && name != Murder::RECORD);
+    versions.extend(how_frozen.map(|how| (FREEZE.to_owned(), how)));
     versions.extend(checked.part.as_ref().map(Part::record));
     // What the snapshot lacks the next run has to look for.
     versions.extend(walk::record(walk, rules.as_deref(), contradictions).filter(|_| missing.is_empty()));
@@ -218,6 +236,8 @@ pub(crate) struct Run<'a> {
     walk: Walk,
     rules: Option<String>,
     contradictions: u64,
+    /// How what the final pass brought was kept while mail was stopped.
+    pub(crate) how_frozen: Option<String>,
     /// Owners that were named in any pass: of folders that are not listed they are not named again.
     users: BTreeMap<u32, String>,
     groups: BTreeMap<u32, String>,
@@ -265,6 +285,7 @@ impl<'a> Run<'a> {
             walk,
             rules,
             contradictions: 0,
+            how_frozen: None,
             users,
             groups,
             passes,
@@ -299,13 +320,16 @@ impl<'a> Run<'a> {
             self.next_base(&mut passed)?;
             // Its trees are the base of the next pass, and what is on the disk need not be written in the window.
             store.flush()?;
-            match after_live_pass(&lives, overhead, None, budget, self.options.force_window) {
+            // Of a pass that took so long nobody knows what changed meanwhile; the next one tells.
+            let foreseeable = passed.took <= KEPT_AFTER_AT_MOST || lives.len() > 1;
+            let prepared = if foreseeable { self.prepare()? } else { None };
+            let kept = prepared.as_ref().and_then(Keeping::takes);
+            match after_live_pass(&lives, overhead, kept, budget, self.options.force_window) {
                 Step::Again => {}
                 Step::GiveUp { forecast } => return Err(PullError::OverBudget { forecast, budget }),
-                Step::Stop => break,
+                Step::Stop => return self.copy_in_window(store, prepared),
             }
         }
-        self.copy_in_window(store)
     }
 
     /// A source that cannot be stopped: passes until nothing moves from one to the next.

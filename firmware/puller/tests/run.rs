@@ -160,6 +160,108 @@ fn whatever_moves_while_mail_is_stopped_makes_the_copy_inconsistent() {
 }
 
 #[test]
+fn a_final_pass_that_is_kept_crosses_the_link_when_mail_runs_again() {
+    let (target, server) = (Target::new(), Server::new(true));
+    server.state().keeps = Ok(());
+    server.at_each_step(|step, state| {
+        if step == "freeze" {
+            state.put("spool/a/9.", b"came while mail ran");
+        }
+        if step == "pass 2 final" {
+            assert!(state.mail_runs, "the pass begins while mail is stopped");
+        }
+        Then::GoOn
+    });
+    let how = How::default();
+    let summary = how.pull(&target, &server).unwrap();
+    let steps = ["configure", "pass 1 live", "freeze", "resume", "pass 2 final", "goodbye"];
+    assert_eq!(server.events(), steps);
+    assert!(summary.consistent && summary.remarks.is_empty(), "{:?}", summary.remarks);
+    assert_eq!(target.contents()["spool/a/9."], b"came while mail ran");
+    let told = how.told();
+    let place = |what: &str| told.iter().position(|line| line == what).unwrap();
+    assert!(place("window closed") < place("phase final"), "{told:?}");
+    let manifest = target.repository.snapshots(&mailkeep_repository::LogMonitor).unwrap().remove(0).manifest;
+    assert_eq!(manifest.window.unwrap().freeze_ms, 5);
+    let how = manifest.versions.iter().find(|(name, _)| name == "freeze").unwrap();
+    assert_eq!(how.1, "staged: 2 files, 9 bytes copied");
+}
+
+#[test]
+fn a_stage_that_fills_up_makes_the_final_pass_one_over_the_link() {
+    let (target, server) = (Target::new(), Server::new(true));
+    server.state().keeps = Ok(());
+    server.state().stage_full = true;
+    let summary = pull(&target, &server).unwrap();
+    let steps = ["configure", "pass 1 live", "freeze", "pass 2 final", "recheck", "resume", "goodbye"];
+    assert_eq!(server.events(), steps);
+    assert!(summary.consistent);
+    assert!(summary.remarks.iter().any(|line| line.contains("the stage is full")), "{:?}", summary.remarks);
+}
+
+#[test]
+fn without_room_for_a_stage_that_is_said_and_the_window_is_as_ever() {
+    let (target, server) = (Target::new(), Server::new(true));
+    server.state().keeps = Err("the disk is nearly full".into());
+    let summary = pull(&target, &server).unwrap();
+    let steps = ["configure", "pass 1 live", "quiesce", "pass 2 final", "recheck", "resume", "goodbye"];
+    assert_eq!(server.events(), steps);
+    assert!(summary.consistent);
+    assert!(summary.remarks.iter().any(|line| line.contains("nearly full")), "{:?}", summary.remarks);
+}
+
+#[test]
+fn what_was_not_kept_and_moved_since_makes_the_copy_inconsistent() {
+    type Unrest = fn(&mut support::State);
+    let cases: [(&str, &str, Unrest); 4] = [
+        ("vanished", "resume", |state| {
+            state.put("spool/a/9.", b"x");
+            state.set_fate("spool/a/9.", Fate::Vanish);
+        }),
+        ("changed", "resume", |state| {
+            state.put("spool/a/9.", b"x");
+            state.set_fate("spool/a/9.", Fate::Grow);
+        }),
+        ("/var/spool moved", "freeze", |state| state.moved = vec!["/var/spool moved".into()]),
+        ("something else started mail", "freeze", |state| state.started_by_other = true),
+    ];
+    for (remark, when, unrest) in cases {
+        let (target, server) = (Target::new(), Server::new(true));
+        server.state().keeps = Ok(());
+        server.at_each_step(move |step, state| {
+            if step == when {
+                unrest(state);
+            }
+            Then::GoOn
+        });
+        let summary = pull(&target, &server).unwrap();
+        assert!(!summary.consistent, "{remark}");
+        assert_eq!(summary.exit_code(), 2, "{remark}");
+        assert!(summary.remarks.iter().any(|line| line.contains(remark)), "{remark}: {:?}", summary.remarks);
+    }
+}
+
+#[test]
+fn a_link_that_is_cut_at_any_step_of_a_kept_window_leaves_mail_running_and_nothing_sealed() {
+    for cut in ["freeze", "resume", "pass 2 final", "file spool/a/9."] {
+        let (target, server) = (Target::new(), Server::new(true));
+        server.state().keeps = Ok(());
+        server.at_each_step(move |step, state| {
+            if step == "freeze" {
+                state.put("spool/a/9.", b"new");
+            }
+            if step == cut { Then::Cut } else { Then::GoOn }
+        });
+        pull(&target, &server).unwrap_err();
+        server.events();
+        assert!(server.state().mail_runs, "{cut}");
+        assert_eq!(target.snapshots(), 0, "{cut}");
+        server.at_each_step(|_, _| Then::GoOn);
+        assert!(pull(&target, &server).unwrap().consistent, "{cut}");
+    }
+}
+
+#[test]
 fn what_moves_in_a_live_pass_is_read_again_and_no_matter() {
     let (target, server) = (Target::new(), Server::new(true));
     server.state().set_fate("spool/a/1.", Fate::Vanish);

@@ -5,9 +5,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::fs::{self, AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -21,6 +21,12 @@ pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// Why extended attributes are not there.
@@ -49,6 +55,22 @@ impl Directory {
     pub fn open_child(&self, name: &[u8]) -> Result<Directory, Errno> {
         let open = |extra| fs::openat(&self.fd, name, directory_flags() | extra, Mode::empty());
         quietly(open).map(|fd| Directory { fd })
+    }
+
+    /// Opens an absolute path step by step; no link is followed in any part of it.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open_exactly(path: &Path) -> Result<Directory, Errno> {
+        let mut directory = Directory::open(Path::new("/"))?;
+        for part in path.components() {
+            match part {
+                Component::RootDir | Component::CurDir => {}
+                Component::Normal(name) => directory = directory.open_child(name.as_bytes())?,
+                Component::ParentDir | Component::Prefix(_) => return Err(Errno::INVAL),
+            }
+        }
+        Ok(directory)
     }
 
     /// Opens a file in this directory for reading. Never waits for a pipe's other end.

@@ -14,6 +14,28 @@ pub const STREAM_STEP: usize = 1 << 20;
 /// A folder younger than the pass that listed it, less this many seconds, is listed again: time stamps come from a coarse
 /// clock, and file systems with one-second stamps exist.
 pub const SETTLED_SECONDS: i64 = 2;
+/// What changed within this many seconds before a live pass is likely to change again before the final one: from it the
+/// room for the stage is reckoned. A pass that takes longer is followed by another one.
+pub const RECENT_SECONDS: i64 = 3600;
+/// Bytes that the stage may take. What changes while the last live pass runs is far less on any server.
+pub const STAGE_BYTES: u64 = 16 << 30;
+/// The stage takes at most one part in so many of what is free on a file system: mail needs the rest.
+pub const STAGE_SHARE: u64 = 2;
+/// Bytes that must fit the stage beyond what is reckoned.
+pub const STAGE_MARGIN: u64 = 16 << 20;
+/// Bytes per second at which files are copied to the stage, at least; a slow disk writes that much.
+pub const STAGE_SPEED: u64 = 50 << 20;
+/// Bytes of a file that are copied to the stage at a time.
+pub const STAGE_STEP: usize = 256 << 10;
+/// Files from this size on are cloned where that is possible. Cloning makes the file system write the file out first,
+/// which takes longer than a copy of a small one.
+pub const CLONED_FROM: u64 = 8 << 20;
+/// Descriptors that the stage may hold; a quarter of what the system allows if that is less.
+pub const STAGED_DESCRIPTORS: usize = 2048;
+/// Files with several names that the stage knows again; of more each name is kept by itself.
+pub const STAGED_LINKS: usize = 64 << 10;
+/// Bytes of a recorded walk that are kept in memory.
+pub const RECORD_BYTES: usize = 1 << 20;
 /// Threads that read files. Two keep a disk busy while the other hashes.
 pub const READERS: usize = 2;
 /// Bytes of extended attributes of one entry that still fit a frame; more is reported and left out.

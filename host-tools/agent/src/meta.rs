@@ -1,6 +1,6 @@
 //! From what the kernel says of a file to a node.
 
-use mailkeep_format::{Meta, NodeKind, Timestamp};
+use mailkeep_format::{Meta, Node, NodeKind, Timestamp};
 use rustix::fs::{FileType, Stat, major, minor};
 
 use crate::dir::Xattrs;
@@ -33,6 +33,13 @@ impl Facts {
             mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as u32),
         }
+    }
+
+    /// Whether a file with these facts is the one of this node, in the same state. (A node has no device where the file
+    /// has one name.)
+    pub fn is_of(&self, node: &Node) -> bool {
+        let meta = &node.meta;
+        (self.inode, self.size, self.mtime, self.ctime) == (meta.inode, node.size(), meta.mtime, meta.ctime)
     }
 }
 

@@ -1,17 +1,19 @@
 //! The conversation with the box: one run from `Hello` to `Goodbye`.
 //!
 //! This thread only listens and decides. Passes and the stop run in threads of their own, so that the end of the link,
-//! a silent box, a signal or a `Resume` is noticed at once and mail is started.
+//! a silent box, a signal or a `Resume` is noticed at once and mail is started. A `Freeze` needs nobody's word after it was
+//! said: mail is stopped, the tree walked and kept, mail is started, and all of it is told as it happens.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailkeep_format::{ContentHash, Timestamp};
 use mailkeep_link::message::{
-    BeginPass, Configure, Configured, PassBegun, Problem, Quiesce, Quiesced, Rechecked, ToAgent, ToBox,
+    BeginPass, Configure, Configured, Frozen, PassBegun, Prepared, Problem, Quiesce, Quiesced, Rechecked,
+    ToAgent, ToBox,
 };
 use mailkeep_link::pace::{Pace, SystemClock};
 use mailkeep_link::{AgentSide, Options, version};
@@ -21,8 +23,9 @@ use mailkeep_mail::{MailError, Profile, Source};
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
-use crate::pass::{KnownFolders, Order, Pass, Seen};
+use crate::pass::{self, Freeze, FrozenTree, KnownFolders, NotFrozen, Order, Pass, Seen};
 use crate::plan::Plan;
+use crate::stage;
 use crate::window::{self, Broken, Settings, Window};
 
 /// Speaks with a box over these streams until it says goodbye. `signalled` is set when the process is asked to end.
@@ -58,6 +61,7 @@ pub fn serve(
         window: None,
         seen: None,
         known: None,
+        frozen: None,
     };
     let ended = run.converse();
     run.call_off();
@@ -80,13 +84,25 @@ struct Run<'a> {
     seen: Option<Seen>,
     /// What the box has said for the next pass.
     known: Option<KnownFolders>,
+    /// What the next final pass tells.
+    frozen: Option<FrozenTree>,
 }
 
 /// What is under way beside this thread.
 enum Stage {
     Idle,
     Passing(Pass),
-    Stopping(JoinHandle<Result<(Window, Quiesced), Broken>>, Arc<AtomicBool>),
+    Stopping(JoinHandle<Result<(Window, Quiesced), Broken>>, Arc<AtomicBool>, Then),
+    /// The final pass is made on this server alone.
+    Freezing(JoinHandle<Result<FrozenTree, NotFrozen>>, Arc<AtomicBool>),
+}
+
+/// What follows a stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// What the box says.
+    Wait,
+    Freeze,
 }
 
 /// What is backed up.
@@ -106,7 +122,11 @@ impl Run<'_> {
                 return Err(AgentError::CalledOff);
             }
             self.look_after_stage()?;
-            let nap = if matches!(self.stage, Stage::Stopping(..)) { limits::QUICK } else { limits::POLL };
+            let nap = if matches!(self.stage, Stage::Stopping(..) | Stage::Freezing(..)) {
+                limits::QUICK
+            } else {
+                limits::POLL
+            };
             match self.link.receive_within(nap)? {
                 None => {}
                 Some(ToAgent::Goodbye) => return Ok(()),
@@ -132,7 +152,7 @@ impl Run<'_> {
                 self.take_idle(message)
             }
             (message, Stage::Idle) => self.take_idle(message),
-            (_, Stage::Stopping(..)) => {
+            (_, Stage::Stopping(..) | Stage::Freezing(..)) => {
                 Err(AgentError::OutOfOrder { said: "something while mail is stopped" })
             }
         }
@@ -142,7 +162,9 @@ impl Run<'_> {
         match message {
             ToAgent::Configure(configure) if self.configured.is_none() => self.configure(&configure),
             ToAgent::BeginPass(begin) => self.begin_pass(begin),
-            ToAgent::Quiesce(order) if self.window.is_none() => self.quiesce(order),
+            ToAgent::Quiesce(order) if self.window.is_none() => self.quiesce(order, Then::Wait),
+            ToAgent::Prepare => self.prepare(),
+            ToAgent::Freeze(order) if self.window.is_none() => self.quiesce(order, Then::Freeze),
             ToAgent::Recheck => self.recheck(),
             ToAgent::Known(known) => {
                 self.known.get_or_insert_default().add(known);
@@ -155,15 +177,18 @@ impl Run<'_> {
     fn look_after_stage(&mut self) -> Result<(), AgentError> {
         match &self.stage {
             Stage::Passing(pass) => pass.failure().map_or(Ok(()), Err),
-            Stage::Stopping(stop, _) if stop.is_finished() => {
+            Stage::Stopping(stop, _, then) if stop.is_finished() => {
+                let then = *then;
                 let (mut window, quiesced) = self.stopped().map_err(|broken| *broken.error)?;
                 let remark = window.take_remark();
                 self.window = Some(window);
                 if let Some(remark) = remark {
                     self.remark(remark)?;
                 }
-                Ok(self.link.send(ToBox::Quiesced(quiesced))?)
+                self.link.send(ToBox::Quiesced(quiesced))?;
+                if then == Then::Freeze { self.freeze() } else { Ok(()) }
             }
+            Stage::Freezing(freeze, _) if freeze.is_finished() => self.frozen(),
             _ => Ok(()),
         }
     }
@@ -171,7 +196,7 @@ impl Run<'_> {
     /// Waits for the thread that stops mail.
     fn stopped(&mut self) -> Result<(Window, Quiesced), Broken> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Stopping(stop, _) => stop.join().unwrap_or_else(|_| {
+            Stage::Stopping(stop, ..) => stop.join().unwrap_or_else(|_| {
                 // Its window was dropped on the way, which starts mail.
                 Err(AgentError::Thread(std::io::Error::other("the thread that stops mail died")).into())
             }),
@@ -217,19 +242,20 @@ impl Run<'_> {
 
     fn begin_pass(&mut self, begin: BeginPass) -> Result<(), AgentError> {
         let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "BeginPass" })?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let clock = Timestamp {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos(),
-        };
-        self.link.send(ToBox::PassBegun(PassBegun { clock }))?;
         self.seen = None;
+        if let Some(tree) = self.frozen.take().filter(|_| begin.is_final) {
+            self.link.send(ToBox::PassBegun(PassBegun { clock: tree.clock }))?;
+            self.stage = Stage::Passing(Pass::replay(tree, subject.pace.clone(), &self.link.sender())?);
+            return Ok(());
+        }
+        let clock = now();
+        self.link.send(ToBox::PassBegun(PassBegun { clock }))?;
         let is_final = begin.is_final && self.window.is_some();
         let export = self.window.as_ref().filter(|_| is_final).map(Window::export_folder);
         let known = self.known.take().map(|known| known.at(clock));
         // While mail is stopped nothing counts but time.
         let pace = subject.pace.clone().filter(|_| self.window.is_none());
-        let order = Order { profile: Arc::clone(&subject.profile), is_final, export, known, pace };
+        let order = Order { profile: Arc::clone(&subject.profile), is_final, clock, export, known, pace };
         self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
         Ok(())
     }
@@ -241,7 +267,91 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn quiesce(&mut self, order: Quiesce) -> Result<(), AgentError> {
+    /// Whether a final pass could be kept here until mail runs again.
+    fn prepare(&mut self) -> Result<(), AgentError> {
+        let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "Prepare" })?;
+        let seen = self.seen.as_ref().ok_or(AgentError::OutOfOrder { said: "Prepare" })?;
+        let spare = window::state::private_base()?;
+        stage::clear(&spare);
+        let roots = Plan::new(&subject.profile)?.roots;
+        let prepared = match pass::foresee(seen, &roots, &spare, now()) {
+            Ok(bytes) => {
+                let millis = seen.millis.saturating_add(bytes.saturating_mul(1000) / limits::STAGE_SPEED);
+                Prepared { able: true, why: String::new(), bytes, millis }
+            }
+            Err(why) => Prepared { able: false, why, bytes: 0, millis: 0 },
+        };
+        Ok(self.link.send(ToBox::Prepared(prepared))?)
+    }
+
+    /// Mail is stopped: walks and stages, and listens meanwhile.
+    fn freeze(&mut self) -> Result<(), AgentError> {
+        let out_of_order = || AgentError::OutOfOrder { said: "Freeze" };
+        let subject = self.configured.as_ref().ok_or_else(out_of_order)?;
+        let window = self.window.as_ref().ok_or_else(out_of_order)?;
+        let clock = now();
+        let known = self.known.take().map(|known| known.at(clock));
+        let freeze = Freeze {
+            profile: Arc::clone(&subject.profile),
+            export: window.export_folder(),
+            known,
+            seen: self.seen.take().ok_or_else(out_of_order)?,
+            clock,
+            spare: window::state::private_base()?,
+            descriptors: pass::staged_descriptors(),
+        };
+        let called_off = Arc::new(AtomicBool::new(false));
+        let off = Arc::clone(&called_off);
+        let thread = std::thread::Builder::new()
+            .name("freeze".into())
+            .spawn(move || freeze.run(&off))
+            .map_err(AgentError::Thread)?;
+        self.stage = Stage::Freezing(thread, called_off);
+        Ok(())
+    }
+
+    /// The frozen walk is over: mail is started, unless nothing could be kept.
+    fn frozen(&mut self) -> Result<(), AgentError> {
+        let Stage::Freezing(freeze, _) = std::mem::replace(&mut self.stage, Stage::Idle) else {
+            return Ok(());
+        };
+        let died = |_| Err(NotFrozen { why: "the thread that walks died".to_owned(), known: None });
+        let frozen = freeze.join().unwrap_or_else(died);
+        let window = self.window.as_ref().ok_or(AgentError::OutOfOrder { said: "Freeze" })?;
+        let tree = match frozen {
+            Ok(tree) => tree,
+            Err(NotFrozen { why, known }) => {
+                // The pass that follows looks at the server as it is, and knows as much.
+                self.known = known;
+                let (millis, files, bytes) = (0, 0, 0);
+                let frozen = Frozen { whole: false, why, millis, files, bytes, moved: Vec::new() };
+                return Ok(self.link.send(ToBox::Frozen(frozen))?);
+            }
+        };
+        let began = Instant::now();
+        let mut moved = window.disturbances();
+        moved.extend_from_slice(&tree.moved);
+        let looked = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let said = self.link.send(ToBox::Frozen(Frozen {
+            whole: true,
+            why: String::new(),
+            millis: tree.millis.saturating_add(looked),
+            files: tree.stage.files,
+            bytes: tree.stage.bytes,
+            moved,
+        }));
+        let window = self.window.take().ok_or(AgentError::OutOfOrder { said: "Freeze" })?;
+        let resumed = window.close()?;
+        said?;
+        self.frozen = Some(tree);
+        self.link.set_silence(mailkeep_link::limits::SILENCE);
+        Ok(self.link.send(ToBox::Resumed(resumed))?)
+    }
+
+    fn quiesce(&mut self, order: Quiesce, then: Then) -> Result<(), AgentError> {
+        if then == Then::Freeze && self.seen.is_none() {
+            return Err(AgentError::OutOfOrder { said: "Freeze before a live pass" });
+        }
         let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "Quiesce" })?;
         let rung = match &subject.rung {
             Ok(Rung::Nothing) => return Err(AgentError::NothingToStop),
@@ -272,7 +382,7 @@ impl Run<'_> {
             .name("stop".into())
             .spawn(move || window::open(settings, &off))
             .map_err(AgentError::Thread)?;
-        self.stage = Stage::Stopping(stop, called_off);
+        self.stage = Stage::Stopping(stop, called_off, then);
         Ok(())
     }
 
@@ -288,7 +398,7 @@ impl Run<'_> {
     /// Mail first, everything else afterwards.
     fn resume(&mut self) -> Result<(), AgentError> {
         let resumed = match (&self.stage, self.window.take()) {
-            (Stage::Stopping(_, called_off), _) => {
+            (Stage::Stopping(_, called_off, _), _) => {
                 called_off.store(true, Ordering::Relaxed);
                 match self.stopped() {
                     Ok((window, _)) => window.close()?,
@@ -299,6 +409,11 @@ impl Run<'_> {
             (Stage::Passing(pass), window) => {
                 // A pass that has ended is kept for nothing; one that has not is of no use any more.
                 pass.abort();
+                self.stage = Stage::Idle;
+                window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?
+            }
+            (Stage::Freezing(_, called_off), window) => {
+                called_off.store(true, Ordering::Relaxed);
                 self.stage = Stage::Idle;
                 window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?
             }
@@ -313,7 +428,9 @@ impl Run<'_> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => {}
             Stage::Passing(pass) => pass.abort(),
-            Stage::Stopping(stop, called_off) => {
+            // Not waited for: mail comes first.
+            Stage::Freezing(_, called_off) => called_off.store(true, Ordering::Relaxed),
+            Stage::Stopping(stop, called_off, _) => {
                 called_off.store(true, Ordering::Relaxed);
                 // A window in the result is dropped here, which starts mail.
                 drop(stop.join());
@@ -325,6 +442,11 @@ impl Run<'_> {
     fn remark(&self, what: String) -> Result<(), AgentError> {
         Ok(self.link.send(ToBox::Problem(Problem { what, path: String::new(), missing: false }))?)
     }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
 }
 
 /// Stands for what is walked and by which rules: the source file, what Cyrus' own configuration made of it, and the
@@ -351,5 +473,7 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Goodbye => "Goodbye",
         ToAgent::Known(_) => "Known",
         ToAgent::Squeeze(_) => "Squeeze",
+        ToAgent::Prepare => "Prepare",
+        ToAgent::Freeze(_) => "Freeze",
     }
 }

@@ -49,6 +49,10 @@ pub struct State {
     pub events: Vec<String>,
     pub moved: Vec<String>,
     pub started_by_other: bool,
+    /// The final pass can be kept, or why not.
+    pub keeps: Result<(), String>,
+    /// Keeping it fails in the window.
+    pub stage_full: bool,
     pub problems: Vec<Problem>,
     pub files_sent: u64,
     hook: Hook,
@@ -84,6 +88,8 @@ impl Server {
             events: Vec::new(),
             moved: Vec::new(),
             started_by_other: false,
+            keeps: Err(String::new()),
+            stage_full: false,
             problems: Vec::new(),
             files_sent: 0,
             hook: Box::new(|_, _| Then::GoOn),
@@ -240,6 +246,31 @@ impl Agent<'_> {
                         export_ms: 2,
                         has_list: false,
                     }))?;
+                }
+                ToAgent::Prepare => {
+                    let keeps = self.state.lock().unwrap().keeps.clone();
+                    self.link.send(ToBox::Prepared(Prepared {
+                        able: keeps.is_ok(),
+                        why: keeps.err().unwrap_or_default(),
+                        bytes: 1,
+                        millis: 1,
+                    }))?;
+                }
+                ToAgent::Freeze(_) => {
+                    self.state.lock().unwrap().mail_runs = false;
+                    self.step("freeze")?;
+                    let quiesced = Quiesced { stop_ms: 3, export_ms: 2, has_list: false };
+                    self.link.send(ToBox::Quiesced(quiesced))?;
+                    let (whole, moved) = {
+                        let state = self.state.lock().unwrap();
+                        (!state.stage_full, state.moved.clone())
+                    };
+                    let why = if whole { "" } else { "the stage is full" }.to_owned();
+                    let frozen = Frozen { whole, why, millis: 5, files: 2, bytes: 9, moved };
+                    self.link.send(ToBox::Frozen(frozen))?;
+                    if whole {
+                        self.resume()?;
+                    }
                 }
                 ToAgent::Recheck => {
                     self.step("recheck")?;

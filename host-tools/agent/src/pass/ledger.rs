@@ -1,15 +1,18 @@
 //! What is under way in a pass, and the bounds on it. All threads of a pass meet here and nowhere else.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mailkeep_format::Node;
 use mailkeep_format::cut::CutStyle;
-use mailkeep_link::message::{DirectoryId, FileId, ReadOutcome};
+use mailkeep_link::message::{DirectoryId, FileId, Hint, ReadOutcome};
 
 use crate::dir::Directory;
 use crate::error::AgentError;
 use crate::limits;
+use crate::stage::{Stage, Staged};
 
 /// A regular file that may be asked for.
 #[derive(Debug)]
@@ -17,12 +20,37 @@ pub(crate) struct Candidate {
     pub(crate) index: u32,
     pub(crate) name: Vec<u8>,
     pub(crate) style: CutStyle,
+    /// In a recorded pass: what it was, and what is kept of it.
+    pub(crate) then: Option<Box<Then>>,
+}
+
+impl Candidate {
+    pub(crate) fn new(index: u32, node: &Node, hint: Hint, then: Option<Box<Then>>) -> Candidate {
+        let style = if hint == Hint::Message { CutStyle::Message } else { CutStyle::Plain };
+        Candidate { index, name: node.name.clone(), style, then }
+    }
+}
+
+/// A file as it was when mail was stopped.
+#[derive(Debug)]
+pub(crate) struct Then {
+    pub(crate) node: Node,
+    pub(crate) staged: Option<Staged>,
+}
+
+/// Where the files of a piece are.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In this directory.
+    Now(Arc<Directory>),
+    /// On the stage; what was not kept, in the folder of this path.
+    Then { stage: Arc<Stage>, folder: Arc<PathBuf> },
 }
 
 /// A piece of a listing that the box has not answered.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) place: Place,
     pub(crate) files: Vec<Candidate>,
     /// Entries that count against the bound.
     pub(crate) cost: usize,
@@ -34,7 +62,8 @@ pub(crate) struct Job {
     pub(crate) file: FileId,
     pub(crate) name: Vec<u8>,
     pub(crate) style: CutStyle,
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) place: Place,
+    pub(crate) then: Option<Box<Then>>,
     /// Given back with the last file of its piece.
     pub(crate) _piece: Arc<PieceHold>,
 }
@@ -197,7 +226,8 @@ impl Ledger {
                 file: FileId { directory, index: *index },
                 name: candidate.name,
                 style: candidate.style,
-                directory: Arc::clone(&piece.directory),
+                place: piece.place.clone(),
+                then: candidate.then,
                 _piece: Arc::clone(&hold),
             });
         }

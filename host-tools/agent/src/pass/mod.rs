@@ -3,16 +3,24 @@
 //! Threads: one walks, [`limits::READERS`] read what the box wants, one sends what it needs, one waits for everything
 //! to be settled and says `PassEnded`. They meet in the ledger only, which bounds what is under way. The
 //! dispatcher hands in `Want` and `Need` and never waits for any of them.
+//!
+//! A final pass is walked and kept while mail is stopped and played when mail runs again (`frozen`); where it cannot be
+//! kept, it is a pass as any other, over the link.
 
+mod frozen;
 mod known;
 mod ledger;
 mod read;
 mod walk;
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use mailkeep_format::Timestamp;
 use mailkeep_link::message::{Data, FileDone, Need, PassEnded, ReadOutcome, ToAgent, ToBox, Want};
 use mailkeep_link::pace::Pace;
 use mailkeep_link::{LinkError, Sender, SharedBytes};
@@ -22,11 +30,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::AgentError;
 use crate::plan::Plan;
 use crate::{limits, owners, priority};
+pub(crate) use frozen::{Freeze, FrozenTree, NotFrozen, foresee};
 pub(crate) use known::KnownFolders;
-use ledger::{Aborted, Ledger};
+use ledger::{Aborted, Candidate, Ledger, Piece, Place};
 use read::Say;
-pub(crate) use walk::Watched;
-use walk::{Walk, Walked};
+use walk::{Folder, FoldersSeen, Sink, Walk, Walked, Watched};
 
 /// The sending half of the link to the box.
 pub type ToBoxSender = Sender<ToBox, ToAgent>;
@@ -40,10 +48,21 @@ pub struct Pass {
     walked: Arc<Mutex<Option<Walked>>>,
 }
 
-/// What a finished pass leaves for the check afterwards.
+/// What a finished pass leaves for the check afterwards, or for the next pass.
 #[derive(Debug)]
 pub struct Seen {
     watched: Vec<Watched>,
+    clock: Timestamp,
+    folders: FoldersSeen,
+    recent: HashMap<u64, u64>,
+    /// How long the walk took, milliseconds.
+    pub(crate) millis: u64,
+}
+
+/// What the first thread of a pass does.
+enum Work {
+    Walk(Order, Plan),
+    Play(FrozenTree, Option<Arc<Pace>>),
 }
 
 /// What a pass is to do.
@@ -53,6 +72,8 @@ pub struct Order {
     pub profile: Arc<Profile>,
     /// Mail is stopped.
     pub is_final: bool,
+    /// The server's clock at the start.
+    pub clock: Timestamp,
     /// The folder that stands in for `/.mailkeep`.
     pub export: Option<PathBuf>,
     /// Folders that need not be listed if they have not changed.
@@ -71,20 +92,36 @@ impl Pass {
         if let Some(export) = &order.export {
             plan.top.at(Path::new("/.mailkeep")).instead = Some(export.clone());
         }
+        let humble = !order.is_final;
+        Pass::of(Work::Walk(order, plan), humble, link)
+    }
+
+    /// Tells what was frozen, while mail runs. `PassBegun` has been sent already.
+    ///
+    /// # Errors
+    /// There are no threads.
+    pub(crate) fn replay(
+        tree: FrozenTree,
+        pace: Option<Arc<Pace>>,
+        link: &ToBoxSender,
+    ) -> Result<Pass, AgentError> {
+        Pass::of(Work::Play(tree, pace), true, link)
+    }
+
+    fn of(work: Work, humble: bool, link: &ToBoxSender) -> Result<Pass, AgentError> {
         let ledger = Ledger::new(pieces_ahead());
         let walked = Arc::new(Mutex::new(None));
         let (needs, needed) = mpsc::channel();
         let mut pass = Pass { ledger, needs, threads: Vec::new(), walked };
         // One thread is made humble and starts the others, who take after it: a process for each would cost more than a
         // walk of a thousand mails.
-        let humble = !order.is_final;
         let started = std::thread::scope(|scope| {
             let starter = std::thread::Builder::new().name("start".into());
             let started = starter.spawn_scoped(scope, || {
                 if humble {
                     priority::lower_this_thread();
                 }
-                pass.start(order, plan, link, needed)
+                pass.start(work, link, needed)
             })?;
             started.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread died")))
         });
@@ -96,21 +133,23 @@ impl Pass {
         Ok(pass)
     }
 
-    fn start(
-        &mut self,
-        order: Order,
-        plan: Plan,
-        link: &ToBoxSender,
-        needed: mpsc::Receiver<Need>,
-    ) -> std::io::Result<()> {
+    fn start(&mut self, work: Work, link: &ToBoxSender, needed: mpsc::Receiver<Need>) -> std::io::Result<()> {
         let (ledger, link, walked) = (Arc::clone(&self.ledger), link.clone(), Arc::clone(&self.walked));
-        let pace = order.pace.clone();
+        let pace = match &work {
+            Work::Walk(order, _) => order.pace.clone(),
+            Work::Play(_, pace) => pace.clone(),
+        };
         self.thread("walk", {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
-                let Order { profile, is_final, known, .. } = order;
-                let walk = Walk::new(&profile, &plan, known, &ledger, &voice, is_final);
-                match walk.run() {
+                let done = match work {
+                    Work::Walk(order, plan) => walk_all(&order, &plan, &ledger, &voice),
+                    Work::Play(tree, _) => {
+                        let FrozenTree { player, stage, walked, .. } = tree;
+                        frozen::play(player, &stage, &ledger, &voice).map(|()| Ok(walked))
+                    }
+                };
+                match done {
                     Ok(Ok(done)) => {
                         *walked.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
                         ledger.walked();
@@ -214,44 +253,117 @@ impl Pass {
             let _ = thread.join();
         }
         let walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        Ok(Seen { watched: walked.watched })
+        let Walked { watched, folders, recent, clock, millis, .. } = walked;
+        Ok(Seen { watched, folders, recent, clock, millis })
     }
 }
 
 impl Seen {
     /// Looks again at every directory that the final pass listed; one line for each that moved.
     pub fn moved(&self) -> Vec<String> {
-        const LISTED: usize = 100;
-        let mut paths: Vec<PathBuf> = Vec::with_capacity(self.watched.len());
-        let mut moved = Vec::new();
-        let mut count = 0usize;
-        for watched in &self.watched {
-            let parent = watched.parent.and_then(|parent| paths.get(parent as usize));
-            let name = std::os::unix::ffi::OsStrExt::from_bytes(&watched.name);
-            let path =
-                parent.map_or_else(|| PathBuf::from("/"), |parent| parent.join::<&std::ffi::OsStr>(name));
-            // Above the roots only what leads there has to be the same.
-            let on_the_way =
-                watched.facts.mtime == Default::default() && watched.facts.ctime == Default::default();
-            let now = rustix::fs::lstat(&path).map(|stat| crate::meta::Facts::of(&stat));
-            let same = now.is_ok_and(|now| {
-                let place = now.inode == watched.facts.inode && now.device == watched.facts.device;
-                place
-                    && (on_the_way || (now.mtime == watched.facts.mtime && now.ctime == watched.facts.ctime))
-            });
-            if !same {
-                count += 1;
-                if moved.len() < LISTED {
-                    moved.push(format!("{} changed after it was listed", path.display()));
-                }
-            }
-            paths.push(path);
-        }
-        if count > moved.len() {
-            moved.push(format!("and {} more", count - moved.len()));
-        }
-        moved
+        moved(&self.watched)
     }
+}
+
+fn moved(all: &[Watched]) -> Vec<String> {
+    const LISTED: usize = 100;
+    let mut paths: Vec<PathBuf> = Vec::with_capacity(all.len());
+    let mut moved = Vec::new();
+    let mut count = 0usize;
+    for watched in all {
+        let parent = watched.parent.and_then(|parent| paths.get(parent as usize));
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(&watched.name);
+        let path = parent.map_or_else(|| PathBuf::from("/"), |parent| parent.join::<&std::ffi::OsStr>(name));
+        // Above the roots only what leads there has to be the same.
+        let on_the_way =
+            watched.facts.mtime == Default::default() && watched.facts.ctime == Default::default();
+        let now = rustix::fs::lstat(&path).map(|stat| crate::meta::Facts::of(&stat));
+        let same = now.is_ok_and(|now| {
+            let place = now.inode == watched.facts.inode && now.device == watched.facts.device;
+            place && (on_the_way || (now.mtime == watched.facts.mtime && now.ctime == watched.facts.ctime))
+        });
+        if !same {
+            count += 1;
+            if moved.len() < LISTED {
+                moved.push(format!("{} changed after it was listed", path.display()));
+            }
+        }
+        paths.push(path);
+    }
+    if count > moved.len() {
+        moved.push(format!("and {} more", count - moved.len()));
+    }
+    moved
+}
+
+/// Walks a tree as it is now.
+fn walk_all(
+    order: &Order,
+    plan: &Plan,
+    ledger: &Ledger,
+    voice: &Voice,
+) -> Result<Result<Walked, AgentError>, Aborted> {
+    let began = Instant::now();
+    let line = Line { ledger, voice, waited: Cell::default() };
+    let Order { profile, is_final, known, clock, .. } = order;
+    let walk = Walk::new(profile, plan, known.as_ref(), &line, *is_final, *clock);
+    let mut walked = walk.run()?;
+    if let Ok(walked) = &mut walked {
+        walked.millis = millis(began.elapsed().saturating_sub(line.waited.get()));
+    }
+    Ok(walked)
+}
+
+/// A walk's way to the box.
+struct Line<'a> {
+    ledger: &'a Ledger,
+    voice: &'a Voice,
+    /// How long the walk was held up by what is behind it.
+    waited: Cell<Duration>,
+}
+
+impl Line<'_> {
+    fn waiting<T>(&self, what_for: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = what_for();
+        self.waited.set(self.waited.get() + began.elapsed());
+        done
+    }
+}
+
+impl Sink for Line<'_> {
+    fn piece(&self, folder: &Folder<'_>, message: ToBox, files: Vec<Candidate>) -> Result<(), Aborted> {
+        let (directory, first, cost) = match &message {
+            ToBox::Entries(piece) => (piece.directory, piece.first, piece.nodes.len()),
+            ToBox::Unchanged(piece) => (piece.directory, 0, piece.nodes.len()),
+            _ => return self.say(message),
+        };
+        let place = Place::Now(Arc::clone(folder.directory));
+        self.waiting(|| {
+            self.ledger.announce_piece(directory, first, Piece { place, files, cost: cost.max(1) })?;
+            self.voice.say(message)
+        })
+    }
+
+    fn say(&self, message: ToBox) -> Result<(), Aborted> {
+        self.waiting(|| self.voice.say(message))
+    }
+
+    fn fail(&self, error: AgentError) {
+        self.ledger.fail(error);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How many descriptors the stage may hold, by what the system allows.
+pub(crate) fn staged_descriptors() -> usize {
+    // Raises the limit where it can be raised.
+    pieces_ahead();
+    let soft = getrlimit(Resource::Nofile).current.unwrap_or(limits::OPEN_FILES);
+    limits::STAGED_DESCRIPTORS.min(usize::try_from(soft / 4).unwrap_or(0))
 }
 
 struct FailOnPanic(Arc<Ledger>);

@@ -5,16 +5,17 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use mailkeep_format::cut::{self, CutStyle, Cutter};
-use mailkeep_format::{ContentHash, Node, limits as format_limits};
+use mailkeep_format::{ContentHash, Node, NodeKind, limits as format_limits};
 use mailkeep_link::message::{Chunks, FileId, ReadOutcome, ToBox};
 use mailkeep_link::pace::Pace;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
-use super::ledger::{Aborted, Announced, Job, Ledger};
-use crate::dir::{self, XattrTrouble};
+use super::ledger::{Aborted, Announced, Job, Ledger, Place};
+use crate::dir::{self, Directory, XattrTrouble};
 use crate::limits;
 use crate::meta::{self, Facts};
+use crate::stage::{Stage, Staged};
 
 /// Where announcements go.
 pub(crate) trait Say {
@@ -29,7 +30,70 @@ pub(crate) fn read(
     pace: Option<&Pace>,
     say: &dyn Say,
 ) -> Result<ReadOutcome, Aborted> {
-    let opened = job.directory.open_file(&job.name);
+    let way = Way { ledger, pace, say };
+    match (&job.place, &job.then) {
+        (Place::Now(directory), _) => read_now(job, directory, None, &way),
+        (Place::Then { stage, folder }, Some(then)) => match &then.staged {
+            Some(staged) => read_staged(job, stage, &then.node, staged, &way),
+            // It was not kept because it was not expected to be wanted: it has to be as it was.
+            None => match Directory::open_exactly(folder) {
+                Ok(directory) => read_now(job, &directory, Some(&then.node), &way),
+                Err(_) => Ok(ReadOutcome::Vanished),
+            },
+        },
+        (Place::Then { .. }, None) => Ok(ReadOutcome::Vanished),
+    }
+}
+
+/// What a file that is read has to mind.
+struct Way<'a> {
+    ledger: &'a Ledger,
+    pace: Option<&'a Pace>,
+    say: &'a dyn Say,
+}
+
+/// Reads what is kept of a file.
+fn read_staged(
+    job: &Job,
+    stage: &Stage,
+    node: &Node,
+    staged: &Staged,
+    way: &Way<'_>,
+) -> Result<ReadOutcome, Aborted> {
+    let Some((mut contents, held)) = stage.contents(staged.kept, node.size()) else {
+        return Ok(ReadOutcome::Failed { why: "what was kept of it is gone".into() });
+    };
+    let count = match announce(job, &mut contents, node.size(), way) {
+        Ok(count) => count,
+        Err(Trouble::Aborted) => return Err(Aborted),
+        Err(Trouble::Io(error)) => {
+            return Ok(ReadOutcome::Failed { why: format!("cannot read what was kept of it: {error}") });
+        }
+    };
+    // A write-once file that is held may have lost its name since, which moves its ctime, and nothing else.
+    let still = held.is_none_or(|file| {
+        fstat(&file).is_ok_and(|stat| {
+            let now = Facts::of(&stat);
+            now.size == node.size() && now.mtime == node.meta.mtime
+        })
+    });
+    let mut node = node.clone();
+    node.meta.xattrs = staged.xattrs.clone();
+    let steady = staged.steady && still && count == node.size();
+    if let NodeKind::File { size, .. } = &mut node.kind {
+        *size = count;
+    }
+    Ok(ReadOutcome::Read { node, steady })
+}
+
+/// Reads a file as it is; it is steady only if it was listed as `listed`, where that is told.
+fn read_now(
+    job: &Job,
+    directory: &Directory,
+    listed: Option<&Node>,
+    way: &Way<'_>,
+) -> Result<ReadOutcome, Aborted> {
+    let opened = directory.open_file(&job.name);
     let mut file = match opened {
         Ok(file) => file,
         // Gone, or something else by now: a link, a socket, a device without a driver.
@@ -46,16 +110,27 @@ pub(crate) fn read(
         return Ok(ReadOutcome::Vanished);
     }
     let size = Facts::of(&before).size;
-    let mut announcer = Announcer { file: job.file, first: 0, ledger, pace, say };
-    let read = if size <= format_limits::WHOLE_FILE_MAX as u64 {
-        announcer.whole(&mut file, size as usize, job.style)
-    } else {
-        announcer.stream(&mut file, size, job.style)
-    };
-    match read {
-        Ok(count) => Ok(outcome(job, &file, &before, count)),
+    match announce(job, &mut file, size, way) {
+        Ok(count) => {
+            let mut outcome = outcome(job, &file, &before, count);
+            if let (ReadOutcome::Read { steady, .. }, Some(listed)) = (&mut outcome, listed) {
+                *steady &= Facts::of(&before).is_of(listed);
+            }
+            Ok(outcome)
+        }
         Err(Trouble::Aborted) => Err(Aborted),
         Err(Trouble::Io(error)) => Ok(ReadOutcome::Failed { why: format!("cannot read it: {error}") }),
+    }
+}
+
+/// Announces the contents of a file of this size; returns how many bytes there were.
+fn announce(job: &Job, contents: &mut dyn Read, size: u64, way: &Way<'_>) -> Result<u64, Trouble> {
+    let Way { ledger, pace, say } = *way;
+    let mut announcer = Announcer { file: job.file, first: 0, ledger, pace, say };
+    if size <= format_limits::WHOLE_FILE_MAX as u64 {
+        announcer.whole(contents, size as usize, job.style)
+    } else {
+        announcer.stream(contents, size, job.style)
     }
 }
 
@@ -113,7 +188,7 @@ impl Announcer<'_> {
     }
 
     /// A file that is read at one go.
-    fn whole(&mut self, file: &mut File, size: usize, style: CutStyle) -> Result<u64, Trouble> {
+    fn whole(&mut self, file: &mut dyn Read, size: usize, style: CutStyle) -> Result<u64, Trouble> {
         if size == 0 {
             return Ok(0);
         }
@@ -133,7 +208,7 @@ impl Announcer<'_> {
     }
 
     /// A large file, a step at a time. Never more than its size at the start: a log that grows while it is read ends.
-    fn stream(&mut self, file: &mut File, size: u64, style: CutStyle) -> Result<u64, Trouble> {
+    fn stream(&mut self, file: &mut dyn Read, size: u64, style: CutStyle) -> Result<u64, Trouble> {
         let mut cutter = Cutter::new(style);
         let mut left = size;
         let mut count = 0;
@@ -186,6 +261,6 @@ impl Announcer<'_> {
 }
 
 /// Appends up to `count` bytes; fewer only at the end of the file.
-fn fill(file: &mut File, bytes: &mut Vec<u8>, count: usize) -> io::Result<()> {
+fn fill(file: &mut dyn Read, bytes: &mut Vec<u8>, count: usize) -> io::Result<()> {
     file.take(count as u64).read_to_end(bytes).map(|_| ())
 }

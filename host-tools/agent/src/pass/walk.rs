@@ -5,16 +5,16 @@
 //! changed since the box knew it is not listed: only what in it may change without it is looked at.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mailkeep_format::cut::CutStyle;
 use mailkeep_format::limits::DEPTH_MAX;
-use mailkeep_format::{Node, NodeKind};
+use mailkeep_format::{Node, NodeKind, Timestamp};
 use mailkeep_link::limits::{ENTRIES_BYTES, ENTRIES_NODES};
 use mailkeep_link::message::{DirectoryId, Entries, FileId, Hint, KnownFolder, Problem, ToBox, Unchanged};
 use mailkeep_mail::{FileClass, Profile};
@@ -22,12 +22,53 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::known::{KnownFolders, keeps_directory_times};
-use super::ledger::{Aborted, Candidate, Ledger, Piece};
-use super::read::Say;
+use super::ledger::{Aborted, Candidate};
 use crate::dir::{Directory, XattrTrouble, Xattrs};
 use crate::error::AgentError;
+use crate::limits;
 use crate::meta::{self, Facts};
 use crate::plan::{Plan, Stop};
+
+/// Where a walk goes with what it finds.
+pub(crate) trait Sink {
+    /// A piece of a directory: what is said of it, and the regular files in it.
+    fn piece(&self, folder: &Folder<'_>, message: ToBox, files: Vec<Candidate>) -> Result<(), Aborted>;
+    /// Something else that is said.
+    fn say(&self, message: ToBox) -> Result<(), Aborted>;
+    /// The walk cannot go on.
+    fn fail(&self, error: AgentError);
+}
+
+/// The directory that a piece is of.
+pub(crate) struct Folder<'a> {
+    pub(crate) directory: &'a Arc<Directory>,
+    pub(crate) path: &'a Path,
+    /// From before anything in it was looked at.
+    pub(crate) facts: Option<Facts>,
+    /// Another directory stands in for the one that the path names.
+    pub(crate) is_stand_in: bool,
+}
+
+/// Directories that a pass has looked at, as numbers made of path and inode.
+#[derive(Debug, Default)]
+pub(crate) struct FoldersSeen(HashSet<u64>);
+
+impl FoldersSeen {
+    fn number(path: &Path, inode: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (path.as_os_str(), inode).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn add(&mut self, path: &Path, inode: u64) {
+        self.0.insert(Self::number(path, inode));
+    }
+
+    /// Whether a directory of this inode was looked at under this path.
+    pub(crate) fn has(&self, path: &Path, inode: u64) -> bool {
+        self.0.contains(&Self::number(path, inode))
+    }
+}
 
 /// Numbers of the owners that were seen.
 #[derive(Debug, Default)]
@@ -49,6 +90,25 @@ pub(crate) struct Walked {
     pub(crate) owners: OwnerNumbers,
     /// The directories within the roots as they were just before they were listed.
     pub(crate) watched: Vec<Watched>,
+    /// Of a live pass: all directories.
+    pub(crate) folders: FoldersSeen,
+    /// Of a live pass, by device: bytes of files, messages left out, that had changed not long before it.
+    pub(crate) recent: HashMap<u64, u64>,
+    /// The server's clock at the start.
+    pub(crate) clock: Timestamp,
+    /// How long it took, milliseconds.
+    pub(crate) millis: u64,
+}
+
+impl Walked {
+    fn saw(&mut self, found: &Found<'_>, device: u64, recent_from: Timestamp) {
+        self.owners.saw(found);
+        let (node, plain) = (&found.node, found.hint == Hint::Plain);
+        if plain && node.is_file() && node.meta.ctime.max(node.meta.mtime) >= recent_from {
+            let sum = self.recent.entry(device).or_default();
+            *sum = sum.saturating_add(node.size());
+        }
+    }
 }
 
 /// A directory as it was; its path is that of its parent and its name.
@@ -63,10 +123,11 @@ pub(crate) struct Watched {
 pub(crate) struct Walk<'a> {
     profile: &'a Profile,
     plan: &'a Plan,
-    known: Option<KnownFolders>,
-    ledger: &'a Ledger,
-    say: &'a dyn Say,
+    known: Option<&'a KnownFolders>,
+    sink: &'a dyn Sink,
     is_final: bool,
+    clock: Timestamp,
+    recent_from: Timestamp,
     /// By device: whether a directory's times tell of its names.
     trusted: RefCell<HashMap<u64, bool>>,
 }
@@ -101,6 +162,21 @@ struct Listing<'a> {
     depth: usize,
 }
 
+impl Listing<'_> {
+    fn device(&self) -> u64 {
+        self.facts.map_or(0, |facts| facts.device)
+    }
+
+    fn folder(&self) -> Folder<'_> {
+        Folder {
+            directory: &self.directory,
+            path: &self.path,
+            facts: self.facts,
+            is_stand_in: self.stop.is_some_and(|stop| stop.instead.is_some()),
+        }
+    }
+}
+
 /// An entry that belongs to the copy.
 struct Found<'a> {
     node: Node,
@@ -129,8 +205,7 @@ impl Filling {
             children.push(Child { name: node.name.clone(), place, stop, profile_path });
         }
         if node.is_file() {
-            let style = if hint == Hint::Message { CutStyle::Message } else { CutStyle::Plain };
-            self.files.push(Candidate { index, name: node.name.clone(), style });
+            self.files.push(Candidate::new(index, &node, hint, None));
         }
         self.bytes += weight(&node);
         self.nodes.push(node);
@@ -142,12 +217,13 @@ impl<'a> Walk<'a> {
     pub(crate) fn new(
         profile: &'a Profile,
         plan: &'a Plan,
-        known: Option<KnownFolders>,
-        ledger: &'a Ledger,
-        say: &'a dyn Say,
+        known: Option<&'a KnownFolders>,
+        sink: &'a dyn Sink,
         is_final: bool,
+        clock: Timestamp,
     ) -> Self {
-        Walk { profile, plan, known, ledger, say, is_final, trusted: RefCell::default() }
+        let recent_from = clock.minus_seconds(limits::RECENT_SECONDS);
+        Walk { profile, plan, known, sink, is_final, clock, recent_from, trusted: RefCell::default() }
     }
 
     /// Walks everything.
@@ -159,7 +235,7 @@ impl<'a> Walk<'a> {
         for (path, named_by) in &self.plan.missing {
             self.problem(&format!("it is named by {named_by} and not there"), path, true)?;
         }
-        let mut walked = Walked::default();
+        let mut walked = Walked { clock: self.clock, ..Walked::default() };
         let mut next_id = 0;
         let mut stack: Vec<Level<'a>> = Vec::new();
         let profile_path = self.plan.top.root.clone();
@@ -222,12 +298,10 @@ impl<'a> Walk<'a> {
         let directory = match Directory::open(Path::new("/")) {
             Ok(directory) => Arc::new(directory),
             Err(error) => {
-                self.ledger.fail(AgentError::Open { path: "/".into(), source: error.into() });
+                self.sink.fail(AgentError::Open { path: "/".into(), source: error.into() });
                 return Err(Aborted);
             }
         };
-        let piece = Piece { directory, files: Vec::new(), cost: 1 };
-        self.ledger.announce_piece(id, 0, piece)?;
         let empty = Entries {
             directory: id,
             parent: Some(place),
@@ -236,7 +310,8 @@ impl<'a> Walk<'a> {
             nodes: vec![],
             hints: vec![],
         };
-        self.say.say(ToBox::Entries(empty))
+        let folder = Folder { directory: &directory, path, facts: None, is_stand_in: false };
+        self.sink.piece(&folder, ToBox::Entries(empty), Vec::new())
     }
 
     /// Lists a directory and returns it with the children to enter.
@@ -258,9 +333,12 @@ impl<'a> Walk<'a> {
                 walked.watched.push(Watched { parent: watched_parent, name: name.into(), facts });
             }
         }
-        let children = match self.unchanged(&listing, &mut walked.owners)? {
+        if let (false, Some(facts)) = (self.is_final, listing.facts) {
+            walked.folders.add(&listing.path, facts.inode);
+        }
+        let children = match self.unchanged(&listing, walked)? {
             Some(children) => children,
-            None => self.list(&listing, virtual_place, &mut walked.owners)?,
+            None => self.list(&listing, virtual_place, walked)?,
         };
         let Listing { directory, path, .. } = listing;
         Ok(Level { directory, path, watched, children: children.into_iter() })
@@ -271,14 +349,14 @@ impl<'a> Walk<'a> {
         &self,
         listing: &Listing<'a>,
         virtual_place: bool,
-        owners: &mut OwnerNumbers,
+        walked: &mut Walked,
     ) -> Result<Vec<Child<'a>>, Aborted> {
         let names = self.names(listing, virtual_place)?;
         let mut filling = Filling::default();
         let mut children = Vec::new();
         for name in names {
             let Some(found) = self.look(listing, &name)? else { continue };
-            owners.saw(&found);
+            walked.saw(&found, listing.device(), self.recent_from);
             let full =
                 filling.nodes.len() >= ENTRIES_NODES || filling.bytes + weight(&found.node) > ENTRIES_BYTES;
             if full && !filling.nodes.is_empty() {
@@ -295,7 +373,7 @@ impl<'a> Walk<'a> {
     fn unchanged(
         &self,
         listing: &Listing<'a>,
-        owners: &mut OwnerNumbers,
+        walked: &mut Walked,
     ) -> Result<Option<Vec<Child<'a>>>, Aborted> {
         let Some((known, parent)) = self.known_folder(listing).zip(listing.parent) else { return Ok(None) };
         let mut filling = Filling::default();
@@ -306,20 +384,19 @@ impl<'a> Walk<'a> {
             if found.hint == Hint::Message || filling.bytes > ENTRIES_BYTES {
                 return Ok(None);
             }
-            owners.saw(&found);
+            walked.saw(&found, listing.device(), self.recent_from);
             filling.push(listing.id, *place, found, &mut children);
         }
         let Filling { nodes, hints, files, .. } = filling;
-        let piece = Piece { directory: Arc::clone(&listing.directory), files, cost: nodes.len().max(1) };
-        self.ledger.announce_piece(listing.id, 0, piece)?;
-        self.say.say(ToBox::Unchanged(Unchanged { directory: listing.id, parent, nodes, hints }))?;
+        let message = ToBox::Unchanged(Unchanged { directory: listing.id, parent, nodes, hints });
+        self.sink.piece(&listing.folder(), message, files)?;
         Ok(Some(children))
     }
 
     /// What the box knows of a directory, if it may stand in for a listing.
     fn known_folder(&self, listing: &Listing<'a>) -> Option<&KnownFolder> {
         let facts = listing.facts.as_ref()?;
-        let folder = self.known.as_ref()?.unchanged(listing.path.as_os_str().as_bytes(), facts)?;
+        let folder = self.known?.unchanged(listing.path.as_os_str().as_bytes(), facts)?;
         // Under another path than its own the box may have judged names by other rules; and what is wanted by name below
         // this directory has to be found.
         let plain = listing.stop.is_none_or(|stop| stop.instead.is_none() && stop.children.is_empty());
@@ -473,22 +550,20 @@ impl<'a> Walk<'a> {
         let next = filling.first + filling.nodes.len() as u32;
         let piece = std::mem::take(filling);
         filling.first = next;
-        let cost = piece.nodes.len().max(1);
-        let (directory, files) = (Arc::clone(&listing.directory), piece.files);
-        self.ledger.announce_piece(listing.id, piece.first, Piece { directory, files, cost })?;
-        self.say.say(ToBox::Entries(Entries {
+        let message = ToBox::Entries(Entries {
             directory: listing.id,
             parent: listing.parent,
             first: piece.first,
             last,
             nodes: piece.nodes,
             hints: piece.hints,
-        }))
+        });
+        self.sink.piece(&listing.folder(), message, piece.files)
     }
 
     fn problem(&self, what: &str, path: &Path, missing: bool) -> Result<(), Aborted> {
         let path = path.display().to_string();
-        self.say.say(ToBox::Problem(Problem { what: what.to_owned(), path, missing }))
+        self.sink.say(ToBox::Problem(Problem { what: what.to_owned(), path, missing }))
     }
 }
 

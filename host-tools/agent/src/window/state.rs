@@ -57,6 +57,16 @@ pub fn base() -> PathBuf {
     }
 }
 
+/// [`base`], made if it is not there.
+///
+/// # Errors
+/// It cannot be made, or others could write it.
+pub fn private_base() -> Result<PathBuf, AgentError> {
+    let base = base();
+    make_private(&base)?;
+    Ok(base)
+}
+
 impl StateFolder {
     /// The folder of the service of this name (for most, the words that start it), made if it is not there.
     ///
