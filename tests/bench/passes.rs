@@ -2,7 +2,7 @@
 //!
 //! For each size a spool of tiny mails is made, backed up, and backed up again, with 500 new mails and 150 expunged
 //! between the live and the final pass: the stop command waits while they are made, so that making them is not measured.
-//! The final pass is that run less one that makes a live pass alone. `rsync -a` onto a full copy is measured beside it,
+//! The final pass is that run less one that makes a live pass alone, the cheapest of several. `rsync -a` onto a full copy is measured beside it,
 //! on the same disk and without the cost of ssh.
 
 use std::fs;
@@ -26,6 +26,8 @@ const EXPUNGED: usize = 150;
 const IN_A_FOLDER: usize = 500;
 /// Folders where there is the same number of them at every size.
 const FIXED_FOLDERS: usize = 100;
+/// Live passes of which the cheapest is the baseline: what else the machine does can only make one dearer.
+const BASELINES: usize = 3;
 /// Older than what the clock of a file system could hide.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a stop command may take to be heard.
@@ -117,7 +119,10 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
     if has_rsync {
         measure::run(&sync(&spool), &[], work)?;
     }
-    let live = measure::run(&live_only, &env, work)?.cpu;
+    let mut live = f64::INFINITY;
+    for _ in 0..BASELINES {
+        live = live.min(measure::run(&live_only, &env, work)?.cpu);
+    }
     // Its live pass is as cheap as the one before; its final pass finds the change.
     let asked = at("asked");
     let with_window = std::thread::scope(|scope| {

@@ -24,6 +24,7 @@ const BAD_CONFIG: u8 = 78;
 const LOG_FILTER: &str = "MAILKEEP_LOG";
 
 fn main() -> ExitCode {
+    mailkeep_puller::allocator::be_frugal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

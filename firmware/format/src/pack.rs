@@ -18,6 +18,10 @@ const FOOTER: &str = "pack footer";
 const MAGIC: &[u8; 8] = b"MK-PACK\n";
 const END_MAGIC: &[u8; 8] = b"MK-PEND\n";
 const FOOTER_TAG: &[u8; 15] = b"mailkeep footer";
+/// Most bytes of a chunk in a footer (id, length), of a block without its chunks, and of all else after the blocks.
+const CHUNK_ENCODED_MAX: usize = ChunkId::LEN + 3;
+const BLOCK_ENCODED_MAX: usize = 13;
+const FOOTER_ROOM: usize = 5 + TAG_LEN + PackTrailer::LEN;
 
 /// The opening of a pack file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +282,10 @@ impl PackBuilder {
         }
         let footer_offset = self.length;
         let start = out.len();
+        // A megabyte where the chunks are small, and no more than it takes.
+        out.reserve_exact(
+            self.chunks * CHUNK_ENCODED_MAX + self.blocks.len() * BLOCK_ENCODED_MAX + FOOTER_ROOM,
+        );
         encode_blocks(&self.blocks, out);
         let aad = footer_data(&self.header, footer_offset);
         self.footer_key.seal(&nonce(&self.header.salt.0, 0), &aad, out, start, FOOTER)?;

@@ -34,7 +34,7 @@ pub const CONTROL_DEPTH: usize = 6;
 /// Messages that may wait in an inbox.
 pub const INBOX_MESSAGES: usize = 4096;
 /// Bytes (as framed) that may wait in the box's inbox; as much again is being taken out of it.
-pub const INBOX_BYTES: usize = 2 << 20;
+pub const INBOX_BYTES: usize = 1 << 20;
 /// Messages that may wait in the agent's inbox. An agent has at most 16 Ki unanswered pieces outstanding, so a box
 /// that behaves cannot fill it.
 pub const AGENT_INBOX_MESSAGES: usize = 64 << 10;

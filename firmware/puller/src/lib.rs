@@ -11,6 +11,7 @@
 //!   which the agent starts mail by itself (and the guard behind it);
 //! - a copy under which anything moved is sealed as not consistent, never as consistent.
 
+pub mod allocator;
 pub mod assemble;
 pub mod budget;
 pub mod change;

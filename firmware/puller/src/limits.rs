@@ -25,7 +25,7 @@ pub const UNSTOPPED_PASSES_MAX: u32 = 3;
 pub const RACY_SECONDS: i64 = 2;
 
 /// Bytes of listings (entries that miss something and what comes after them in their folder, chunk lists of unfinished
-/// files) that a server can make the box hold. An agent runs ahead by some 20,000 entries of 600 bytes; a message after
+/// files) that a server can make the box hold. An agent runs ahead by some 4,000 entries of 600 bytes; a message after
 /// a subfolder that is not finished takes about 90, so that this is room for two million of them.
 pub const HELD_BYTES_MAX: usize = 256 << 20;
 /// Directories open at one time: the way down from the root plus those whose files are still on their way.
@@ -65,6 +65,11 @@ pub const PIPE_SIZE: usize = 1 << 20;
 /// once. Box and agent share the memory here; measured on a first backup: 18 MiB instead of 32.
 pub const FRUGAL_ALLOCATOR: [(&str, &str); 3] =
     [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144"), ("MALLOC_TRIM_THRESHOLD_", "1048576")];
+
+/// Environment of our own processes that hold a repository; see [`crate::allocator`]. Two heaps for half a dozen threads,
+/// buffers from a megabyte on (blocks, tables of contents, places of a session) straight from the system and back to it.
+pub const BOX_ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1000000"), ("MALLOC_TRIM_THRESHOLD_", "2000000")];
 
 /// How long an agent may be silent. It says that it is alive every 5 s; a link that is silent for this long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);

@@ -17,6 +17,11 @@ pub const RUNS_IN_BACKUP_MAX: usize = 2 * RUNS_MAX;
 /// in a block and needs no cache. Directories are asked for in the order in which they were written, by each of the
 /// snapshots that have a part in the tree: this is room for a block of each of six large ones, or of many small ones.
 pub const BLOCK_CACHE: usize = 6 << 20;
+/// A directory's chunk of at most this many bytes is short: one without messages, or with a few. They lie between the
+/// long ones of a whole spool, so that each of them costs the decoding of another block.
+pub const SHORT_TREE: usize = 4 << 10;
+/// Short directories that a reader keeps, in bytes: some 1,500. A second pass finds there what the first has read.
+pub const SHORT_TREE_CACHE: usize = 1 << 20;
 /// Tables of contents of packs that a restore keeps, in bytes of memory: of four packs of small mail, which have a
 /// megabyte each.
 pub const FOOTER_CACHE: usize = 4 << 20;
@@ -26,8 +31,10 @@ pub const WORKERS_MAX: usize = 4;
 pub const LEASE_FOREIGN_SECONDS: u64 = 3600;
 /// A living writer renews its lease when it is older than this many seconds.
 pub const LEASE_RENEW_SECONDS: u64 = 600;
-/// Buffer for reading and writing whole files in order, in bytes.
+/// Buffer for reading whole files in order, in bytes.
 pub const READ_BUFFER: usize = 1 << 20;
+/// Bytes of an index run that are written at a time.
+pub const WRITE_PIECE: usize = 256 << 10;
 /// An index run gets a filter in memory once it was asked for more than one in so many of its entries: going through an
 /// entry once costs about a hundredth of looking one up.
 pub const FILTER_AFTER: u64 = 100;

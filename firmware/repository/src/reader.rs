@@ -28,6 +28,9 @@ pub use gather::{Gathered, Piece, Scratch};
 /// Open pack files that a reader keeps at most; far below the usual limit of 1024 descriptors.
 const OPEN_PACKS: usize = 128;
 
+/// Bytes of memory that a chunk in the cache of short directories takes beside its own.
+const SHORT_TREE_OVERHEAD: usize = 256;
+
 /// Reads chunks, trees and files. Clones share their caches and may be used from several threads.
 #[derive(Clone)]
 pub struct Reader {
@@ -42,6 +45,8 @@ struct Shared {
     gone: Option<Mutex<HashSet<PackId>>>,
     packs: Mutex<Lru<PackId, Arc<OpenPack>>>,
     blocks: Mutex<Lru<BlockKey, Arc<Block>>>,
+    /// Short directories by themselves.
+    short: Mutex<Lru<ChunkId, Chunk>>,
     openers: Mutex<Vec<BlockOpener>>,
 }
 
@@ -56,6 +61,15 @@ impl fmt::Debug for Reader {
 pub struct Chunk {
     block: Arc<Block>,
     range: Range<usize>,
+}
+
+impl Chunk {
+    /// The same without the block around it.
+    fn alone(&self) -> Chunk {
+        let raw = self.to_vec();
+        let range = 0..raw.len();
+        Chunk { block: Arc::new(Block { raw, kind: self.block.kind }), range }
+    }
 }
 
 impl Deref for Chunk {
@@ -124,6 +138,7 @@ impl Reader {
                 gone,
                 packs: Mutex::new(Lru::new(limits::FOOTER_CACHE, OPEN_PACKS)),
                 blocks: Mutex::new(Lru::new(limits::BLOCK_CACHE, usize::MAX)),
+                short: Mutex::new(Lru::new(limits::SHORT_TREE_CACHE, usize::MAX)),
                 openers: Mutex::default(),
             }),
         }
@@ -135,6 +150,22 @@ impl Reader {
     /// [`RepositoryError::MissingChunk`], [`RepositoryError::DamagedChunk`], [`RepositoryError::Damaged`] for the pack
     /// around it, or a failed read.
     pub fn chunk(&self, kind: ChunkKind, chunk: &ChunkRef) -> Result<Chunk, RepositoryError> {
+        let is_short = kind == ChunkKind::Tree && chunk.length as usize <= limits::SHORT_TREE;
+        if !is_short {
+            return self.look_up(kind, chunk);
+        }
+        let cached = sync::lock(&self.shared.short).get(&chunk.id);
+        // It was proven to be what its id says; what is left is what the caller says of it.
+        if let Some(found) = cached.filter(|found| found.len() == chunk.length as usize) {
+            return Ok(found);
+        }
+        let found = self.look_up(kind, chunk)?.alone();
+        sync::lock(&self.shared.short).insert(chunk.id, found.clone(), found.len() + SHORT_TREE_OVERHEAD);
+        Ok(found)
+    }
+
+    /// As [`Reader::chunk`], in the packs.
+    fn look_up(&self, kind: ChunkKind, chunk: &ChunkRef) -> Result<Chunk, RepositoryError> {
         let view = sync::lock(&self.shared.view).clone();
         match self.find(&view, kind, chunk)? {
             Found::Chunk(found) => Ok(found),

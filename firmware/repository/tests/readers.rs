@@ -147,3 +147,31 @@ fn of_a_pack_that_is_lost_the_index_is_loaded_again_once_and_then_it_is_told() {
     let later: u64 = (0..20).map(|_| read()).sum();
     assert!(later <= 20, "{later} calls of 20 reads: the index is loaded each time");
 }
+
+#[test]
+fn short_directories_between_long_ones_are_read_once() {
+    let (disk, repository) = disk();
+    let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+    let mut short = Vec::new();
+    // More than the blocks that a reader keeps.
+    for number in 0..200 {
+        writer.put(ChunkKind::Tree, &noise(number, 60_000)).unwrap();
+        let inside = mailkeep_repository::format::NodeKind::Fifo;
+        short.push(writer.put_tree(&[node(&format!("{number}"), inside)]).unwrap());
+    }
+    writer.flush().unwrap();
+    drop(writer);
+    let counting = Faulty::sound(&disk);
+    let storage = Arc::new(counting.clone()) as Arc<dyn Storage>;
+    let reader = Repository::open(storage, &KeySource::Plain, &LogMonitor).unwrap();
+    let reader = reader.reader(&LogMonitor).unwrap();
+    let read_all = || {
+        let before = counting.calls();
+        for (number, content) in short.iter().enumerate() {
+            assert_eq!(reader.tree(content).unwrap()[0].name, number.to_string().into_bytes());
+        }
+        counting.calls() - before
+    };
+    assert!(read_all() > 10);
+    assert_eq!(read_all(), 0, "they are decoded again");
+}

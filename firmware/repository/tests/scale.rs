@@ -27,10 +27,10 @@ const FEW: u32 = 500_000;
 const PER_FOLDER: u32 = 500;
 /// Most resident memory of any of the processes, in KiB, with 500,000 messages and with ten million. The difference is
 /// filters (1.25 bytes a chunk) and tables of blocks.
-const PEAK_FEW: u64 = 128 << 10;
+const PEAK_FEW: u64 = 48 << 10;
 const PEAK_MANY: u64 = 320 << 10;
 /// Of prune with 500,000 messages: what a small board has to spare beside a daemon.
-const PEAK_PRUNE: u64 = 64 << 10;
+const PEAK_PRUNE: u64 = 40 << 10;
 /// 2026-11-23.
 const STARTED: i64 = 1_795_392_000;
 

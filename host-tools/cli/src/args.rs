@@ -96,6 +96,12 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// Whether it goes through a repository, which takes some memory.
+    pub(crate) fn holds_much(&self) -> bool {
+        use Verb::{Backup, Prune, Reindex, Repair, Restore, Verify};
+        matches!(self, Backup(_) | Restore(_) | Verify(_) | Prune(_) | Repair(_) | Reindex)
+    }
+
     /// Whether this process is the one that went into the background.
     pub(crate) fn is_in_background(&self) -> bool {
         matches!(self, Verb::Mount(mount) if mount.in_background)

@@ -43,6 +43,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage::refuse(&error)),
     };
+    if cli.verb.holds_much() {
+        mailkeep_puller::allocator::be_frugal();
+    }
     let console = Arc::new(Console::new(&cli.global));
     start_log(cli.global.verbose, cli.verb.is_in_background());
     let run = || {

@@ -79,7 +79,7 @@ pub(super) fn merge_runs(
     while let Some(Reverse((entry, number))) = heap.pop() {
         encoder.push(entry, &mut out).map_err(failed)?;
         heap.extend(cursors[number].next()?.map(|entry| Reverse((entry, number))));
-        if out.len() > limits::READ_BUFFER {
+        if out.len() >= limits::WRITE_PIECE {
             file.append(storage, &out)?;
             out.clear();
         }

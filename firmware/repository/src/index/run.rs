@@ -331,7 +331,7 @@ fn encode(
             .map_err(failed)?;
     for entry in entries {
         encoder.push(entry, &mut out).map_err(failed)?;
-        if out.len() > limits::READ_BUFFER {
+        if out.len() >= limits::WRITE_PIECE {
             sink(&out)?;
             out.clear();
         }

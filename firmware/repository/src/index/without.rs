@@ -82,7 +82,7 @@ fn rewrite(
             return;
         }
         trouble = encoder.push(RunEntry { block: *block, ..*entry }, &mut out).map_err(failed);
-        if trouble.is_ok() && out.len() > limits::READ_BUFFER {
+        if trouble.is_ok() && out.len() >= limits::WRITE_PIECE {
             trouble = file.append(storage, &out);
             out.clear();
         }

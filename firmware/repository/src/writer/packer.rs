@@ -84,8 +84,10 @@ impl Packer {
         let Some((builder, mut file)) = self.current.take() else { return Ok((0, None)) };
         self.out.clear();
         let (id, footer) = builder.finish(&mut self.out).map_err(failed)?;
-        file.append(&*self.storage, &self.out)?;
-        Ok((self.out.len() as u64, Some(Filled { file, id, footer })))
+        // The buffer goes: a header needs 44 bytes of it until the next pack is full.
+        let out = std::mem::take(&mut self.out);
+        file.append(&*self.storage, &out)?;
+        Ok((out.len() as u64, Some(Filled { file, id, footer })))
     }
 }
 

@@ -171,6 +171,8 @@ impl Pipeline {
         while state.in_flight > 0 && state.first.is_none() {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        // What comes now is the index, and perhaps a pass that stores next to nothing: the memory is theirs.
+        state.spare = Vec::new();
         drop(state);
         self.check()?;
         let (reply, finished) = sync_channel(1);

@@ -112,25 +112,18 @@ impl Pass {
         let ledger = Ledger::new(pieces_ahead());
         let walked = Arc::new(Mutex::new(None));
         let (needs, needed) = mpsc::channel();
-        let mut pass = Pass { ledger, needs, threads: Vec::new(), walked };
-        // One thread is made humble and starts the others, who take after it: a process for each would cost more than a
-        // walk of a thousand mails.
-        let started = std::thread::scope(|scope| {
-            let starter = std::thread::Builder::new().name("start".into());
-            let started = starter.spawn_scoped(scope, || {
-                if humble {
-                    priority::lower_this_thread();
-                }
-                pass.start(work, link, needed)
-            })?;
-            started.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread died")))
-        });
-        let started = started.and_then(|()| pass.settle(link));
-        if let Err(error) = started {
-            pass.abort();
-            return Err(AgentError::Thread(error));
-        }
-        Ok(pass)
+        let mut pass = Pass { ledger: Arc::clone(&ledger), needs, threads: Vec::new(), walked };
+        let voice = link.clone();
+        let start = move || {
+            let started = pass.start(work, &voice, needed);
+            started.map(|()| pass)
+        };
+        let started = if humble { priority::humbly(start).unwrap_or_else(Err) } else { start() };
+        let started = started.and_then(|mut pass| pass.settle(link).map(|()| pass));
+        started.map_err(|error| {
+            ledger.abort();
+            AgentError::Thread(error)
+        })
     }
 
     fn start(&mut self, work: Work, link: &ToBoxSender, needed: mpsc::Receiver<Need>) -> std::io::Result<()> {
