@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::LinkError;
 use crate::frame::{HEAD_LEN, fill, read_frame};
@@ -114,7 +114,7 @@ impl BoxSide {
         let sender = Sender::start(input, output, bounds, WhenUnheard::ReadOn, options)?;
         let own = version::hello(&options.program);
         sender.send(ToAgent::hello(own.clone()))?;
-        Self::agree(sender, &own)
+        Self::agree(sender, &own, options.silence)
     }
 }
 
@@ -137,17 +137,21 @@ impl AgentSide {
         let own = version::hello(&options.program);
         // Answered even if the versions do not meet, so that both sides can say which one is too old.
         sender.send(ToBox::hello(own.clone()))?;
-        Self::agree(sender, &own)
+        Self::agree(sender, &own, options.silence)
     }
 }
 
 impl<Out: Message, In: Message> Connection<Out, In> {
-    fn agree(sender: Sender<Out, In>, own: &Hello) -> Result<Self, LinkError> {
+    fn agree(sender: Sender<Out, In>, own: &Hello, silence: Duration) -> Result<Self, LinkError> {
         let mut taken = VecDeque::new();
+        // A greeting that says it is longer than it is would be filled up by signs of life, five bytes at a time.
+        let until = Instant::now() + silence;
         let first = loop {
+            let left = until.saturating_duration_since(Instant::now());
             match taken.pop_front() {
                 Some((message, _)) => break message,
-                None => sender.shared.inbox.take_all(None, &mut taken)?,
+                None if left.is_zero() => return Err(LinkError::Silent { seconds: silence.as_secs() }),
+                None => sender.shared.inbox.take_all(Some(left), &mut taken)?,
             }
         };
         let first: In = first;

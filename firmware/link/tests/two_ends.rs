@@ -114,6 +114,26 @@ fn what_is_compressed_on_the_way_arrives_as_it_was_said() {
 }
 
 #[test]
+fn a_greeting_that_never_ends_is_not_waited_for() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let agent = thread::spawn(move || {
+        let (input, output) = halves(far);
+        let options = Options { silence: Duration::from_millis(300), ..options() };
+        AgentSide::open(input, output, &options).map(|_| ())
+    });
+    // Its length says 1000 bytes; signs of life come in their place, for as long as somebody listens.
+    (&near).write_all(&[0xe8, 3, 0, 0, 1]).unwrap();
+    let mut said = 0;
+    // A failed write is one that nobody listens to any more.
+    while said < 990 && (&near).write_all(&[0]).is_ok() {
+        said += 1;
+        thread::sleep(Duration::from_millis(50));
+    }
+    let error = agent.join().unwrap().unwrap_err();
+    assert!(matches!(error, LinkError::Silent { .. }), "{error}");
+}
+
+#[test]
 fn messages_arrive_whole_and_in_order() {
     let (near, far) = connect();
     assert_eq!((near.version(), far.peer().program.as_str()), (version::HIGHEST, "test 1"));
