@@ -2,17 +2,18 @@
 //!
 //! Chunks are cut, made unique and grouped as the writer does it, and compressed (and proven) by the very code; only the
 //! numbers vary. The doc comments of `mailkeep_format::DEFAULT_LEVEL` and `SMALL_LEVEL`, `mailkeep_format::limits::BLOCK_TARGET`
-//! and `mailkeep_repository::limits::LARGE_CHUNK` rest on this table.
+//! and `mailkeep_repository::limits::{LARGE_CHUNK, LARGE_BASE64}` rest on this table.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use mailkeep_format::base64::begins_as_base64;
 use mailkeep_format::block::{BlockCompressor, is_of_small_chunks};
 use mailkeep_format::cut::{CutStyle, cut};
 use mailkeep_format::{ChunkKind, ContentHash, DEFAULT_LEVEL, SMALL_LEVEL, limits};
-use mailkeep_repository::limits::LARGE_CHUNK;
+use mailkeep_repository::limits::{LARGE_BASE64, LARGE_CHUNK};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -30,6 +31,8 @@ struct Choice {
     lone_level: i32,
     block: usize,
     large: usize,
+    /// As `large`, of base64.
+    base64: usize,
 }
 
 /// What a choice came to.
@@ -52,6 +55,7 @@ const CHOSEN: Choice = Choice {
     lone_level: DEFAULT_LEVEL,
     block: limits::BLOCK_TARGET,
     large: LARGE_CHUNK,
+    base64: LARGE_BASE64,
 };
 
 /// Writes a spool, and prints a line per choice.
@@ -68,12 +72,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     eprintln!("{:.1} MB of files, {raw:.1} MB in {unique} chunks that differ", chunks.source as f64 / 1e6);
     if !options.json {
         println!(
-            "{:>5} {:>5} {:>6} {:>9} {:>9} {:>11} {:>9} {:>8} {:>8} {:>6} {:>13}",
+            "{:>5} {:>5} {:>6} {:>9} {:>9} {:>10} {:>11} {:>9} {:>8} {:>8} {:>6} {:>13}",
             "level",
             "small",
             "alone",
             "block KiB",
             "alone KiB",
+            "base64 KiB",
             "stored MB",
             "of source",
             "CPU s",
@@ -89,12 +94,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             continue;
         }
         println!(
-            "{:>5} {:>5} {:>6} {:>9} {:>9} {:>11.2} {:>9.4} {:>8.2} {:>8} {:>6} {:>13.0}{}",
+            "{:>5} {:>5} {:>6} {:>9} {:>9} {:>10} {:>11.2} {:>9.4} {:>8.2} {:>8} {:>6} {:>13.0}{}",
             choice.level,
             choice.small_level,
             choice.lone_level,
             choice.block >> 10,
             choice.large >> 10,
+            choice.base64 >> 10,
             outcome.stored as f64 / 1e6,
             outcome.stored as f64 / chunks.source as f64,
             outcome.cpu,
@@ -122,6 +128,7 @@ fn choices(all: bool) -> Vec<Choice> {
                 lone_level: level,
                 block,
                 large,
+                base64: LARGE_BASE64.min(large),
             })
         });
         return all.filter(|choice| choice.large <= choice.block).collect();
@@ -132,7 +139,8 @@ fn choices(all: bool) -> Vec<Choice> {
         .collect();
     choices.extend(levels.take(4).map(|small_level| Choice { small_level, ..CHOSEN }));
     choices.extend(blocks.map(|block| Choice { block, large: LARGE_CHUNK.min(block), ..CHOSEN }));
-    choices.extend(larges.map(|large| Choice { large, ..CHOSEN }));
+    choices.extend(larges.clone().map(|large| Choice { large, ..CHOSEN }));
+    choices.extend(larges.map(|base64| Choice { base64, ..CHOSEN }));
     let larges = [64 << 10, 128 << 10].into_iter();
     choices.extend(
         larges.flat_map(|large| [-5, -1, 1].map(|lone_level| Choice { large, lone_level, ..CHOSEN })),
@@ -183,7 +191,7 @@ fn measure(chunks: &Chunks, choice: Choice) -> Result<Outcome> {
     let mut outcome = Outcome { choice, stored: 0, cpu: 0.0, blocks: 0, small_blocks: 0, per_chunk: 0.0 };
     let mut close = |raw: &mut Vec<u8>, count: usize, outcome: &mut Outcome| -> Result<()> {
         if !raw.is_empty() {
-            let compressor = if raw.len() >= choice.large && count == 1 { &mut lone } else { &mut together };
+            let compressor = if count == 1 { &mut lone } else { &mut together };
             outcome.stored += u64::from(compressor.compress(ChunkKind::Data, raw, count)?.stored_len());
             outcome.blocks += 1;
             outcome.small_blocks += u64::from(is_of_small_chunks(raw.len(), count));
@@ -198,7 +206,8 @@ fn measure(chunks: &Chunks, choice: Choice) -> Result<Outcome> {
     for &length in &chunks.lengths {
         let (chunk, after) = rest.split_at(length);
         rest = after;
-        if length >= choice.large {
+        let base64 = || length >= choice.base64 && begins_as_base64(chunk);
+        if length >= choice.large || base64() {
             alone.extend_from_slice(chunk);
             close(&mut alone, 1, &mut outcome)?;
             continue;

@@ -148,19 +148,26 @@ fn blocks() -> Vec<Vec<u8>> {
         of(1, text.len(), &zstd::bulk::compress(&text, 3).unwrap()),
         of(1, 1 << 20, &bomb),
         of(1, 2 << 20, &zstd::bulk::compress(&vec![7; 2 << 20], 3).unwrap()),
+        // Folded base64: two lines of one group, "AAAA\n", before and after them a byte.
+        of(
+            2,
+            12,
+            &zstd::bulk::compress(b"\x01-\x01\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00-", 3).unwrap(),
+        ),
+        of(2, 1 << 20, &bomb),
     ]
 }
 
 fn block(bytes: &[u8]) -> bool {
     let [method, a, b, c, plain @ ..] = bytes else { return false };
-    let method = if method % 2 == 0 { Method::Stored } else { Method::Zstd };
+    let method = [Method::Stored, Method::Zstd, Method::Base64][usize::from(*method % 3)];
     let raw_len = u32::from_le_bytes([*a, *b, *c, 0]);
     let kind = ChunkKind::Data;
     let aad = [
         b"mailkeep block",
         &1u32.to_le_bytes()[..],
         &REPOSITORY.0,
-        &[0, u8::from(method == Method::Zstd)],
+        &[0, method as u8],
         &raw_len.to_le_bytes(),
     ]
     .concat();

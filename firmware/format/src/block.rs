@@ -20,6 +20,8 @@ pub enum Method {
     Stored = 0,
     /// As one zstd frame.
     Zstd = 1,
+    /// As one zstd frame of base64 that is folded to the bytes it stands for.
+    Base64 = 2,
 }
 
 impl Method {
@@ -31,6 +33,7 @@ impl Method {
         match byte {
             0 => Ok(Method::Stored),
             1 => Ok(Method::Zstd),
+            2 => Ok(Method::Base64),
             other => Err(FormatError::malformed("block method", format!("{other} is unknown"))),
         }
     }
@@ -65,7 +68,7 @@ impl BlockHead {
         let fits = match self.method {
             Method::Stored => stored == raw + TAG_LEN,
             // What does not get smaller is stored, so a frame is always shorter than its content.
-            Method::Zstd => stored > TAG_LEN && stored < raw + TAG_LEN,
+            Method::Zstd | Method::Base64 => stored > TAG_LEN && stored < raw + TAG_LEN,
         };
         if raw == 0 || !fits {
             return Err(FormatError::malformed(WHAT, "its two lengths do not fit its method"));
@@ -90,6 +93,13 @@ impl Compressed {
     /// As [`BlockCompressor::compress`].
     pub fn new(kind: ChunkKind, raw: &[u8], level: i32) -> Result<Self, FormatError> {
         BlockCompressor::new(level)?.compress(kind, raw, 1)
+    }
+
+    fn of(kind: ChunkKind, method: Method, raw: &[u8], data: &[u8]) -> Self {
+        // With room for the tag, so that sealing does not move it.
+        let mut kept = Vec::with_capacity(data.len() + TAG_LEN);
+        kept.extend_from_slice(data);
+        Compressed { kind, method, raw_len: raw.len() as u32, data: kept }
     }
 
     /// What its chunks hold.
@@ -159,7 +169,7 @@ impl BlockCompressor {
         Ok(BlockCompressor { squeezer: Squeezer::new(usual, WHAT)?, levels: (small, usual) })
     }
 
-    /// Compresses a block of so many chunks, decodes again and compares; keeps the raw bytes if that is not smaller.
+    /// Compresses a block of so many chunks (base64 by itself is folded first), decodes again and compares; keeps the raw bytes if that is not smaller.
     ///
     /// # Errors
     /// [`FormatError::Compressor`] if the result does not decode to `raw`: do not go on with this machine.
@@ -180,13 +190,18 @@ impl BlockCompressor {
         let (small, usual) = self.levels;
         let level = if is_of_small_chunks(raw.len(), chunks) { small } else { usual };
         self.squeezer.set_level(level, WHAT)?;
+        // Several chunks together are seldom base64 alone, and then not for long.
+        if chunks == 1 && kind == ChunkKind::Data {
+            if let Some(frame) = self.squeezer.compress_base64(raw, WHAT)? {
+                if frame.len() < raw.len() {
+                    return Ok(Compressed::of(kind, Method::Base64, raw, frame));
+                }
+            }
+        }
         let frame = self.squeezer.compress(raw, WHAT)?;
         let (method, data) =
             if frame.len() < raw.len() { (Method::Zstd, frame) } else { (Method::Stored, raw) };
-        // With room for the tag, so that sealing does not move it.
-        let mut kept = Vec::with_capacity(data.len() + TAG_LEN);
-        kept.extend_from_slice(data);
-        Ok(Compressed { kind, method, raw_len: raw.len() as u32, data: kept })
+        Ok(Compressed::of(kind, method, raw, data))
     }
 }
 
@@ -245,6 +260,7 @@ impl BlockOpener {
         let plain = self.key.open(&nonce(&salt.0, u64::from(number)), &aad, stored, WHAT)?;
         match head.method {
             Method::Zstd => self.unsqueezer.decompress_into(plain, head.raw_len as usize, raw, WHAT),
+            Method::Base64 => self.unsqueezer.decompress_base64_into(plain, head.raw_len as usize, raw, WHAT),
             Method::Stored => {
                 raw.extend_from_slice(plain);
                 Ok(())

@@ -12,6 +12,7 @@
 //! - every stored value has exactly one encoding; anything else is refused ([`FormatError`]);
 //! - what is written here is described for strangers in `FORMAT.md`.
 
+pub mod base64;
 pub mod block;
 pub mod cbor;
 pub mod codec;

@@ -12,8 +12,11 @@ use crate::codec::Reader;
 /// The version that this program writes, and the highest one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Features that this program knows. Version 1 has none beyond its base.
-pub const KNOWN_FEATURES: &[&str] = &[];
+/// Blocks may be folded base64 (method 2).
+pub const BASE64: &str = "base64";
+
+/// Features that this program knows.
+pub const KNOWN_FEATURES: &[&str] = &[BASE64];
 
 /// Refuses a version this program does not know.
 ///

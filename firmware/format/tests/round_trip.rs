@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use mailkeep_format::block::{BlockCompressor, Method};
+use mailkeep_format::block::{BlockCompressor, Method, open_block};
 use mailkeep_format::keys::{self, Identity, Master};
 use mailkeep_format::node::{Meta, Node, NodeKind, decode_tree, encode_tree};
 use mailkeep_format::pack::{BlockInfo, PackBuilder, PackFooter};
@@ -49,6 +49,49 @@ fn a_block_that_does_not_shrink_is_stored() {
     assert!(compressor.compress(ChunkKind::Data, &vec![0; limits::BLOCK_RAW_MAX + 1], 1).is_err());
     assert!(BlockCompressor::new(1_000).is_err());
     assert!(BlockCompressor::with_levels(1_000, 1).is_err());
+}
+
+/// Where the text is cut, how it ends its lines and how long they are is all the same; one wrong byte costs the lines after
+/// it, and less than half of them is not worth it.
+#[test]
+fn base64_by_itself_is_folded() {
+    let bytes = noise(60_000, 5);
+    let mut compressor = BlockCompressor::new(1).unwrap();
+    let mut opened = |text: &[u8], chunks: usize, expected: Method| {
+        let block = compressor.compress(ChunkKind::Data, text, chunks).unwrap();
+        assert_eq!(block.method(), expected);
+        let stored_len = block.stored_len();
+        let mut pack = Vec::new();
+        let mut builder = PackBuilder::new(&keys(), REPOSITORY, Salt([7; 16]), &mut pack);
+        let lengths = [text.len() - (chunks - 1)].into_iter().chain(std::iter::repeat_n(1, chunks - 1));
+        let infos = lengths.map(|length| (ChunkId([1; 24]), length as u32)).collect();
+        builder.push(&block, infos, &mut pack).unwrap();
+        let (_, footer) = builder.finish(&mut pack).unwrap();
+        let head = footer.blocks[0].head;
+        let stored = pack[head.offset as usize..][..head.stored_len as usize].to_vec();
+        assert_eq!(open_block(&keys(), REPOSITORY, &Salt([7; 16]), 0, &head, stored).unwrap(), text);
+        stored_len as usize
+    };
+    for (width, end) in [(76, "\r\n"), (76, "\n"), (64, "\n"), (72, "\r\n"), (4, "\n"), (996, "\r\n")] {
+        let text = base64_lines(&bytes, width, end);
+        assert!(opened(&text, 1, Method::Base64) < bytes.len() + 200, "{width} {end:?}");
+        for cut in [1, 30, width, width + 1, width + end.len()] {
+            opened(&text[cut..], 1, Method::Base64);
+            opened(&text[..text.len() - cut], 1, Method::Base64);
+        }
+    }
+    let text = base64_lines(&bytes, 76, "\r\n");
+    opened(&text, 2, Method::Zstd);
+    for (at, expected) in [(text.len() - 500, Method::Base64), (text.len() / 8, Method::Zstd)] {
+        for wrong in [b'-', b'=', 0, 0xff, b'\n'] {
+            let mut text = text.clone();
+            text[at] = wrong;
+            opened(&text, 1, expected);
+        }
+    }
+    // One column too many, and a line that is none.
+    opened(&base64_lines(&bytes, 76, "=\n"), 1, Method::Zstd);
+    opened(&b"words and words\n".repeat(900), 1, Method::Zstd);
 }
 
 /// The level hangs on what lies in the block, not on which blocks came before it.

@@ -11,11 +11,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mailkeep_format::block::BlockCompressor;
+use mailkeep_format::block::{BlockCompressor, Method};
 use mailkeep_format::cut::{CutStyle, cut, cut_tree};
 use mailkeep_format::keys::{self, Identity, Master};
 use mailkeep_format::node::{Meta, Node, NodeKind, encode_tree};
 use mailkeep_format::pack::PackBuilder;
+use mailkeep_format::version::BASE64;
 use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, Salt, Timestamp};
 use support::*;
 
@@ -87,17 +88,24 @@ fn a_stranger_restores_a_snapshot_with_the_recovery_key_alone() {
     let pack = PackBuilder::new(&keys(), REPOSITORY, Salt::generate().unwrap(), &mut bytes);
     let mut writer = Writer { pack, bytes, compressor: BlockCompressor::new(3).unwrap() };
     let mail = [b"To: anna\r\n\r\n".as_slice(), &noise(9_000, 1), &b"words ".repeat(2_000)].concat();
+    let part = base64_lines(&noise(90_000, 2), 76, "\r\n");
+    let opening =
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+    let attached = [opening.as_bytes(), &part, b"\r\n--b--\r\n"].concat();
     let nodes = [
         writer.file("1.", 2, &mail),
         writer.file("2.", 2, &mail),
+        writer.file("3.", 1, &attached),
         writer.file("empty", 1, b""),
         node("link", 9, 1, NodeKind::Symlink { target: b"1.".to_vec() }),
     ];
     let spool = writer.directory("spool", &nodes);
     let root = writer.directory("", &[spool]);
     let Writer { pack, mut bytes, .. } = writer;
-    let (pack_id, _) = pack.finish(&mut bytes).unwrap();
+    let (pack_id, footer) = pack.finish(&mut bytes).unwrap();
+    assert!(footer.blocks.iter().any(|block| block.head.method == Method::Base64));
     let mut manifest = sample_manifest();
+    manifest.required_features = vec![BASE64.to_owned()];
     manifest.root = root.content().to_vec();
     let (manifest, id) = manifest.encode(&keys(), Salt::generate().unwrap()).unwrap();
     let master = Master::from_bytes(MASTER);
@@ -118,10 +126,11 @@ fn a_stranger_restores_a_snapshot_with_the_recovery_key_alone() {
     reader(&[&folder, &key_file, &target]);
     let spool = target.join("spool");
     assert_eq!(fs::read(spool.join("1.")).unwrap(), mail);
+    assert_eq!(fs::read(spool.join("3.")).unwrap(), attached);
     assert_eq!(fs::read(spool.join("empty")).unwrap(), b"");
     assert_eq!(fs::read_link(spool.join("link")).unwrap(), Path::new("1."));
     let (one, two) = (fs::metadata(spool.join("1.")).unwrap(), fs::metadata(spool.join("2.")).unwrap());
     assert_eq!((one.ino(), one.mode() & 0o7777), (two.ino(), 0o750));
     assert_eq!((one.mtime(), one.mtime_nsec()), (1_700_000_000, 123_456_789));
-    assert_eq!(fs::read_dir(spool).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(spool).unwrap().count(), 5);
 }

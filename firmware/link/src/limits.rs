@@ -45,7 +45,7 @@ pub const OUTBOX_MESSAGES: usize = 4096;
 /// Bytes (as framed) that may wait to be written; as much again is being written.
 pub const OUTBOX_BYTES: usize = 1 << 20;
 /// Bytes that are worth a write to the pipe of their own; messages that can wait gather up to here.
-pub const WRITE_WORTH: usize = 64 << 10;
+pub const WRITE_WORTH: usize = 256 << 10;
 /// For how long messages that can wait are gathered. Waking the writing thread and the peer for each of them costs more
 /// than all else that is done with a small mail.
 pub const GATHER: Duration = Duration::from_millis(1);

@@ -7,6 +7,7 @@ Needs python3, and the standard tools `age` and `zstd`. It proves that FORMAT.md
 Section numbers are those of FORMAT.md.
 """
 
+import base64
 import os
 import struct
 import subprocess
@@ -23,6 +24,15 @@ def unzstd(frame, raw_len):
     raw = run(["zstd", "-dcq"], frame)
     assert len(raw) == raw_len, "a frame of another length than declared"
     return raw
+
+
+def unfold(folded):
+    """§8: method 2."""
+    head = folded.take(folded.varint())
+    quads, end = folded.byte(), [b"\n", b"\r\n"][folded.byte()]
+    lines = [folded.take(3 * quads) for _ in range(struct.unpack("<I", folded.take(4))[0])]
+    tail = folded.take(len(folded.data) - folded.at)
+    return head + b"".join(base64.b64encode(line) + end for line in lines) + tail
 
 
 class Bytes:
@@ -151,6 +161,10 @@ class Pack:
         at, stored_len, raw_len, kind, method, _ = self.blocks[number]
         aad = b"mailkeep block" + struct.pack("<I16sBBI", 1, self.keys.repository, kind, method, raw_len)
         plain = unseal(self.keys.block, nonce(self.salt, number), aad, self.data[at : at + stored_len])
+        if method == 2:
+            raw = unfold(Bytes(run(["zstd", "-dcq"], plain)))
+            assert len(raw) == raw_len, "base64 of another length than declared"
+            return raw
         return unzstd(plain, raw_len) if method == 1 else plain
 
     def chunks(self):
@@ -200,7 +214,7 @@ def manifest(keys, data):
     assert (magic, version, repository) == (b"MK-MANI\n", 1, keys.repository)
     plain = unseal(keys.manifest, nonce(salt, generation), b"mailkeep manifest" + data[:52], data[52:])
     value = decode_cbor(unzstd(plain[4:], struct.unpack("<I", plain[:4])[0]))
-    assert value["generation"] == generation and value["required_features"] == []
+    assert value["generation"] == generation and value["required_features"] in ([], ["base64"])
     return value
 
 

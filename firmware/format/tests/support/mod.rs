@@ -216,3 +216,20 @@ pub(crate) fn sample_tree() -> Vec<Node> {
         })
         .collect()
 }
+
+/// Base64 as mail programs write it: lines of so many digits, the last one shorter and padded.
+pub(crate) fn base64_lines(bytes: &[u8], width: usize, end: &str) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::new();
+    for line in bytes.chunks(width / 4 * 3) {
+        for three in line.chunks(3) {
+            let bits = three.iter().fold(0usize, |bits, byte| bits << 8 | usize::from(*byte))
+                << (8 * (3 - three.len()));
+            for place in 0..4 {
+                text.push(if place <= three.len() { DIGITS[bits >> (18 - 6 * place) & 63] } else { b'=' });
+            }
+        }
+        text.extend_from_slice(end.as_bytes());
+    }
+    text
+}

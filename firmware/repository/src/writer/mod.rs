@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use mailkeep_format::base64::begins_as_base64;
 use mailkeep_format::{
     ChunkId, ChunkKind, ChunkRef, ContentHash, FormatError, PackId, SnapshotId, limits as format_limits,
 };
@@ -30,7 +31,7 @@ use crate::storage::{PoisonStorage, Storage};
 use crate::{limits, sync};
 
 use packer::{Namer, Packer};
-use pipeline::{Job, Pipeline};
+use pipeline::{Chunks, Job, Pipeline};
 use resume::Room;
 pub use seal::{Draft, Sealed};
 pub use tree::TreeWriter;
@@ -75,6 +76,7 @@ pub struct Writer {
     session_chunks: usize,
     data: OpenBlock,
     trees: OpenBlock,
+    alone: Alone,
     unsealed: BTreeSet<PackId>,
     previous: Option<SnapshotId>,
     generation: u64,
@@ -90,7 +92,14 @@ impl fmt::Debug for Writer {
 #[derive(Default)]
 struct OpenBlock {
     raw: Vec<u8>,
-    chunks: Vec<(ChunkId, u32)>,
+    chunks: Chunks,
+}
+
+/// Blocks of one chunk each that are handed over together.
+struct Alone {
+    kind: ChunkKind,
+    raw: Vec<u8>,
+    blocks: Vec<Chunks>,
 }
 
 impl Repository {
@@ -158,6 +167,7 @@ impl Writer {
             session_chunks: options.session_chunks.max(1),
             data: OpenBlock::default(),
             trees: OpenBlock::default(),
+            alone: Alone { kind: ChunkKind::Data, raw: Vec::new(), blocks: Vec::new() },
             unsealed: start.unsealed,
             previous: start.previous,
             generation: start.generation,
@@ -219,10 +229,8 @@ impl Writer {
             self.flush()?;
         }
         self.session.insert(id, chunk.length);
-        if bytes.len() >= limits::LARGE_CHUNK {
-            let mut raw = self.pipeline.buffer();
-            raw.extend_from_slice(bytes);
-            return self.pipeline.submit(Job { kind, raw, chunks: vec![(id, chunk.length)] });
+        if stands_alone(kind, bytes) {
+            return self.add_alone(kind, chunk, bytes);
         }
         let open = self.open_block(kind);
         let full = open.raw.len() + bytes.len() > format_limits::BLOCK_TARGET
@@ -236,6 +244,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Puts a chunk into a block of its own.
+    fn add_alone(&mut self, kind: ChunkKind, chunk: ChunkRef, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let full = |alone: &Alone| alone.raw.len() + bytes.len() > format_limits::BLOCK_TARGET;
+        if self.alone.kind != kind || full(&self.alone) {
+            self.hand_alone()?;
+            self.alone.kind = kind;
+        }
+        self.alone.raw.extend_from_slice(bytes);
+        self.alone.blocks.push(vec![(chunk.id, chunk.length)]);
+        Ok(())
+    }
+
+    /// Hands over the blocks of single chunks.
+    fn hand_alone(&mut self) -> Result<(), RepositoryError> {
+        if self.alone.blocks.is_empty() {
+            return self.pipeline.check();
+        }
+        let next = Alone { kind: self.alone.kind, raw: self.pipeline.buffer(), blocks: Vec::new() };
+        let Alone { kind, raw, blocks } = std::mem::replace(&mut self.alone, next);
+        self.pipeline.submit(Job { kind, raw, blocks })
+    }
+
     /// Returns when all that was put is on the medium, has been read back, stands in the index, and can be read through
     /// [`Writer::reader`].
     ///
@@ -244,6 +274,7 @@ impl Writer {
     pub fn flush(&mut self) -> Result<(), RepositoryError> {
         self.close_block(ChunkKind::Data)?;
         self.close_block(ChunkKind::Tree)?;
+        self.hand_alone()?;
         let packs = self.pipeline.finish_packs()?;
         // What was put stands in the packs' tables now, and is asked for again when it stands in the run: the two need
         // not be in memory beside each other.
@@ -317,7 +348,7 @@ impl Writer {
         let OpenBlock { raw, mut chunks } = std::mem::replace(self.open_block(kind), next);
         // They are kept until the next flush.
         chunks.shrink_to_fit();
-        self.pipeline.submit(Job { kind, raw, chunks })
+        self.pipeline.submit(Job { kind, raw, blocks: vec![chunks] })
     }
 }
 
@@ -325,12 +356,18 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // A pull that was cut off keeps what it has got: the pack in the making becomes a complete one.
         let closed = [ChunkKind::Data, ChunkKind::Tree].map(|kind| self.close_block(kind));
-        if closed.iter().all(Result::is_ok) {
+        if closed.iter().all(Result::is_ok) && self.hand_alone().is_ok() {
             if let Err(error) = self.pipeline.finish_packs() {
                 tracing::debug!(error = %crate::error::chain(&error), "the last pack is lost");
             }
         }
     }
+}
+
+/// Whether a chunk gets a block of its own.
+fn stands_alone(kind: ChunkKind, bytes: &[u8]) -> bool {
+    let base64 = || kind == ChunkKind::Data && begins_as_base64(bytes);
+    bytes.len() >= limits::LARGE_CHUNK || (bytes.len() >= limits::LARGE_BASE64 && base64())
 }
 
 fn check_length(bytes: &[u8]) -> Result<(), RepositoryError> {

@@ -10,21 +10,25 @@ use std::thread::JoinHandle;
 
 use mailkeep_format::block::{BlockCompressor, Compressed};
 use mailkeep_format::pack::PackFooter;
-use mailkeep_format::{ChunkId, ChunkKind, PackId, limits};
+use mailkeep_format::{ChunkId, ChunkKind, FormatError, PackId, limits};
 
 use super::packer::{Filled, Namer, Packer};
 use crate::error::{RepositoryError, chain};
 use crate::sync;
 
-/// A block that is to be compressed.
+/// The chunks of a block, in their order.
+pub(super) type Chunks = Vec<(ChunkId, u32)>;
+
+/// Blocks that are to be compressed, one after the other: a block of many chunks, or many of one. Handing each of the
+/// latter over by itself would wake two threads for one attachment.
 pub(super) struct Job {
     pub(super) kind: ChunkKind,
     pub(super) raw: Vec<u8>,
-    pub(super) chunks: Vec<(ChunkId, u32)>,
+    pub(super) blocks: Vec<Chunks>,
 }
 
 enum ToPacker {
-    Block(Compressed, Vec<(ChunkId, u32)>),
+    Blocks(Vec<(Compressed, Chunks)>),
     Finish(SyncSender<Vec<(PackId, PackFooter)>>),
 }
 
@@ -157,7 +161,7 @@ impl Pipeline {
         self.check().err().unwrap_or(RepositoryError::Worker)
     }
 
-    /// Hands a block over; waits while the threads are behind.
+    /// Hands blocks over; waits while the threads are behind.
     pub(super) fn submit(&self, job: Job) -> Result<(), RepositoryError> {
         self.check()?;
         sync::lock(&self.shared.state).in_flight += 1;
@@ -202,21 +206,37 @@ fn compress(
 ) {
     loop {
         let job = sync::lock(jobs).recv();
-        let Ok(Job { kind, mut raw, chunks }) = job else { return };
+        let Ok(Job { kind, mut raw, blocks }) = job else { return };
         if shared.failed() {
             continue;
         }
-        match compressor.compress(kind, &raw, chunks.len()) {
-            Ok(block) => {
+        match compress_all(&mut compressor, kind, &raw, blocks) {
+            Ok(blocks) => {
                 raw.clear();
                 sync::lock(&shared.state).spare.push(raw);
-                if packer.send(ToPacker::Block(block, chunks)).is_err() {
+                if packer.send(ToPacker::Blocks(blocks)).is_err() {
                     shared.fail(RepositoryError::Worker);
                 }
             }
             Err(source) => shared.fail(RepositoryError::Encode { what: "a block", source }),
         }
     }
+}
+
+fn compress_all(
+    compressor: &mut BlockCompressor,
+    kind: ChunkKind,
+    mut raw: &[u8],
+    blocks: Vec<Chunks>,
+) -> Result<Vec<(Compressed, Chunks)>, FormatError> {
+    let mut compressed = Vec::with_capacity(blocks.len());
+    for chunks in blocks {
+        let length: usize = chunks.iter().map(|&(_, length)| length as usize).sum();
+        let (block, rest) = raw.split_at(length.min(raw.len()));
+        raw = rest;
+        compressed.push((compressor.compress(kind, block, chunks.len())?, chunks));
+    }
+    Ok(compressed)
 }
 
 fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, namer: &SyncSender<ToNamer>, shared: &Shared) {
@@ -231,16 +251,26 @@ fn pack(mut packer: Packer, blocks: &Receiver<ToPacker>, namer: &SyncSender<ToNa
             continue;
         }
         match message {
-            ToPacker::Block(block, chunks) => match packer.push(block, chunks) {
-                Ok((bytes, filled)) => {
+            ToPacker::Blocks(blocks) => {
+                let mut bytes = 0;
+                let filled = blocks.into_iter().try_for_each(|(block, chunks)| {
+                    let (written, filled) = packer.push(block, chunks)?;
+                    bytes += written;
                     pass_on(filled);
-                    let mut state = sync::lock(&shared.state);
-                    state.bytes += bytes;
-                    state.in_flight -= 1;
+                    Ok(())
+                });
+                if let Err(error) = filled {
+                    shared.fail(error);
+                    continue;
+                }
+                let mut state = sync::lock(&shared.state);
+                state.bytes += bytes;
+                state.in_flight -= 1;
+                // Nobody waits for anything but the last.
+                if state.in_flight == 0 {
                     shared.changed.notify_all();
                 }
-                Err(error) => shared.fail(error),
-            },
+            }
             ToPacker::Finish(reply) => match packer.finish() {
                 Ok((bytes, filled)) => {
                     sync::lock(&shared.state).bytes += bytes;

@@ -1,7 +1,7 @@
 //! Making a snapshot of what was put. Follows COMMIT.md, steps 6 to 9.
 
 use mailkeep_format::manifest::{MailCheckRecord, PassRecord, SourceInfo, Stats, Window};
-use mailkeep_format::version::FORMAT_VERSION;
+use mailkeep_format::version::{self, FORMAT_VERSION};
 use mailkeep_format::{ChunkRef, FormatError, Manifest, Salt, SnapshotId};
 
 use super::Writer;
@@ -76,7 +76,8 @@ impl Writer {
         let storage = &*self.storage;
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
-            required_features: Vec::new(),
+            // Of its chunks any may lie in such a block, also one of an earlier snapshot.
+            required_features: vec![version::BASE64.to_owned()],
             repository: self.repository.id(),
             generation: self.generation.checked_add(1).ok_or_else(|| failed(no_more()))?,
             previous: self.previous,

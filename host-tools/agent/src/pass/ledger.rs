@@ -265,7 +265,8 @@ impl Ledger {
         }
         let mut state = self.lock();
         state.bytes_held -= count;
-        let wake = state.sleepers.bytes > 0;
+        // Not for every mail that goes out: who waits gets room for many at once. He is woken at the latest for the last.
+        let wake = state.sleepers.bytes > 0 && state.bytes_held <= limits::BYTES_AHEAD / 2;
         drop(state);
         if wake {
             self.bytes.notify_all();
