@@ -117,7 +117,7 @@ pub(crate) fn fold(text: &[u8], folded: &mut Vec<u8>) -> bool {
     let Some(Shape { head, quads, ends }) = Shape::of(text) else { return false };
     let (digits, bytes) = (4 * usize::from(quads), 3 * usize::from(quads));
     let stride = digits + ends.bytes().len();
-    folded.reserve(text.len());
+    folded.reserve_exact(text.len());
     put_varint(folded, head as u64);
     folded.extend_from_slice(&text[..head]);
     folded.extend_from_slice(&[quads, ends as u8]);

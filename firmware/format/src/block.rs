@@ -169,7 +169,8 @@ impl BlockCompressor {
         Ok(BlockCompressor { squeezer: Squeezer::new(usual, WHAT)?, levels: (small, usual) })
     }
 
-    /// Compresses a block of so many chunks (base64 by itself is folded first), decodes again and compares; keeps the raw bytes if that is not smaller.
+    /// Compresses a block of so many chunks (base64 by itself is folded first), decodes again and compares; keeps the raw
+    /// bytes if that is not smaller.
     ///
     /// # Errors
     /// [`FormatError::Compressor`] if the result does not decode to `raw`: do not go on with this machine.

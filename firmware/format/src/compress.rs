@@ -114,11 +114,12 @@ fn there_and_back(
     what: &'static str,
 ) -> Result<(), FormatError> {
     let broken = |error: std::io::Error| FormatError::Compressor { what, why: error.to_string() };
+    // Exactly: blocks are of one size nearly, and room to grow would be as much again, in each thread.
     packed.clear();
-    packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+    packed.reserve_exact(zstd::zstd_safe::compress_bound(raw.len()));
     encoder.compress_to_buffer(raw, packed).map_err(broken)?;
     check.clear();
-    check.reserve(raw.len());
+    check.reserve_exact(raw.len());
     decoder.decompress_to_buffer(&*packed, check).map_err(broken)?;
     Ok(())
 }
