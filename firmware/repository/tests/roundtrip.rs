@@ -6,10 +6,10 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use mailkeep_repository::format::{ChunkKind, ContentHash};
+use mailkeep_repository::format::{ChunkKind, ContentHash, NodeKind};
 use mailkeep_repository::{
     Encryption, InitOptions, KeySource, LocalStorage, LogMonitor, MemoryStorage, ReadData, Repository,
-    SnapshotSpec, Storage, VerifyOptions, WriterOptions, limits, verify,
+    RepositoryError, SnapshotSpec, Storage, VerifyOptions, WriterOptions, limits, verify,
 };
 
 fn days_in_a_row(storage: Arc<dyn Storage>) {
@@ -40,6 +40,43 @@ fn days_in_a_row_come_back_from_memory() {
 fn days_in_a_row_come_back_from_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     days_in_a_row(Arc::new(LocalStorage::prepare(&folder.path().join("disk")).unwrap()));
+}
+
+/// Attachments of all lengths between small ones: those that are long enough have a block each, base64 among them is folded,
+/// and the snapshot says that one must know of it.
+#[test]
+fn attachments_come_back_from_blocks_of_their_own() {
+    let lines = |seed: u64, count: usize| -> Vec<u8> {
+        let digits = noise(seed, count * 76);
+        digits.chunks(76).flat_map(|line| line.iter().map(|byte| b'A' + byte % 26).chain(*b"\r\n")).collect()
+    };
+    let mut pieces: Vec<Vec<u8>> = vec![b"words and more words ".repeat(5_000)];
+    for seed in 0..20 {
+        pieces.push(noise(1_000 + seed, 500 + 4_000 * seed as usize));
+        pieces.push(lines(seed, 40 + 300 * seed as usize));
+    }
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let repository = init_plain(&storage).unwrap();
+    let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+    let content: Vec<_> = pieces.iter().map(|piece| writer.put(ChunkKind::Data, piece).unwrap()).collect();
+    let bytes = pieces.concat();
+    let kind = NodeKind::File { size: bytes.len() as u64, sparse: false, content: content.clone() };
+    let mut draft = draft("mail1");
+    draft.root = writer.put_tree(&[node("1.", kind)]).unwrap();
+    let sealed = writer.seal(draft, &LogMonitor).unwrap();
+    assert_eq!(sealed.manifest.required_features, ["base64"]);
+    let mut read = Vec::new();
+    let reader = repository.reader(&LogMonitor).unwrap();
+    reader
+        .read_file::<RepositoryError>(&content, |piece| {
+            read.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+    assert!(read == bytes);
+    assert!(sealed.manifest.stats.added_bytes < bytes.len() as u64 * 4 / 5);
+    let report = verify(&repository, VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
+    assert_eq!(report.problems, []);
 }
 
 #[test]
