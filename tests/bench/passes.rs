@@ -2,15 +2,17 @@
 //!
 //! For each size a spool of tiny mails is made, backed up, and backed up again, with 500 new mails and 150 expunged
 //! between the live and the final pass: the stop command waits while they are made, so that making them is not measured.
-//! The final pass is that run less one that makes a live pass alone, the cheapest of several. `rsync -a` onto a full copy is measured beside it,
-//! on the same disk and without the cost of ssh.
+//! The final pass is that run less one that makes a live pass alone, the cheapest of several. `rsync -a` onto a full copy
+//! is measured beside it, on the same disk and without the cost of ssh. `window s` is how long mail was away in that run,
+//! without what its stop and start commands took; the run is held to 10 Mbit/s.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mailkeep_tests::process::{have, write_script};
+use mailkeep_tests::process::{have, run as run_quietly, write_script};
 use mailkeep_tests::programs;
 
 use crate::measure::{self, Cost};
@@ -32,25 +34,29 @@ const BASELINES: usize = 3;
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a stop command may take to be heard.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What the link carries in the run with the window.
+const LINK: &str = "10 Mbit/s";
 
 /// Measures and prints a table.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let work = options.folder.clone().unwrap_or_else(std::env::temp_dir).join("mailkeep-passes");
     let sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size <= options.passes_up_to).collect();
-    println!("folders       messages  live s  final s  final to first  rsync s  final to rsync  peak MiB");
+    println!(
+        "folders       messages  live s  final s  final to first  rsync s  final to rsync  peak MiB  window s"
+    );
     for fixed in [false, true] {
         let mut first = None;
         for &size in &sizes {
             let folders = if fixed { FIXED_FOLDERS } else { size / IN_A_FOLDER };
             let done = one(&work, size, folders);
             let removed = fs::remove_dir_all(&work);
-            let Measured { live, last, rsync } = done?;
+            let Measured { live, last, rsync, window } = done?;
             removed.with_context(|| format!("remove {}", work.display()))?;
             let first = *first.get_or_insert(last.cpu);
             let rsync_text = rsync.map_or("-".to_owned(), |rsync| format!("{rsync:.3}"));
             let ratio = rsync.map_or("-".to_owned(), |rsync| format!("{:.2}", last.cpu / rsync));
             println!(
-                "{folders:>7} {} {size:>8}  {live:6.3}  {:7.3}  {:14.2}  {rsync_text:>7}  {ratio:>14}  {:8.0}",
+                "{folders:>7} {} {size:>8}  {live:6.3}  {:7.3}  {:14.2}  {rsync_text:>7}  {ratio:>14}  {:8.0}  {window:8.3}",
                 if fixed { "same" } else { "    " },
                 last.cpu,
                 last.cpu / first,
@@ -65,6 +71,8 @@ struct Measured {
     live: f64,
     last: Cost,
     rsync: Option<f64>,
+    /// Seconds that mail was away, without its own stop and start.
+    window: f64,
 }
 
 fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
@@ -136,13 +144,25 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
             fs::remove_file(&asked)?;
             changed
         });
-        let cost = measure::run(&line(&["backup", "-q", "--source", &source]), &env, work);
+        let cost =
+            measure::run(&line(&["backup", "-q", "--limit-download", LINK, "--source", &source]), &env, work);
         let changed =
             changer.join().unwrap_or_else(|_| anyhow::bail!("the thread that changes the spool died"));
         changed.and(cost)
     })?;
     let rsync = if has_rsync { Some(measure::run(&sync(&spool), &[], work)?.cpu) } else { None };
-    Ok(Measured { live, last: Cost { cpu: with_window.cpu - live, ..with_window }, rsync })
+    let window = window(&line(&["show", "latest", "--json"]), &env)?;
+    Ok(Measured { live, last: Cost { cpu: with_window.cpu - live, ..with_window }, rsync, window })
+}
+
+/// Of the newest snapshot: the window less the stop and the start, in seconds.
+fn window(show: &[String], env: &[(&str, String)]) -> Result<f64> {
+    let mut command = Command::new(&show[0]);
+    command.args(&show[1..]).envs(env.iter().map(|(name, value)| (name, value)));
+    let shown = run_quietly(&mut command)?.expect_code("mailkeep show", 0)?.out();
+    let shown: serde_json::Value = serde_json::from_str(&shown).context("what `mailkeep show` said")?;
+    let millis = |name: &str| shown["window"][name].as_u64().with_context(|| format!("no {name}: {shown}"));
+    Ok((millis("total_ms")? - millis("stop_ms")? - millis("start_ms")?) as f64 / 1e3)
 }
 
 fn folder(spool: &Path, number: usize) -> PathBuf {
