@@ -92,7 +92,7 @@ pub(super) fn make(
     key: &KeySource,
     monitor: &dyn Monitor,
 ) -> Result<RepairPlan, RepositoryError> {
-    let verify::Examined { report, damaged, lost, generation } = examine(repository, monitor)?;
+    let verify::Examined { mut report, damaged, lost, generation } = examine(repository, monitor)?;
     let loaded = Loaded::load(repository, &LogMonitor)?;
     let verified = Verified::load(repository, &LogMonitor)?;
     let mut plan = RepairPlan {
@@ -114,6 +114,8 @@ pub(super) fn make(
             && !problem.path.starts_with(layout::INDEX)
             && !problem.path.starts_with(&format!("{}/", layout::PACKS))
     };
+    // Packs are looked at side by side, and whichever is done first speaks first: a plan says the same each time.
+    report.problems.sort_by(|a, b| (&a.path, &a.what).cmp(&(&b.path, &b.what)));
     plan.lost = report.problems.iter().filter(by_path).cloned().collect();
     plan.looked_at = report;
     Ok(plan)
