@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::LinkError;
+use crate::{LinkError, limits};
 
 /// What the reading thread does when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ struct State<M> {
     /// not the peer's fault.
     waiting_since: Option<Instant>,
     silence: Duration,
+    /// When somebody last asked whether the peer is silent.
+    looked: Instant,
     ended: Option<LinkError>,
     /// The consumer is gone.
     deserted: bool,
@@ -52,6 +54,7 @@ impl<M> Inbox<M> {
             bytes: 0,
             waiting_since: Some(Instant::now()),
             silence,
+            looked: Instant::now(),
             ended: None,
             deserted: false,
             consumer_sleeps: false,
@@ -165,10 +168,17 @@ impl<M> Inbox<M> {
 }
 
 impl<M> State<M> {
-    fn check(&self) -> Result<(), LinkError> {
+    fn check(&mut self) -> Result<(), LinkError> {
         if let Some(why) = &self.ended {
             return Err(why.clone());
         }
+        let now = Instant::now();
+        // Whoever stood still himself, stopped by a signal or with his whole machine, has not listened: what the peer said
+        // meanwhile may be there and not read yet.
+        if now.saturating_duration_since(self.looked) >= limits::STOOD_STILL && self.waiting_since.is_some() {
+            self.waiting_since = Some(now);
+        }
+        self.looked = now;
         match self.waiting_since {
             Some(since) if since.elapsed() >= self.silence => {
                 Err(LinkError::Silent { seconds: since.elapsed().as_secs() })
@@ -219,6 +229,18 @@ mod tests {
         let inbox = Inbox::new(SMALL, Duration::from_secs(60));
         assert!(push(&inbox, 1, 1000));
         assert_eq!(take(&inbox).unwrap(), [1]);
+    }
+
+    #[test]
+    fn who_stood_still_himself_has_heard_nothing() {
+        let inbox = Inbox::<i32>::new(SMALL, Duration::from_secs(1));
+        let ago = |time: Duration| Instant::now().checked_sub(time).unwrap();
+        inbox.lock().waiting_since = Some(ago(limits::STOOD_STILL));
+        inbox.lock().looked = ago(limits::STOOD_STILL);
+        inbox.check().unwrap();
+        // From then on it listens, and what it does not hear counts.
+        inbox.lock().waiting_since = Some(ago(limits::STOOD_STILL));
+        assert!(matches!(inbox.check(), Err(LinkError::Silent { .. })));
     }
 
     #[test]

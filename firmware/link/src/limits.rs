@@ -62,3 +62,6 @@ pub const SHARED_WASTE_MAX: usize = 256 << 10;
 pub const ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// A peer that says nothing for this long is silent, where nothing else is set.
 pub const SILENCE: Duration = Duration::from_secs(60);
+/// Whoever has not looked for this long, where waits are half a second at most, stood still: then what the peer said
+/// meanwhile has not been read, and its silence counts from now.
+pub const STOOD_STILL: Duration = Duration::from_secs(3);
