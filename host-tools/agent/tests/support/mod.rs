@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -33,6 +34,8 @@ impl Agent {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            // A group of its own: one that loses its parents while a member is stopped is sent SIGHUP and SIGCONT.
+            .process_group(0)
             .spawn()
             .unwrap();
         let (output, input) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
