@@ -66,18 +66,14 @@ fn data(chunk: u32) -> ToBox {
     ToBox::Data(Data { file, chunk, bytes: vec![chunk as u8; 100_000].into() })
 }
 
-/// A writer that counts.
+/// A reader that counts before it hands on: whoever has a message finds all its bytes counted.
 struct Counted(UnixStream, std::sync::Arc<std::sync::atomic::AtomicUsize>);
 
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.0.write(bytes)?;
-        self.1.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+impl Read for Counted {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.0.read(bytes)?;
+        self.1.fetch_add(count, std::sync::atomic::Ordering::SeqCst);
         Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
     }
 }
 
@@ -85,20 +81,19 @@ impl Write for Counted {
 fn what_is_compressed_on_the_way_arrives_as_it_was_said() {
     let (near, far) = UnixStream::pair().unwrap();
     let crossed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = crossed.clone();
     let agent = thread::spawn(move || {
-        let output = Counted(far.try_clone().unwrap(), count);
-        AgentSide::open(Box::new(far), Box::new(output), &options()).unwrap()
+        let (input, output) = halves(far);
+        AgentSide::open(input, output, &options()).unwrap()
     });
-    let (input, output) = halves(near);
-    let near = BoxSide::open(input, output, &options()).unwrap();
+    let input = Counted(near.try_clone().unwrap(), crossed.clone());
+    let near = BoxSide::open(Box::new(input), Box::new(LikeAPipe(near)), &options()).unwrap();
     let far = agent.join().unwrap();
     let mut said = 0;
     let mut wires = Vec::new();
     // On, off and on again in the middle of a stream; each part is heard before the next begins.
     for on in [false, true, false, true] {
         far.squeeze(on);
-        let before = crossed.load(std::sync::atomic::Ordering::Relaxed);
+        let before = crossed.load(std::sync::atomic::Ordering::SeqCst);
         let (sender, from) = (far.sender(), said);
         let speaker =
             thread::spawn(move || (from..from + 50).for_each(|number| sender.send(data(number)).unwrap()));
@@ -107,7 +102,7 @@ fn what_is_compressed_on_the_way_arrives_as_it_was_said() {
         }
         speaker.join().unwrap();
         said += 50;
-        wires.push(crossed.load(std::sync::atomic::Ordering::Relaxed) - before);
+        wires.push(crossed.load(std::sync::atomic::Ordering::SeqCst) - before);
     }
     assert!(wires[0] > 5_000_000 && wires[2] > 5_000_000, "{wires:?}");
     assert!(wires[1] < 500_000 && wires[3] < 500_000, "{wires:?}");
