@@ -53,6 +53,22 @@ impl Lab {
         self.home.path().join("pairings/mail1/key")
     }
 
+    fn restore_key(&self) -> PathBuf {
+        self.home.path().join("pairings/mail1/restore-key")
+    }
+
+    /// The line that lets this key in.
+    fn line_of(&self, key: &Path) -> Result<String> {
+        let public = fs::read_to_string(key.with_extension("pub"))?;
+        let blob = public.split_ascii_whitespace().nth(1).unwrap_or("?").to_owned();
+        let keys = self.authorized_keys()?;
+        let mut lines = keys.lines().filter(|line| line.contains(&blob));
+        match (lines.next(), lines.next()) {
+            (Some(line), None) => Ok(line.to_owned()),
+            _ => anyhow::bail!("not one line of {}: {keys}", key.display()),
+        }
+    }
+
     /// `mailkeep pair` as an admin of this lab would call it, with the right fingerprint unless `more` says otherwise.
     fn pair(&self, more: &[&str]) -> Result<Output> {
         let fingerprint = self.sshd.fingerprint()?;
@@ -176,21 +192,30 @@ fn a_paired_server_is_backed_up_through_a_key_that_can_do_nothing_else() -> Resu
     ensure!(text.contains(&probe), "the listening port of its own was not found: {text}");
     assert_eq!(lab.server.events(), events, "a rehearsal must not touch mail");
 
-    // The key is good for the agent alone: no command, no shell, no file transfer, no forwarding.
-    let key = lab.key();
-    let command = ssh_with(&key, &lab, &["id; echo mailkeep-was-here"])?;
-    ensure!(!command.out().contains("uid=") && !command.out().contains("was-here"), "{}", command.out());
-    let forward = ssh_with(&key, &lab, &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"])?;
-    ensure!(forward.code == 255, "a forwarding was allowed: {} {}", forward.code, forward.err());
+    // The keys are good for the agent alone: no command, no shell, no file transfer, no forwarding.
+    for (key, role) in [(lab.key(), "backup"), (lab.restore_key(), "restore")] {
+        ensure!(text.contains(&format!("identity-file = \"{}\"", key.display())), "{role}: {text}");
+        let command = ssh_with(&key, &lab, &["id; echo mailkeep-was-here"])?;
+        ensure!(!command.out().contains("uid=") && !command.out().contains("was-here"), "{}", command.out());
+        let forward = ssh_with(&key, &lab, &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"])?;
+        ensure!(forward.code == 255, "a forwarding was allowed: {} {}", forward.code, forward.err());
+        let line = lab.line_of(&key)?;
+        ensure!(
+            line.starts_with("restrict,command=") && line.contains(&format!(" serve --role {role}\" ")),
+            "{line}"
+        );
+    }
+    ensure!(lab.authorized_keys()?.matches("mailkeep-agent").count() == 2, "{}", lab.authorized_keys()?);
+    a_backup_with_the_key_for_restores_is_refused(&lab)?;
 
     lab.say_how_mail_stops()?;
     lab.rig.good_backup(&lab.source())?;
 
-    // Once more: the agent is renewed, and there is still one line.
+    // Once more: the agent is renewed, and there is still one line of each key.
     let again = lab.pair(&[])?;
     ensure!(again.code == 0, "{} {}", again.code, again.err());
     ensure!(json_line(&again.out(), "summary")?["source_kept"] == true, "{}", again.out());
-    ensure!(lab.authorized_keys()?.matches("mailkeep-agent").count() == 1, "{}", lab.authorized_keys()?);
+    ensure!(lab.authorized_keys()?.matches("mailkeep-agent").count() == 2, "{}", lab.authorized_keys()?);
 
     let undone = lab.pair(&["--undo"])?.expect_code("pair --undo", 0)?;
     let summary = json_line(&undone.out(), "summary")?;
@@ -200,6 +225,65 @@ fn a_paired_server_is_backed_up_through_a_key_that_can_do_nothing_else() -> Resu
     lab.untouched(&format!("{theirs}\n"))?;
     let gone = lab.pair(&["--undo"])?;
     ensure!(gone.code == 1 && gone.err().contains("is no pairing"), "{}", gone.err());
+    Ok(())
+}
+
+/// Somebody who has only that key, or has taken the two for each other.
+fn a_backup_with_the_key_for_restores_is_refused(lab: &Lab) -> Result<()> {
+    let text = fs::read_to_string(lab.source())?;
+    let other = lab.home.path().join("swapped.toml");
+    fs::write(
+        &other,
+        text.replace("/key\"\nrestore-identity-file", "/restore-key\"\nrestore-identity-file"),
+    )?;
+    ensure!(fs::read_to_string(&other)?.matches("/restore-key\"").count() == 2);
+    let events = lab.server.events();
+    let refused = process::run(&mut lab.rig.backup_command(&other))?;
+    let line = one_clear_line("the key for restores", &refused)?;
+    ensure!(refused.code == 1 && line.contains("a key for restore may not say BeginPass"), "{line}");
+    assert_eq!(lab.server.events(), events, "mail was touched");
+    Ok(())
+}
+
+#[test]
+fn a_pairing_of_one_key_goes_on_and_gets_the_other_when_it_is_renewed() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    let theirs = lab.authorized_keys()?;
+    lab.pair(&[])?;
+    // As it was before keys had roles: one key, no word of a role on either side.
+    let old = lab.line_of(&lab.key())?.replace(" --role backup", "");
+    fs::write(lab.sshd.authorized_keys(), format!("{theirs}{old}\n"))?;
+    for file in [lab.restore_key(), lab.restore_key().with_extension("pub")] {
+        fs::remove_file(file)?;
+    }
+    lab.say_how_mail_stops()?;
+    let text = fs::read_to_string(lab.source())?;
+    let text: String = text.lines().filter(|line| !line.contains("restore-identity")).fold(
+        String::new(),
+        |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        },
+    );
+    fs::write(lab.source(), &text)?;
+    lab.rig.good_backup(&lab.source())?;
+
+    let renewed = lab.pair(&[])?;
+    ensure!(renewed.code == 0, "{} {}", renewed.code, renewed.err());
+    let summary = json_line(&renewed.out(), "summary")?;
+    ensure!(summary["remarks"].to_string().contains("write restore-identity-file = "), "{summary}");
+    ensure!(fs::read_to_string(lab.source())? == text, "a file that somebody worked on was changed");
+    for (key, role) in [(lab.key(), "backup"), (lab.restore_key(), "restore")] {
+        ensure!(lab.line_of(&key)?.contains(&format!("--role {role}")), "{}", lab.authorized_keys()?);
+    }
+    lab.rig.good_backup(&lab.source())?;
+
+    // And one that was never renewed is taken back as well.
+    fs::write(lab.sshd.authorized_keys(), format!("{theirs}{old}\n"))?;
+    fs::remove_file(lab.restore_key())?;
+    lab.pair(&["--undo"])?.expect_code("pair --undo", 0)?;
+    assert_eq!(lab.authorized_keys()?, theirs);
     Ok(())
 }
 
@@ -242,7 +326,10 @@ fn what_fails_half_way_is_taken_back() -> Result<()> {
     let wrong = script("wrong", "#!/bin/sh\necho hello\n".to_owned())?;
     let blind = script("blind", format!("#!/bin/sh\n[ \"$1\" = detect ] && exit 3\nexec {agent} \"$@\"\n"))?;
     let mute = script("mute", format!("#!/bin/sh\n[ \"$1\" = serve ] && exit 3\nexec {agent} \"$@\"\n"))?;
+    // One that takes every key for one of backups: what is promised of the key for restores is not true there.
+    let lax = script("lax", format!("#!/bin/sh\n[ \"$1\" = serve ] && set -- serve\nexec {agent} \"$@\"\n"))?;
     for (file, said) in [
+        (lax, "can read all mail"),
         (wrong, "does not run on"),
         (blind, "cannot look at the mail system"),
         (mute, "the rehearsal failed"),

@@ -3,7 +3,7 @@
 //! The box speaks first and drives; the agent answers. One connection is one run. [`message`] is the vocabulary with
 //! the order in which things are said, [`wire`] its encoding, [`frame`] what surrounds one message, and
 //! [`connection`] the two ends: [`BoxSide`] and [`AgentSide`]. On a slow link many messages travel in one compressed
-//! frame ([`packed`]); [`pace`] holds whoever moves bytes to a rate.
+//! frame ([`packed`]); [`pace`] holds whoever moves bytes to a rate. [`role`] says which key is good for what.
 //!
 //! Invariants:
 //! - what the peer sends is hostile until it is decoded: a frame is at most [`limits::FRAME_MAX`] bytes, lists are
@@ -22,10 +22,12 @@ pub mod message;
 mod outbox;
 pub mod pace;
 pub mod packed;
+pub mod role;
 mod shared;
 pub mod version;
 pub mod wire;
 
 pub use connection::{AgentSide, BoxSide, Connection, Options, Sender};
 pub use error::LinkError;
+pub use role::Role;
 pub use shared::SharedBytes;

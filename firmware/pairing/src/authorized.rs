@@ -24,6 +24,11 @@ pub fn without(text: &[u8], blob: &str) -> Vec<u8> {
     text.split_inclusive(|byte| *byte == b'\n').filter(|line| !has(line, blob)).flatten().copied().collect()
 }
 
+/// The file without the lines of any of these keys.
+pub fn without_all(text: &[u8], blobs: &[String]) -> Vec<u8> {
+    blobs.iter().fold(text.to_owned(), |text, blob| without(&text, blob))
+}
+
 /// Whether a line of some key calls `program`: another box uses the agent as well.
 pub fn calls(text: &[u8], program: &str) -> bool {
     text.split(|byte| *byte == b'\n')

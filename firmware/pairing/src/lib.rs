@@ -1,13 +1,14 @@
 //! Makes a mail server known to a box, and forgets it again.
 //!
 //! [`pair`] goes in this order: the server's host key is pinned ([`host_key`]); an admin's login is opened once
-//! ([`login`]); the agent is copied there and says what the server is ([`server`], [`mailkeep_mail::detected`]); a key of the box's own
-//! is let in for the agent alone ([`authorized`], [`own_key`]); the source file is written ([`source_file`]); and a
-//! rehearsal through the new key walks everything and stops nothing. [`undo`] takes all of it back.
+//! ([`login`]); the agent is copied there and says what the server is ([`server`], [`mailkeep_mail::detected`]); two keys of the
+//! box's own are let in for the agent alone, one for backups and one for restores ([`authorized`], [`own_key`]); the source file
+//! is written ([`source_file`]); and a rehearsal through the new keys walks everything and stops nothing. [`undo`] takes all of
+//! it back.
 //!
 //! Promises: whatever fails, what was done up to there is taken back and the error says what was wrong; other lines of
-//! authorized_keys stay letter by letter; no password and no private key ever leaves the machine it is on; the key that
-//! is let in can do one thing, talk to the agent's `serve`.
+//! authorized_keys stay letter by letter; no password and no private key ever leaves the machine it is on; a key that
+//! is let in can do one thing, talk to the agent's `serve` in the key's role.
 
 pub mod authorized;
 mod destination;

@@ -6,8 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use mailkeep_mail::Source;
+use mailkeep_mail::source::{SshTransport, Transport};
 use mailkeep_puller::transport::shell_quoted;
-use mailkeep_puller::{ProcessTransport, Survey, rehearse};
+use mailkeep_puller::{ProcessTransport, Role, Survey, rehearse, try_restore_key};
 
 use crate::host_key::{self, HostKey};
 use crate::limits::AGENT_BYTES;
@@ -79,7 +81,7 @@ pub struct Paired {
     pub source_kept: bool,
     /// Fingerprints of the pinned host keys.
     pub host_keys: Vec<String>,
-    /// The server's file that has the key now.
+    /// The server's file that has the keys now.
     pub authorized_keys: String,
     /// The agent's path there.
     pub agent: String,
@@ -104,7 +106,10 @@ impl Paired {
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(crate) folder: PathBuf,
+    /// The key of every night.
     pub(crate) key: PathBuf,
+    /// The key that may put a snapshot back.
+    pub(crate) restore_key: PathBuf,
     pub(crate) known_hosts: PathBuf,
     /// The source file as it was written, to tell whether somebody has worked on it since.
     pub(crate) written: PathBuf,
@@ -117,6 +122,7 @@ impl Files {
         let beside = request.pairings.parent().unwrap_or(Path::new("/"));
         Files {
             key: folder.join("key"),
+            restore_key: folder.join("restore-key"),
             known_hosts: folder.join("known_hosts"),
             written: folder.join("source.toml"),
             source: request
@@ -178,28 +184,37 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         return Err(PairError::NothingFound { host: server.host.clone(), looked_for: detected.looked_for });
     };
 
-    talk.step("letting the box's key in, for the agent alone");
+    talk.step("letting the box's two keys in, one for backups and one for restores, for the agent alone");
     if !files.folder.exists() {
         make_folder(&files.folder)?;
         undo.folder = Some(files.folder.clone());
     }
-    let key = OwnKey::obtain(&files.key, &format!("mailkeep {name}"))?;
+    let own = own_keys(&files, &name, &mut undo)?;
     fs::write(&files.known_hosts, &pins)
         .map_err(|error| PairError::file("write", &files.known_hosts, error))?;
-    let command = format!("{}{} serve", login.elevate(), shell_quoted(Path::new(&far.agent())));
-    let line = authorized::line(&key.kind, &key.blob, &command, &format!("mailkeep {name}"));
     let keys = far.read_keys(&keys_path)?;
-    let known_before = authorized::without(&keys.text, &key.blob) != keys.text;
-    if !known_before {
-        undo.keys = Some((keys_path.clone(), key.blob.clone()));
+    let mut text = keys.text.clone();
+    let mut fresh = Vec::new();
+    for (role, key) in &own {
+        let command =
+            format!("{}{} serve --role {role}", login.elevate(), shell_quoted(Path::new(&far.agent())));
+        let line = authorized::line(&key.kind, &key.blob, &command, &format!("mailkeep {name} {role}"));
+        if authorized::without(&text, &key.blob) == text {
+            fresh.push(key.blob.clone());
+        }
+        text = authorized::with(&text, &key.blob, &line);
     }
-    far.write_keys(&keys, &authorized::with(&keys.text, &key.blob, &line))?;
-    see_that_it_is_restricted(server, &files, &keys)?;
+    undo.keys = Some((keys_path.clone(), fresh));
+    far.write_keys(&keys, &text)?;
+    for (_, key) in &own {
+        see_that_it_is_restricted(server, &key.file, &files, &keys)?;
+    }
 
     let parts = Parts {
         name: &name,
         server,
         identity: &files.key,
+        restore_identity: &files.restore_key,
         known_hosts: &files.known_hosts,
         agent: &far.agent(),
         what: &what,
@@ -208,8 +223,11 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     let source_kept = put_source(&files, &text, &mut undo)?;
 
     talk.step("rehearsing: everything is walked, nothing is stopped");
-    let survey = rehearse(&source, &ProcessTransport::default(), &request.program, &AtomicBool::new(false))
-        .map_err(PairError::Rehearsal)?;
+    let transport = ProcessTransport::default();
+    let never = AtomicBool::new(false);
+    let survey = rehearse(&source, &transport, &request.program, &never).map_err(PairError::Rehearsal)?;
+    talk.step("trying the key for restores");
+    try_restore_key(&source, &transport, &request.program, &never).map_err(PairError::Rehearsal)?;
     undo.armed = false;
     drop(undo);
     let mut remarks = Vec::new();
@@ -232,6 +250,12 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     }
     if source_kept {
         remarks.push(format!("{} was there and was left as it is", files.source.display()));
+        if !names_restore_key(&files) {
+            let (key, file) = (files.restore_key.display(), files.source.display());
+            remarks.push(format!(
+                "there is a key for restores now: write restore-identity-file = \"{key}\" into [transport] of {file}"
+            ));
+        }
     }
     Ok(Paired {
         name,
@@ -250,8 +274,8 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
 /// Takes back what was done, in reverse, unless the pairing came to its end.
 struct TakeBack<'a> {
     far: &'a Server<'a>,
-    /// The server's file and the key that came into it.
-    keys: Option<(String, String)>,
+    /// The server's file and the keys that came into it.
+    keys: Option<(String, Vec<String>)>,
     /// The agent was not there before.
     agent: bool,
     /// New files here.
@@ -267,10 +291,10 @@ impl Drop for TakeBack<'_> {
             return;
         }
         let tell = |what: &str, error: &dyn std::error::Error| tracing::warn!("{what} stays behind: {error}");
-        if let Some((path, blob)) = &self.keys {
+        if let Some((path, blobs)) = self.keys.as_ref().filter(|(_, blobs)| !blobs.is_empty()) {
             let back = self.far.read_keys(path);
             let back =
-                back.and_then(|keys| self.far.write_keys(&keys, &authorized::without(&keys.text, blob)));
+                back.and_then(|keys| self.far.write_keys(&keys, &authorized::without_all(&keys.text, blobs)));
             if let Err(error) = back {
                 tell("the box's key on the server", &error);
             }
@@ -291,6 +315,17 @@ impl Drop for TakeBack<'_> {
             }
         }
     }
+}
+
+/// Both keys, made if they are not there. A pairing of before there were two gets the second.
+fn own_keys(files: &Files, name: &str, undo: &mut TakeBack<'_>) -> Result<[(Role, OwnKey); 2], PairError> {
+    let mut obtain = |role: Role, file: &Path| -> Result<_, PairError> {
+        if !file.exists() {
+            undo.files.extend([file.to_owned(), file.with_extension("pub")]);
+        }
+        Ok((role, OwnKey::obtain(file, &format!("mailkeep {name} {role}"))?))
+    };
+    Ok([obtain(Role::Backup, &files.key)?, obtain(Role::Restore, &files.restore_key)?])
 }
 
 /// Those host keys that somebody vouches for.
@@ -378,7 +413,12 @@ fn read_agent(file: &Path) -> Result<Vec<u8>, PairError> {
 }
 
 /// Logs in with the new key and asks for a shell: only the agent may answer, and it says nothing to such a greeting.
-fn see_that_it_is_restricted(server: &Destination, files: &Files, keys: &KeysFile) -> Result<(), PairError> {
+fn see_that_it_is_restricted(
+    server: &Destination,
+    key: &Path,
+    files: &Files,
+    keys: &KeysFile,
+) -> Result<(), PairError> {
     const WORD: &str = "mailkeep-has-a-shell";
     let mut words: Vec<String> =
         ["-F", "none", "-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
@@ -391,12 +431,7 @@ fn see_that_it_is_restricted(server: &Destination, files: &Files, keys: &KeysFil
         "-o".into(),
         "GlobalKnownHostsFile=none".into(),
     ]);
-    words.extend([
-        "-o".into(),
-        "IdentitiesOnly=yes".into(),
-        "-i".into(),
-        files.key.to_string_lossy().into_owned(),
-    ]);
+    words.extend(["-o".into(), "IdentitiesOnly=yes".into(), "-i".into(), key.to_string_lossy().into_owned()]);
     words.extend(["-p".into(), server.port.to_string(), "-l".into(), server.user.clone()]);
     words.extend(["--".into(), server.host.clone(), format!("echo {WORD}")]);
     let told = tool::run("ssh", &words, b"")?;
@@ -422,10 +457,7 @@ fn put_source(files: &Files, text: &str, undo: &mut TakeBack<'_>) -> Result<bool
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             let there = fs::read_to_string(&files.source);
             let there = there.map_err(|error| PairError::file("read", &files.source, error))?;
-            let source = mailkeep_mail::Source::parse(&there, &files.source.display().to_string());
-            let ours = source.is_ok_and(|source| {
-                matches!(source.transport, mailkeep_mail::source::Transport::Ssh(ssh) if ssh.identity_file.as_deref() == Some(&files.key))
-            });
+            let ours = ssh_of(&there).is_some_and(|ssh| ssh.identity_file.as_deref() == Some(&files.key));
             return if ours { Ok(true) } else { Err(PairError::AlreadyThere { path: files.source.clone() }) };
         }
         Err(error) => return Err(PairError::file("make the source file", &files.source, error)),
@@ -435,6 +467,19 @@ fn put_source(files: &Files, text: &str, undo: &mut TakeBack<'_>) -> Result<bool
     written.map_err(|error| PairError::file("write", &files.source, error))?;
     fs::write(&files.written, text).map_err(|error| PairError::file("write", &files.written, error))?;
     Ok(false)
+}
+
+fn names_restore_key(files: &Files) -> bool {
+    let text = fs::read_to_string(&files.source).unwrap_or_default();
+    ssh_of(&text).is_some_and(|ssh| ssh.restore_identity_file.as_deref() == Some(&files.restore_key))
+}
+
+/// How the source file `text` reaches its server over ssh.
+fn ssh_of(text: &str) -> Option<SshTransport> {
+    match Source::parse(text, "the source file").ok()?.transport {
+        Transport::Ssh(ssh) => Some(ssh),
+        Transport::Local { .. } => None,
+    }
 }
 
 /// A folder that only we enter, with those above it.

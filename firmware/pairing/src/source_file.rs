@@ -25,8 +25,10 @@ pub struct Parts<'a> {
     pub name: &'a str,
     /// The server.
     pub server: &'a Destination,
-    /// The box's key for it.
+    /// The box's key for backups of it.
     pub identity: &'a Path,
+    /// The box's key for restores to it.
+    pub restore_identity: &'a Path,
     /// The file that pins its host key.
     pub known_hosts: &'a Path,
     /// The agent there.
@@ -62,6 +64,7 @@ pub fn text(parts: &Parts<'_>) -> Result<(String, Source), PairError> {
         line(format!("port = {}", parts.server.port));
     }
     line(format!("identity-file = {}", path(parts.identity)));
+    line(format!("restore-identity-file = {}", path(parts.restore_identity)));
     line(format!("known-hosts-file = {}", path(parts.known_hosts)));
     line(format!("agent-path = {}", quoted(parts.agent)));
     if let What::Cyrus(cyrus) = parts.what {
@@ -134,6 +137,7 @@ mod tests {
             name: "mail1",
             server,
             identity: Path::new("/etc/mailkeep/pairings/mail1/key"),
+            restore_identity: Path::new("/etc/mailkeep/pairings/mail1/restore-key"),
             known_hosts: Path::new("/etc/mailkeep/pairings/mail1/known hosts"),
             agent: "/usr/local/lib/mailkeep/mailkeep-agent",
             what,

@@ -1,4 +1,4 @@
-//! Forgetting a server again: its agent and our key go, and what this machine has for it.
+//! Forgetting a server again: its agent and our keys go, and what this machine has for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::{PairError, Talk, authorized, host_key};
 pub struct Undone {
     /// Name of the source.
     pub name: String,
-    /// The server's file that had the key.
+    /// The server's file that had the keys.
     pub authorized_keys: String,
     /// The agent stays: another key calls it.
     pub agent_stays: bool,
@@ -32,7 +32,11 @@ pub fn undo(request: &Request, name: &str, talk: &dyn Talk) -> Result<Undone, Pa
         return Err(PairError::NotPaired { folder: files.folder });
     }
     let server = &request.server;
-    let key = OwnKey::existing(&files.key)?;
+    let mut ours = vec![OwnKey::existing(&files.key)?.blob];
+    // A pairing of before there were two has no other.
+    if files.restore_key.exists() {
+        ours.push(OwnKey::existing(&files.restore_key)?.blob);
+    }
     talk.step(&format!("logging in as {} on {}", server.user, server.host));
     // Only the machine that was paired is asked to forget.
     trusted(request, &host_key::shown(server)?, Some(&files.known_hosts), talk)?;
@@ -40,12 +44,12 @@ pub fn undo(request: &Request, name: &str, talk: &dyn Talk) -> Result<Undone, Pa
     let far = Server::new(&login, &server.user, &request.agent_folder);
     let path = request.authorized_keys.clone().map_or_else(|| far.keys_path(), Ok)?;
     let keys = far.read_keys(&path)?;
-    let left = authorized::without(&keys.text, &key.blob);
+    let left = authorized::without_all(&keys.text, &ours);
     let agent_stays = authorized::calls(&left, &far.agent());
     // First, so that a server whose mail may be stopped keeps everything that can start it.
     talk.step("seeing that mail runs there");
     far.rescue(!agent_stays)?;
-    talk.step("taking the box's key out");
+    talk.step("taking the box's keys out");
     far.write_keys(&keys, &left)?;
     if !agent_stays {
         talk.step("taking the agent away");

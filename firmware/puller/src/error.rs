@@ -90,6 +90,14 @@ pub enum PullError {
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// A key that is to be for restores alone makes copies.
+    #[error(
+        "the key for restores can read all mail of {host}: the agent there does not heed `--role restore`; pair it again"
+    )]
+    KeyTooGood {
+        /// The server.
+        host: String,
+    },
     /// Mail would have to be stopped for longer than allowed.
     #[error(
         "mail was not stopped: the window would take {forecast}; outage-budget allows {} s; try at a quieter time, raise \
@@ -123,6 +131,7 @@ impl PullError {
             | PullError::Link { .. }
             | PullError::Agent { .. }
             | PullError::Protocol(_)
+            | PullError::KeyTooGood { .. }
             | PullError::OverBudget { .. } => 1,
         }
     }

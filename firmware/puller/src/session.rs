@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
         let squeezed = false;
         let mut session =
             Session { link, process, cancel, host: host.clone(), meter, squeezed, missing, remarks };
-        session.say(ToAgent::Configure(Configure { source: source.text().to_owned() }))?;
+        session.say(ToAgent::Configure(Configure { source: source.text_for_agent().into_owned() }))?;
         let configured = session.answer("Configured", |message| match message {
             ToBox::Configured(configured) => Some(configured),
             _ => None,

@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicBool;
 
 use mailkeep_format::{ChunkRef, ContentHash, SnapshotId};
+use mailkeep_link::Role;
+use mailkeep_link::message::{BeginPass, ToAgent};
 use mailkeep_mail::Source;
 use mailkeep_repository::{Reader, Repository, WriterOptions};
 use serde::Serialize;
@@ -14,7 +16,10 @@ use crate::pull::{Earlier, PullOptions, Run};
 use crate::session::Session;
 use crate::store::{Nodes, Store};
 use crate::summary::ProblemSummary;
-use crate::{Progress, PullError, Transport};
+use crate::{ProcessTransport, Progress, PullError, Transport};
+
+/// Exit code of an agent that was asked for what the key is not for (INTERFACES: wrong key).
+const WRONG_KEY: u8 = 77;
 
 /// What a backup would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +90,26 @@ pub fn rehearse(
     let options =
         PullOptions { force_window, live_only, transport, cancel, writer, program, bandwidth: None };
     look(source, &options, &Silent, Earlier::none(), &mut ReadOnly(None))
+}
+
+/// Tries a key for restores: it reaches the agent, which says what the server is and refuses to read any mail.
+///
+/// # Errors
+/// As [`crate::pull`]; [`PullError::KeyTooGood`] if a copy could be made with it.
+pub fn try_restore_key(
+    source: &Source,
+    transport: &ProcessTransport,
+    program: &str,
+    cancel: &AtomicBool,
+) -> Result<(), PullError> {
+    let transport = ProcessTransport { role: Role::Restore, ..transport.clone() };
+    let (mut session, _) = Session::open(&transport, source, program, None, cancel)?;
+    session.say(ToAgent::BeginPass(BeginPass { number: 1, is_final: false }))?;
+    match session.hear() {
+        Err(PullError::Agent { exit_code: WRONG_KEY, .. }) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(PullError::KeyTooGood { host: session.host().to_owned() }),
+    }
 }
 
 fn look(

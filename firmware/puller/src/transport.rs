@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mailkeep_link::LinkError;
+pub use mailkeep_link::Role;
 use mailkeep_mail::Source;
 use mailkeep_mail::source::{SshTransport, Transport as Way};
 
@@ -58,6 +59,8 @@ pub struct ProcessTransport {
     /// The agent's program on this machine, where the source file names none; else it is looked for beside the
     /// running program and then in the PATH.
     pub local_agent: Option<PathBuf>,
+    /// What the agent is called for. Over ssh each role has its key, and that key's forced command decides.
+    pub role: Role,
 }
 
 impl Transport for ProcessTransport {
@@ -67,10 +70,10 @@ impl Transport for ProcessTransport {
                 let program =
                     agent_path.clone().or_else(|| self.local_agent.clone()).unwrap_or_else(beside_us);
                 let mut command = Command::new(&program);
-                command.arg("serve").envs(FRUGAL_ALLOCATOR);
+                command.args(call(self.role)).envs(FRUGAL_ALLOCATOR);
                 start(command, &program, "this machine", false)
             }
-            Way::Ssh(ssh) => start(ssh_command(ssh), Path::new("ssh"), &ssh.host, true),
+            Way::Ssh(ssh) => start(ssh_command(ssh, self.role), Path::new("ssh"), &ssh.host, true),
         }
     }
 }
@@ -83,7 +86,15 @@ fn beside_us() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(AGENT))
 }
 
-fn ssh_command(ssh: &SshTransport) -> Command {
+/// What the agent is called with. Those that are older than roles know the first word only, and what it means.
+fn call(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::Backup => &["serve"],
+        Role::Restore => &["serve", "--role", "restore"],
+    }
+}
+
+fn ssh_command(ssh: &SshTransport, role: Role) -> Command {
     let mut command = Command::new("ssh");
     command.args(["-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
     command.args(["-o", "ClearAllForwardings=yes", "-o", "ServerAliveCountMax=3"]);
@@ -94,12 +105,14 @@ fn ssh_command(ssh: &SshTransport) -> Command {
         // The pinned file alone decides.
         command.args(["-o", "GlobalKnownHostsFile=none"]);
     }
-    if let Some(file) = &ssh.identity_file {
+    // Where no key is named for restores, the one that is may do both.
+    let restoring = ssh.restore_identity_file.as_ref().filter(|_| role == Role::Restore);
+    if let Some(file) = restoring.or(ssh.identity_file.as_ref()) {
         command.arg("-i").arg(file).args(["-o", "IdentitiesOnly=yes"]);
     }
     command.arg("-p").arg(ssh.port.to_string()).arg("-l").arg(&ssh.user).arg("--").arg(&ssh.host);
     let agent = ssh.agent_path.as_deref().map_or_else(|| AGENT.to_owned(), shell_quoted);
-    command.arg(format!("{agent} serve"));
+    command.arg(format!("{agent} {}", call(role).join(" ")));
     command
 }
 
@@ -279,8 +292,12 @@ mod tests {
     }
 
     fn arguments(transport: &str) -> Vec<String> {
+        arguments_for(transport, Role::Backup)
+    }
+
+    fn arguments_for(transport: &str, role: Role) -> Vec<String> {
         let Way::Ssh(ssh) = source(transport).transport else { panic!("not ssh") };
-        ssh_command(&ssh).get_args().map(|word| word.to_string_lossy().into_owned()).collect()
+        ssh_command(&ssh, role).get_args().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     #[test]
@@ -300,6 +317,18 @@ mod tests {
         ] {
             assert!(joined.contains(needed), "{needed} in {joined}");
         }
+    }
+
+    #[test]
+    fn each_role_has_its_key() {
+        let both =
+            "kind = \"ssh\"\nhost = \"m\"\nidentity-file = \"/k/key\"\nrestore-identity-file = \"/k/other\"";
+        let key = |words: &[String]| words.iter().skip_while(|word| *word != "-i").nth(1).cloned();
+        let (backup, restore) = (arguments(both), arguments_for(both, Role::Restore));
+        assert_eq!((key(&backup).as_deref(), key(&restore).as_deref()), (Some("/k/key"), Some("/k/other")));
+        assert_eq!(restore.last().map(String::as_str), Some("mailkeep-agent serve --role restore"));
+        let one = arguments_for("kind = \"ssh\"\nhost = \"m\"\nidentity-file = \"/k/key\"", Role::Restore);
+        assert_eq!(key(&one).as_deref(), Some("/k/key"));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use mailkeep_link::LinkError;
 use mailkeep_link::message::Failed;
+use mailkeep_link::{LinkError, Role};
 use mailkeep_mail::MailError;
 use thiserror::Error as ThisError;
 
@@ -40,6 +40,16 @@ pub enum AgentError {
     #[error("the box said {said} at the wrong time")]
     OutOfOrder {
         /// What it said.
+        said: &'static str,
+    },
+    /// The key of this connection is not for that.
+    #[error(
+        "a key for {role} may not say {said}; see identity-file and restore-identity-file in the source file"
+    )]
+    NotForThisKey {
+        /// What the key is for.
+        role: Role,
+        /// What was said.
         said: &'static str,
     },
     /// A file or folder of the agent's own state cannot be used.
@@ -128,6 +138,7 @@ impl AgentError {
         let exit_code = match self {
             AgentError::Mail(_) | AgentError::NothingToStop | AgentError::DeadlineTooShort { .. } => 78,
             AgentError::RootMissing { .. } | AgentError::WindowBusy => 75,
+            AgentError::NotForThisKey { .. } => 77,
             _ => 1,
         };
         Failed { what: one_line(self), hint: String::new(), exit_code }

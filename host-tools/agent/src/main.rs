@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use mailkeep_agent::{AgentError, detect, limits, one_line, window};
+use mailkeep_link::Role;
 
 /// Exit code for a command line that is not understood (INTERFACES: usage).
 const USAGE: u8 = 64;
@@ -27,7 +28,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Speak with a box over standard input and output.
-    Serve,
+    Serve {
+        /// What the box may ask for: backup or restore.
+        #[arg(long, default_value_t)]
+        role: Role,
+    },
     /// Tell which mail system runs here and how it would be stopped, as one JSON object; changes nothing.
     Detect {
         /// The configuration of Cyrus, if it is not where distributions keep it.
@@ -87,7 +92,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.verb {
-        Verb::Serve => serve(),
+        Verb::Serve { role } => serve(role),
         Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref()).and_then(|found| {
             let text = found.to_json().map_err(std::io::Error::from);
             let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
@@ -120,7 +125,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "mailkeep-agent: {line}");
 }
 
-fn serve() -> Result<(), AgentError> {
+fn serve(role: Role) -> Result<(), AgentError> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&signalled)).map_err(AgentError::Thread)?;
@@ -129,5 +134,5 @@ fn serve() -> Result<(), AgentError> {
         |fd: std::io::Result<std::os::fd::OwnedFd>| fd.map(File::from).map_err(AgentError::Thread);
     let input = duplicate(std::io::stdin().as_fd().try_clone_to_owned())?;
     let output = duplicate(std::io::stdout().as_fd().try_clone_to_owned())?;
-    mailkeep_agent::serve(Box::new(input), Box::new(output), &signalled)
+    mailkeep_agent::serve(Box::new(input), Box::new(output), role, &signalled)
 }

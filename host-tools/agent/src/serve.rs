@@ -16,7 +16,7 @@ use mailkeep_link::message::{
     ToAgent, ToBox,
 };
 use mailkeep_link::pace::{Pace, SystemClock};
-use mailkeep_link::{AgentSide, Options, version};
+use mailkeep_link::{AgentSide, Options, Role, version};
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::{MailError, Profile, Source};
 
@@ -28,13 +28,15 @@ use crate::plan::Plan;
 use crate::stage;
 use crate::window::{self, Broken, Settings, Window};
 
-/// Speaks with a box over these streams until it says goodbye. `signalled` is set when the process is asked to end.
+/// Speaks with a box over these streams until it says goodbye. What it may say is a matter of `role`, and `signalled` is set
+/// when the process is asked to end.
 ///
 /// # Errors
 /// What ended the run before that. The box has been told, where that was possible, and mail runs.
 pub fn serve(
     input: Box<dyn Read + Send>,
     output: Box<dyn Write + Send>,
+    role: Role,
     signalled: &AtomicBool,
 ) -> Result<(), AgentError> {
     let options = Options::new(concat!("mailkeep-agent ", env!("CARGO_PKG_VERSION")));
@@ -54,6 +56,7 @@ pub fn serve(
     });
     let mut run = Run {
         link,
+        role,
         signalled,
         rescued,
         configured: None,
@@ -76,6 +79,7 @@ pub fn serve(
 
 struct Run<'a> {
     link: AgentSide,
+    role: Role,
     signalled: &'a AtomicBool,
     rescued: Result<bool, AgentError>,
     configured: Option<Subject>,
@@ -129,6 +133,9 @@ impl Run<'_> {
             };
             match self.link.receive_within(nap)? {
                 None => {}
+                Some(message) if !self.role.may_say(&message) => {
+                    return Err(AgentError::NotForThisKey { role: self.role, said: name(&message) });
+                }
                 Some(ToAgent::Goodbye) => return Ok(()),
                 Some(message) => self.take(message)?,
             }

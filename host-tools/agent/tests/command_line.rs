@@ -10,9 +10,15 @@ fn agent(words: &[&str]) -> Output {
 
 #[test]
 fn what_is_not_understood_is_one_line_and_64() {
-    for words in
-        [&[][..], &["bogus"], &["--frob"], &["serve", "extra"], &["guard"], &["guard", "--seconds", "x"]]
-    {
+    for words in [
+        &[][..],
+        &["bogus"],
+        &["--frob"],
+        &["serve", "extra"],
+        &["guard"],
+        &["guard", "--seconds", "x"],
+        &["serve", "--role", "all"],
+    ] {
         let output = agent(words);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(64), "{words:?}: {said}");

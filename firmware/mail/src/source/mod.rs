@@ -1,7 +1,8 @@
 //! The source file: one mail server (or tree) that is backed up, as a checked value.
 //!
 //! The file is TOML (see the interface page, "Source file"). The box reads it, keeps its text, and sends that
-//! text to the agent, which parses it again: both sides run this code, and the text stays the only truth.
+//! text to the agent, which parses it again: both sides run this code, and the text stays the only truth. Only the name of
+//! the box's key for restores stays at home.
 
 mod duration;
 mod quiesce_options;
@@ -10,6 +11,7 @@ mod raw;
 mod suggest;
 mod transport;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -160,9 +162,14 @@ impl Source {
         })
     }
 
-    /// The text that was parsed, letter by letter: what is sent to the agent and kept with a snapshot.
+    /// The text that was parsed, letter by letter.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What is sent to the agent: the text, but for what only the box needs and an older agent would not know.
+    pub fn text_for_agent(&self) -> Cow<'_, str> {
+        transport::for_agent(&self.text)
     }
 }
 

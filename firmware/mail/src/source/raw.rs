@@ -34,6 +34,7 @@ pub(super) struct RawTransport {
     pub(super) user: Option<String>,
     pub(super) port: Option<u16>,
     pub(super) identity_file: Option<String>,
+    pub(super) restore_identity_file: Option<String>,
     pub(super) known_hosts_file: Option<String>,
     pub(super) agent_path: Option<String>,
 }

@@ -209,3 +209,20 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_box_s_key_for_restores_stays_at_home() {
+    let text = "name = \"m\"\nsystem = \"cyrus\"\n# why\n[transport]\nkind = \"ssh\"\nhost = \"h\"\nidentity-file = \"/k\"\n";
+    let plain = parse(text).unwrap();
+    assert_eq!(plain.text_for_agent(), text, "letter by letter where there is nothing to keep back");
+    let both =
+        parse(&format!("{text}restore-identity-file = \"/r\"\n[cyrus]\nalso = [\"/etc/x\"]\n")).unwrap();
+    let Transport::Ssh(ssh) = &both.transport else { panic!("ssh expected") };
+    assert_eq!(ssh.restore_identity_file.as_deref(), Some(std::path::Path::new("/r")));
+    let told = parse(&both.text_for_agent()).unwrap();
+    assert!(!told.text().contains("restore"), "{}", told.text());
+    let Transport::Ssh(ssh) = &told.transport else { panic!("ssh expected") };
+    assert_eq!((ssh.host.as_str(), ssh.restore_identity_file.as_deref()), ("h", None));
+    assert_eq!((told.system, told.quiesce), (both.system, both.quiesce));
+    assert!(refusal(&with("restore-identity-file = \"/r\"\n")).contains("kind = \"ssh\" only"));
+}

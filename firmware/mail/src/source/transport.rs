@@ -1,10 +1,14 @@
 //! Section `[transport]`: how the box reaches the server.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::Check;
 use super::raw::RawTransport;
 use crate::error::MailError;
+
+const SECTION: &str = "transport";
+const RESTORE_IDENTITY: &str = "restore-identity-file";
 
 /// How the box reaches the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +31,10 @@ pub struct SshTransport {
     pub user: String,
     /// TCP port.
     pub port: u16,
-    /// Private key of the box, if not ssh's default.
+    /// Private key of the box for backups, if not ssh's default.
     pub identity_file: Option<PathBuf>,
+    /// Private key of the box for restores; the one above may be forbidden to overwrite the server.
+    pub restore_identity_file: Option<PathBuf>,
     /// Pinned host keys, if not ssh's default.
     pub known_hosts_file: Option<PathBuf>,
     /// The agent's program on the server, if it is not in the PATH there.
@@ -45,6 +51,17 @@ impl Transport {
     }
 }
 
+/// A source file as the agent is to read it: without what came to this section later and is the box's business alone, which an
+/// older agent would refuse as unknown.
+pub(super) fn for_agent(text: &str) -> Cow<'_, str> {
+    let Ok(mut all) = text.parse::<toml::Table>() else { return text.into() };
+    let section = all.get_mut(SECTION).and_then(toml::Value::as_table_mut);
+    if section.and_then(|section| section.remove(RESTORE_IDENTITY)).is_none() {
+        return text.into();
+    }
+    all.to_string().into()
+}
+
 pub(super) fn checked(raw: Option<RawTransport>, check: &Check<'_>) -> Result<Transport, MailError> {
     const KIND: &str = "write kind = \"local\" (this machine) or kind = \"ssh\"";
     let Some(raw) = raw else {
@@ -59,6 +76,7 @@ pub(super) fn checked(raw: Option<RawTransport>, check: &Check<'_>) -> Result<Tr
                 ("user", raw.user.is_some()),
                 ("port", raw.port.is_some()),
                 ("identity-file", raw.identity_file.is_some()),
+                (RESTORE_IDENTITY, raw.restore_identity_file.is_some()),
                 ("known-hosts-file", raw.known_hosts_file.is_some()),
             ];
             // Someone who writes a host means that host, not this machine.
@@ -82,6 +100,10 @@ pub(super) fn checked(raw: Option<RawTransport>, check: &Check<'_>) -> Result<Tr
                 user: check.user("transport.user", raw.user.unwrap_or_else(|| "root".to_owned()))?,
                 port: raw.port.unwrap_or(22),
                 identity_file: path("transport.identity-file", raw.identity_file)?,
+                restore_identity_file: path(
+                    &format!("{SECTION}.{RESTORE_IDENTITY}"),
+                    raw.restore_identity_file,
+                )?,
                 known_hosts_file: path("transport.known-hosts-file", raw.known_hosts_file)?,
                 agent_path,
             }))

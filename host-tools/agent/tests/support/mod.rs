@@ -27,8 +27,13 @@ pub struct Agent {
 
 impl Agent {
     pub fn start(state: &Path) -> Agent {
+        Agent::start_with(state, &["serve"], &Options::new("test"))
+    }
+
+    /// Called with these words, by a box that offers this.
+    pub fn start_with(state: &Path, words: &[&str], options: &Options) -> Agent {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
-            .arg("serve")
+            .args(words)
             .env("MAILKEEP_AGENT_STATE", state)
             .env("MAILKEEP_AGENT_BOOT", "no")
             .stdin(Stdio::piped())
@@ -39,7 +44,7 @@ impl Agent {
             .spawn()
             .unwrap();
         let (output, input) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let link = BoxSide::open(Box::new(input), Box::new(output), &Options::new("test")).unwrap();
+        let link = BoxSide::open(Box::new(input), Box::new(output), options).unwrap();
         Agent { child, link: Some(link) }
     }
 

@@ -6,14 +6,14 @@ use mailkeep_restorer::path;
 use crate::units::{counted, size};
 
 pub(crate) const ABOUT: &str =
-    "Make a mail server known to this box: agent, restricted key, source file, rehearsal";
+    "Make a mail server known to this box: agent, restricted keys, source file, rehearsal";
 pub(crate) const LONG: &str = "\
 Make a mail server known to this box.
 
-Logs in once as USER (root, or one who may sudo without a password), pins the host key, copies the agent there, lets a
-new key of this box in that can do nothing but talk to the agent, finds the mail system, writes the source file, and
-rehearses a backup without stopping or copying anything. What fails on the way is taken back. Pairing again renews the
-agent and keeps the rest; --undo takes the key and the agent away again.";
+Logs in once as USER (root, or one who may sudo without a password), pins the host key, copies the agent there, lets two
+new keys of this box in that can do nothing but talk to the agent, one for backups and one for restores, finds the mail
+system, writes the source file, and rehearses a backup without stopping or copying anything. What fails on the way is
+taken back. Pairing again renews the agent and keeps the rest; --undo takes the keys and the agent away again.";
 pub(crate) const SERVER: &str =
     "The mail server: USER@HOST, USER@HOST:PORT, or a name from ssh_config; USER is root if not named";
 pub(crate) const OUT: &str = "Write the source file here [default: sources/NAME.toml in the config folder]";
@@ -56,9 +56,10 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
         format!("Paired with {} as source {}", shown(&survey.host), paired.name),
         format!("  host key     {}", paired.host_keys.join(", ")),
         format!("  agent        {} ({})", shown(&paired.agent), shown(&paired.agent_version)),
-        format!("  key          in {}, good for the agent alone", shown(&paired.authorized_keys)),
+        format!("  keys         one for backups, one for restores, in {}", shown(&paired.authorized_keys)),
         format!("  source file  {source_file}"),
-        "Rehearsed: nothing was stopped, read or stored. A backup would".to_owned(),
+        "Rehearsed: both keys reach the agent; nothing was stopped, read or stored. A backup would"
+            .to_owned(),
         format!(
             "  walk         {}",
             survey.roots.iter().map(|root| shown(root)).collect::<Vec<_>>().join(", ")
@@ -77,12 +78,12 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
 /// What was taken back.
 pub(crate) fn unpaired(undone: &Undone, host: &str) -> Vec<String> {
     let mut lines = vec![format!(
-        "{} lets this box in no longer: its key is out of {}",
+        "{} lets this box in no longer: its keys are out of {}",
         shown(host),
         shown(&undone.authorized_keys)
     )];
     if undone.agent_stays {
-        lines.push("The agent stays there: another key calls it.".to_owned());
+        lines.push("The agent stays there: another box's key calls it.".to_owned());
     }
     if let Some(file) = &undone.source_stays {
         lines.push(format!("{} was changed by somebody and stays.", file.display()));
