@@ -38,7 +38,7 @@ fn play(script: &'static str, insert: Option<usize>) -> (Vec<BoardEvent>, Paper)
     let board = Bench::lines(&layout, sink, BufReader::new(Cursor::new(script)), paper.clone()).unwrap();
     let mut seen = Vec::new();
     loop {
-        match events.recv_timeout(Duration::from_secs(60)).unwrap() {
+        match events.recv_timeout(Duration::from_secs(300)).unwrap() {
             BoardEvent::Quit => break,
             event => seen.push(event),
         }

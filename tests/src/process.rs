@@ -5,11 +5,12 @@ use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 /// Beyond this a program is called hung. It is a hang detector, never a speed limit.
 pub const HANG: Duration = Duration::from_secs(300);
@@ -67,8 +68,8 @@ pub fn run_limited(command: &mut Command, limit: Duration) -> Result<Output> {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: thread::JoinHandle<Vec<u8>>,
-    stderr: thread::JoinHandle<Vec<u8>>,
+    stdout: Collected,
+    stderr: Collected,
 }
 
 impl Running {
@@ -103,6 +104,50 @@ impl Running {
         Ok(self.child.try_wait()?.is_some())
     }
 
+    /// Waits for the end, as [`Running::wait`], and also tells what all of its work took ([`Running::progress`]).
+    ///
+    /// # Errors
+    /// It hangs.
+    pub fn measured(self) -> Result<(Output, u64)> {
+        let start = Instant::now();
+        let pid = Pid::from_raw(self.pid() as i32).context("a process")?;
+        // Its figures are there until it is waited for.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), look)?.is_none() && start.elapsed() < HANG {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let progress = self.progress();
+        ensure!(progress > 0, "this kernel does not count what a process reads and writes");
+        Ok((self.wait(HANG)?, progress))
+    }
+
+    /// Bytes that it has read and written so far, of files, pipes and sockets: how far its work has come, whatever the
+    /// machine does beside it.
+    pub fn progress(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.pid())).unwrap_or_default();
+        let count =
+            |line: &str| line.split_once("char: ").and_then(|(_, number)| number.trim().parse::<u64>().ok());
+        text.lines().filter_map(count).sum()
+    }
+
+    /// Waits until it has come so far ([`Running::progress`]), or has ended, which is `false`.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub fn reaches(&mut self, progress: u64) -> Result<bool> {
+        let start = Instant::now();
+        loop {
+            if self.ended()? {
+                return Ok(false);
+            }
+            if self.progress() >= progress {
+                return Ok(true);
+            }
+            ensure!(start.elapsed() < HANG, "hangs: still running after {} s", HANG.as_secs());
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     /// SIGKILL to the program alone; what it started lives on, as after a crash.
     pub fn kill_alone(&mut self) {
         signal(self.pid(), Signal::KILL);
@@ -133,8 +178,8 @@ impl Running {
         };
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         // A background child may keep the pipes open: what has arrived shortly after the end is the output.
-        let stdout = join_soon(self.stdout);
-        let stderr = join_soon(self.stderr);
+        let stdout = self.stdout.soon();
+        let stderr = self.stderr.soon();
         Ok(Output { code, stdout, stderr })
     }
 }
@@ -246,23 +291,36 @@ pub fn have(program: &str) -> bool {
     path.split(':').chain(["/usr/sbin", "/sbin"]).any(|d| Path::new(d).join(program).exists())
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut data = Vec::new();
-        if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut data);
-        }
-        data
-    })
+/// What came out of a pipe so far, and the thread that reads on.
+#[derive(Debug)]
+struct Collected {
+    so_far: Arc<Mutex<Vec<u8>>>,
+    reader: thread::JoinHandle<()>,
 }
 
-fn join_soon(handle: thread::JoinHandle<Vec<u8>>) -> Vec<u8> {
-    let start = Instant::now();
-    while !handle.is_finished() {
-        if start.elapsed() > Duration::from_secs(10) {
-            return b"(output kept open by a process left behind)".to_vec();
+fn collect(pipe: Option<impl Read + Send + 'static>) -> Collected {
+    let so_far = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&so_far);
+    let reader = thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return };
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = pipe.read(&mut piece) {
+            all.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..count]);
         }
-        thread::sleep(Duration::from_millis(2));
+    });
+    Collected { so_far, reader }
+}
+
+impl Collected {
+    /// All of it; or, where a process left behind keeps the pipe open, what has come some seconds after the end. The
+    /// seconds are counted in naps: a machine that stalls makes none of them.
+    fn soon(self) -> Vec<u8> {
+        for _ in 0..5_000 {
+            if self.reader.is_finished() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-    handle.join().unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -66,7 +66,7 @@ impl Sshd {
                 .spawn()
                 .context("start sshd")?;
             let mut me = Self { folder: folder.to_owned(), port, child };
-            if me.answers() {
+            if me.listens() {
                 return Ok(me);
             }
         }
@@ -118,12 +118,15 @@ impl Sshd {
         sessions.len()
     }
 
-    fn answers(&mut self) -> bool {
-        for _ in 0..200 {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+    /// Waits until it listens by its own word: somebody else may have taken the port in between, and answer there.
+    fn listens(&mut self) -> bool {
+        let word = format!("Server listening on 127.0.0.1 port {}.", self.port);
+        let start = Instant::now();
+        while start.elapsed() < process::HANG {
+            if self.log().contains(&word) {
                 return true;
             }
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
+            if matches!(self.child.try_wait(), Ok(Some(_))) || self.log().contains("Bind to port") {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(20));

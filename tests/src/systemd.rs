@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{Output, descendants, have, is_root, run, write_script};
+use crate::process::{HANG, Output, descendants, have, is_root, run, write_script};
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
@@ -67,7 +67,7 @@ impl Machine {
     }
 
     fn wait_until_up(&mut self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(90);
+        let end = Instant::now() + HANG;
         loop {
             self.init = descendants(self.holder.id())
                 .into_iter()
@@ -120,7 +120,7 @@ impl Drop for Machine {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
         // The kernel ends what is left in the namespace when its first process has gone.
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + HANG;
         while crate::process::process(self.init).is_some_and(|init| init.runs()) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use mailkeep_tests::cyrus::source::generic_source;
 use mailkeep_tests::process::{self, Running, env_number};
+use mailkeep_tests::programs::json_line;
 use mailkeep_tests::rig::{Rig, id};
 use mailkeep_tests::rng::Rng;
 use mailkeep_tests::tree;
@@ -25,40 +26,41 @@ fn killed_at_random_moments_nothing_sealed_is_lost() -> Result<()> {
     let source = generic_source(&home.path().join("tree.toml"), "tree", &folder, "")?;
     let mut sealed = vec![(id(&rig.backup(&source)?)?, tree::facts(&folder)?)];
 
-    // How long a backup of one change takes, so that the kills fall into all of it.
+    // What a backup of one change reads and writes, so that the kills fall into all of it, however busy the machine is.
     change(&folder, 4, &mut rng)?;
-    let start = Instant::now();
-    sealed.push((id(&rig.backup(&source)?)?, tree::facts(&folder)?));
-    let mut usual = start.elapsed();
+    let usual = {
+        let (output, usual) = Running::spawn(&mut rig.backup_command(&source))?.measured()?;
+        let summary = json_line(&output.expect_code("mailkeep backup", 0)?.out(), "summary")?;
+        sealed.push((id(&summary)?, tree::facts(&folder)?));
+        usual
+    };
 
-    // Only what really died before its end counts; the length is measured again as the machine's load changes.
+    // Only what really died before its end counts.
     let kills = env_number("MAILKEEP_KILLS", 15);
     let (mut killed, mut round) = (0, 0);
     while killed < kills {
         ensure!(
             round < kills * 5,
-            "only {killed} of {round} backups were killed before their end, usual length {usual:?}"
+            "only {killed} of {round} backups were killed before their end, which takes {usual} bytes"
         );
         change(&folder, 5 + round, &mut rng)?;
-        let delay = usual.mul_f64(rng.unit());
-        let context = format!("kill {round} after {delay:?} (usual {usual:?}), seed {seed}");
+        let moment = rng.below(usual);
+        let context = format!("kill {round} after {moment} of {usual} bytes, seed {seed}");
         let mut backup = Running::spawn(&mut rig.backup_command(&source))?;
-        std::thread::sleep(delay);
+        backup.reaches(moment)?;
         backup.kill_alone();
         let output = backup.wait(process::HANG).with_context(|| context.clone())?;
         killed += usize::from(output.code == 137);
 
         check(&rig, &folder, &sealed, round, home.path()).with_context(|| context.clone())?;
         if round % 3 == 2 {
-            let start = Instant::now();
             let summary = rig.backup(&source).with_context(|| format!("{context}: the next backup"))?;
-            usual = start.elapsed();
             sealed.push((id(&summary)?, tree::facts(&folder)?));
             check(&rig, &folder, &sealed, sealed.len() - 1, home.path()).with_context(|| context.clone())?;
         }
         round += 1;
     }
-    eprintln!("{killed} of {round} backups killed before their end, usual length {usual:?}");
+    eprintln!("{killed} of {round} backups killed before their end, {usual} bytes take a whole one");
     rig.backup(&source).map(drop)
 }
 

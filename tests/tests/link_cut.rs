@@ -12,6 +12,7 @@ use mailkeep_tests::cyrus::{self, Cyrus, Layout};
 use mailkeep_tests::process::{self, Process, Running, descendants, env_number, signal};
 use mailkeep_tests::rig::Rig;
 use mailkeep_tests::rng::Rng;
+use mailkeep_tests::stalls::Stalls;
 use rustix::process::Signal;
 
 /// Who dies.
@@ -82,6 +83,7 @@ fn mail_comes_back_and_the_next_backup_is_good() -> Result<()> {
     let (mut rng, seed) = Rng::of_run();
     eprintln!("seed {seed}");
     let load = Load::start(&server, 1, 9);
+    let stalls = Stalls::watch();
     for cut in 0..env_number("MAILKEEP_CUTS", 6) {
         let victim = [Victim::Agent, Victim::Box, Victim::Both][cut % 3];
         // Half of them while the stop command is at work.
@@ -93,23 +95,26 @@ fn mail_comes_back_and_the_next_backup_is_good() -> Result<()> {
         let mut backup = Running::spawn(&mut rig.backup_command(&source))?;
         let hit = wait_for_window(&server, stops, &mut backup)?;
         std::thread::sleep(delay);
-        let struck = Instant::now();
+        let (struck, stalled) = (Instant::now(), stalls.so_far());
         strike(victim, &mut backup);
         let output = backup.wait(process::HANG).with_context(|| context.clone())?;
         ensure!(hit, "{context}: the backup ended without stopping mail: {}", output.err());
         ensure!(!output.err().contains("panicked at"), "{context}: {}", output.err());
-        server.wait_for_greeting(DEADLINE).with_context(|| format!("{context}: mail stays stopped"))?;
-        eprintln!(
-            "{context}: mail answers after {:?}; the backup's exit code was {}",
-            struck.elapsed(),
-            output.code
+        server.wait_for_greeting(process::HANG).with_context(|| format!("{context}: mail stays stopped"))?;
+        let (away, stalled) = (struck.elapsed(), stalls.so_far() - stalled);
+        ensure!(
+            away <= DEADLINE + stalled,
+            "{context}: mail answers after {away:?}, and the machine stood still for {stalled:?}"
         );
+        eprintln!("{context}: mail answers after {away:?}; the backup's exit code was {}", output.code);
 
         load.wait_for(5).with_context(|| context.clone())?;
-        let next = rig.good_backup_within(&source, DEADLINE);
+        let next = rig.good_backup_within(&source, process::HANG);
         let (_, refused) = next.with_context(|| format!("{context}: the next backup"))?;
         eprintln!("    the next backup is good, after {refused:?} in which the broken run was still ending");
-        server.wait_for_greeting(DEADLINE).with_context(|| format!("{context}: after the next backup"))?;
+        server
+            .wait_for_greeting(process::HANG)
+            .with_context(|| format!("{context}: after the next backup"))?;
     }
     load.stop();
     rig.verify_all()
@@ -123,6 +128,7 @@ fn a_frozen_agent_does_not_keep_mail_stopped() -> Result<()> {
     }
     let home = tempfile::tempdir()?;
     let (rig, server, source) = lab(home.path(), "20s")?;
+    server.hold("stop", true)?;
     let mut backup = Running::spawn(&mut rig.backup_command(&source))?;
     ensure!(wait_for_window(&server, 0, &mut backup)?, "the backup ended without stopping mail");
     let frozen = agents(backup.pid());
@@ -130,18 +136,21 @@ fn a_frozen_agent_does_not_keep_mail_stopped() -> Result<()> {
     for agent in &frozen {
         signal(agent.pid, Signal::STOP);
     }
-    while count(&server, "start") < 2 && server.is_running() {
-        // The stop script may still be at work when the agent freezes.
+    // From now on the stop, which waited for the agent to be frozen, may end.
+    server.hold("stop", false)?;
+    let start = Instant::now();
+    while count(&server, "start") < 2 {
+        ensure!(start.elapsed() < process::HANG, "nobody starts mail: {}", server.diagnosis());
         std::thread::sleep(Duration::from_millis(10));
     }
-    let result = server.wait_for_greeting(DEADLINE).context("mail stays stopped behind a frozen agent");
+    let result = server.wait_for_greeting(process::HANG).context("mail stays stopped behind a frozen agent");
     for agent in &frozen {
         signal(agent.pid, Signal::CONT);
     }
     let output = backup.wait(process::HANG)?;
     result?;
     ensure!(output.code != 0, "a window that the guard ended must not count as consistent: {}", output.out());
-    server.wait_for_greeting(DEADLINE)?;
+    server.wait_for_greeting(process::HANG)?;
     let source = cyrus_source(&source, &server, &Options::default())?;
-    rig.good_backup_within(&source, DEADLINE).map(drop)
+    rig.good_backup_within(&source, process::HANG).map(drop)
 }

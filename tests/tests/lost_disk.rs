@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mailkeep_tests::cyrus::source::generic_source;
-use mailkeep_tests::process::{self, Running, run};
+use mailkeep_tests::process::{self, Running, run, write_script};
+use mailkeep_tests::programs::bin;
 use mailkeep_tests::rig::{Rig, id, one_clear_line};
 use mailkeep_tests::rng::Rng;
 use mailkeep_tests::tree;
@@ -72,11 +73,15 @@ impl Disk {
 
     fn mount(&self) -> Result<()> {
         let mount = || command("mount", &[&"-o", &"loop,noatime", &self.image(), &self.point()]);
-        // Another suite may take the free loop device between mount's look and its grasp.
-        mount().or_else(|_| {
-            std::thread::sleep(Duration::from_millis(300));
-            mount()
-        })
+        // Another suite may take the free loop device between mount's look and its grasp, again and again.
+        let mut left = 50;
+        loop {
+            match mount() {
+                Err(_) if left > 0 => left -= 1,
+                done => return done,
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn unmount(&self) -> Result<()> {
@@ -182,13 +187,30 @@ fn a_file_system_that_turns_read_only_under_a_backup_ends_it() -> Result<()> {
         Ok(found.out().lines().count())
     };
     let before = packs()?;
-    let backup = Running::spawn(&mut story.rig.backup_command(&story.source))?;
+    // The agent does not say the last of it until the disk has failed, so that the backup cannot end before.
+    let (agent, failed) = (bin("mailkeep-agent")?, story.disk.home.path().join("failed"));
+    let gate = story.disk.home.path().join("agent");
+    let text = format!(
+        "#!/bin/sh\n'{}' \"$@\" | {{ dd bs=64k count=90000000 iflag=count_bytes status=none; while [ -d '{}' ] && [ ! -e '{}' ]; do sleep 0.05; done; cat; }}\n",
+        agent.display(),
+        story.disk.home.path().display(),
+        failed.display()
+    );
+    write_script(&gate, &text)?;
+    let source = fs::read_to_string(&story.source)?;
+    let gated = story.disk.home.path().join("gated.toml");
+    let own = |path: &Path| format!("agent-path = \"{}\"", path.display());
+    ensure!(source.contains(&own(&agent)), "{source}");
+    fs::write(&gated, source.replace(&own(&agent), &own(&gate)))?;
+    let mut backup = Running::spawn(&mut story.rig.backup_command(&gated))?;
     let start = Instant::now();
-    while packs()? == before && start.elapsed() < Duration::from_secs(60) {
+    while packs()? == before {
+        ensure!(!backup.ended()? && start.elapsed() < process::HANG, "no pack comes");
         std::thread::sleep(Duration::from_millis(1));
     }
     // As ext4 does by itself when it finds that its device lies (errors=remount-ro).
     command("mount", &[&"-o", &"remount,abort", &story.disk.point()])?;
+    fs::write(&failed, "")?;
     let output = backup.wait(process::HANG)?;
     let line = one_clear_line("read-only", &output)?;
     ensure!(matches!(output.code, 1 | 75), "exit {}: {line}", output.code);

@@ -11,7 +11,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mailkeep_tests::cyrus::source::generic_source;
@@ -240,24 +239,22 @@ fn killed_at_random_moments() -> Result<()> {
     let seed = env_number("MAILKEEP_SEED", 11) as u64;
     let mut rng = Rng::new(seed);
     let target = lab.target();
-    let start = Instant::now();
-    process::run(&mut lab.restore(&lab.new.0, &target, "always"))?.expect_code("a whole restore", 0)?;
-    let mut usual = start.elapsed();
+    let (whole, usual) = Running::spawn(&mut lab.restore(&lab.new.0, &target, "always"))?.measured()?;
+    whole.expect_code("a whole restore", 0)?;
     for round in 0..env_number("MAILKEEP_KILLS", 15) {
         let target = lab.target();
         if round % 2 == 0 {
             process::run(&mut lab.restore(&lab.old.0, &target, "always"))?.expect_code("the old state", 0)?;
         }
-        let delay = usual.mul_f64(rng.unit());
+        let moment = rng.below(usual);
         let mut restore = Running::spawn(&mut lab.restore(&lab.new.0, &target, "always"))?;
-        std::thread::sleep(delay);
+        restore.reaches(moment)?;
         restore.kill_alone();
         let output = restore.wait(process::HANG)?;
-        let context = format!("kill {round} after {delay:?}, exit code {}, seed {seed}", output.code);
+        let context =
+            format!("kill {round} after {moment} of {usual} bytes, exit code {}, seed {seed}", output.code);
         lab.whole_files_only(&target).with_context(|| context.clone())?;
-        let start = Instant::now();
         lab.second_run(&target, ["always", "if-changed"][round / 2 % 2]).with_context(|| context.clone())?;
-        usual = start.elapsed().min(Duration::from_secs(5));
         fs::remove_dir_all(&target)?;
     }
     Ok(())

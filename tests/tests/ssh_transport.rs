@@ -12,6 +12,7 @@ use mailkeep_tests::process::{self, Running, env_number};
 use mailkeep_tests::rig::{Rig, id, one_clear_line};
 use mailkeep_tests::rng::Rng;
 use mailkeep_tests::ssh::{self, Sshd};
+use mailkeep_tests::stalls::Stalls;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -49,7 +50,7 @@ fn pulled_over_ssh_the_restored_server_is_equal() -> Result<()> {
     let truth_dir = lab.home.path().join("truth");
     lab.server.keep_truth_in(&truth_dir)?;
     let summary = lab.rig.good_backup(&source)?;
-    lab.server.wait_for_greeting(DEADLINE)?;
+    lab.server.wait_for_greeting(process::HANG)?;
     let restored_dir = lab.rig.restore(&id(&summary)?, &lab.home.path().join("r"), lab.server.root())?;
     let truth = Cyrus::adopt(&truth_dir, lab.server.root(), lab.server.users())?;
     let restored = Cyrus::adopt(&restored_dir, lab.server.root(), lab.server.users())?;
@@ -66,6 +67,7 @@ fn a_link_cut_in_the_window_brings_mail_back() -> Result<()> {
     let Some(lab) = lab()? else { return Ok(()) };
     let source = source(&lab)?;
     let (mut rng, seed) = Rng::of_run();
+    let stalls = Stalls::watch();
     for cut in 0..env_number("MAILKEEP_CUTS", 3) {
         let stops = lab.server.events().iter().filter(|e| *e == "stop").count();
         let mut backup = Running::spawn(&mut lab.rig.backup_command(&source))?;
@@ -76,16 +78,24 @@ fn a_link_cut_in_the_window_brings_mail_back() -> Result<()> {
         }
         let delay = Duration::from_micros(rng.below(400_000));
         std::thread::sleep(delay);
+        let (struck, stalled) = (Instant::now(), stalls.so_far());
         let sessions = lab.sshd.cut();
         let output = backup.wait(process::HANG)?;
         let context =
             format!("cut {cut} of {sessions} sessions after {delay:?}, seed {seed}, exit {}", output.code);
         ensure!(!output.err().contains("panicked at"), "{context}: {}", output.err());
-        lab.server.wait_for_greeting(DEADLINE).with_context(|| format!("{context}: mail stays stopped"))?;
+        lab.server
+            .wait_for_greeting(process::HANG)
+            .with_context(|| format!("{context}: mail stays stopped"))?;
+        let (away, stalled) = (struck.elapsed(), stalls.so_far() - stalled);
+        ensure!(
+            away <= DEADLINE + stalled,
+            "{context}: mail answers after {away:?}; stood still {stalled:?}"
+        );
         lab.rig
-            .good_backup_within(&source, DEADLINE)
+            .good_backup_within(&source, process::HANG)
             .with_context(|| format!("{context}: the next backup"))?;
-        lab.server.wait_for_greeting(DEADLINE)?;
+        lab.server.wait_for_greeting(process::HANG)?;
         eprintln!("{context}: fine");
     }
     lab.rig.verify_all()

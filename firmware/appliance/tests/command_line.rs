@@ -98,7 +98,7 @@ fn systemd_hears_ready_alive_and_stopping_and_a_signal_ends_it_well() {
         let config = box_in(folder.path(), "");
         let socket_path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&socket_path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         // As systemd does it: the watchdog is meant for this very process.
         let child = Command::new("sh")
             .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" --config \"$1\"", MAILKEEPD, &config])

@@ -77,8 +77,8 @@ pub const RESUME_BOUND: Duration = Duration::from_secs(150);
 pub const GUARD_BOUND: Duration = Duration::from_secs(24 * 3600);
 /// How long what holds a lock may take to end after it was killed.
 pub const RELEASE_BOUND: Duration = Duration::from_secs(10);
-/// How long the guard may take to say that it is armed.
-pub const ARM_BOUND: Duration = Duration::from_secs(10);
+/// How long the guard may take to say that it is armed. Mail runs meanwhile, so a machine that is very busy is given time.
+pub const ARM_BOUND: Duration = Duration::from_secs(30);
 /// How long a question (`running`, a version, a name) may take.
 pub const ASK_BOUND: Duration = Duration::from_secs(20);
 /// How long a connection to the mail service may take, and its greeting.

@@ -180,10 +180,17 @@ fn a_lock_that_is_not_to_be_had_stops_nothing() {
         held.mail.set(knob);
         let mut other = (knob == "busy").then(|| {
             let lock = held.mail.path("lock");
-            Command::new("flock").arg(lock).args(["sh", "-c", "echo got; exec sleep 600"]).spawn().unwrap()
+            let mut flock = Command::new("flock");
+            flock
+                .arg(lock)
+                .args(["sh", "-c", "echo got; exec sleep 600"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
         });
-        if other.is_some() {
-            wait_for("the other's lock", || !held.is_written());
+        if let Some(other) = &mut other {
+            let mut said = [0; 3];
+            std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut said).unwrap();
         }
         let agent = Agent::start(&held.mail.state());
         agent.configure(&held.source());

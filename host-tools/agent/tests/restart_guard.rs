@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use mailkeep_agent::limits;
 use mailkeep_link::message::{Quiesce, ToAgent, ToBox};
 use rustix::process::{Signal, kill_process};
 use support::{Agent, Mail, wait_for};
@@ -70,7 +71,8 @@ fn an_agent_that_is_killed_while_the_stop_is_at_work() {
     agent.kill();
     // The orphaned stop takes mail down two seconds later; a guard that does not mind it would be gone by then.
     wait_for("the guard's end", || mail.settled());
-    assert_eq!(mail.count("stopped"), 1);
+    // Unless the machine was so busy that it did not come so far in all the time that the guard gives it.
+    assert!(mail.count("stopped") == 1 || mail.guard_worked() >= limits::ORPHAN_PATIENCE);
     assert!(mail.is_up());
 }
 

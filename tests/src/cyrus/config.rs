@@ -76,10 +76,12 @@ EVENTS {{
 /// `start`: master in a session of its own (`-d`), returning when it has been started.
 pub(super) fn start_script(root: &Path) -> String {
     let r = root.display();
+    let hold = hold(root);
     format!(
         "\
 #!/bin/sh
 # Starts this lab's Cyrus. A hook file beside it lets a test make the first starts fail.
+{hold}hold start
 if [ -e {r}/run/fail-starts ]; then
   n=$(cat {r}/run/fail-starts)
   if [ \"$n\" -gt 0 ]; then echo $((n - 1)) > {r}/run/fail-starts; echo 'start refused by the test' >&2; exit 1; fi
@@ -114,10 +116,12 @@ exit 0
 /// the truth of this window.
 pub(super) fn stop_script(root: &Path) -> String {
     let r = root.display();
+    let hold = hold(root);
     format!(
         "\
 #!/bin/sh
-echo stop >> {r}/run/events
+{hold}echo stop >> {r}/run/events
+hold stop-begin
 # A test may want one that never comes back.
 if [ -e {r}/run/hang-stop ]; then rm -f {r}/run/hang-stop; while :; do sleep 1; done; fi
 # Running members of master's process group, master included; zombies do not count.
@@ -147,7 +151,23 @@ if [ -e {r}/run/truth ]; then
   truth=$(cat {r}/run/truth)
   [ -e \"$truth\" ] || cp -a --reflink=auto {r} \"$truth\"
 fi
+hold stop
 exit 0
+"
+    )
+}
+
+/// A shell function by which a script waits where a test has asked it to, and says that it does. Somebody who is no part
+/// of a backup (`LAB_STRANGER`) is not held.
+pub(super) fn hold(root: &Path) -> String {
+    let r = root.display();
+    format!(
+        "\
+hold() {{
+  if [ ! -e {r}/run/hold-$1 ] || [ -n \"$LAB_STRANGER\" ]; then return; fi
+  : > {r}/run/at-$1
+  while [ -e {r}/run/hold-$1 ]; do sleep 0.02; done
+}}
 "
     )
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::mime::base64;
+use crate::process::HANG;
 
 /// How long a greeting may take.
 const GREETING: Duration = Duration::from_secs(5);
@@ -89,26 +90,35 @@ impl Imap {
     /// Connects and waits for the greeting. A master that is going down takes connections that nobody will ever
     /// answer, so the wait is short; after the greeting the server may take its time.
     pub fn connect(port: u16) -> Result<Self> {
+        Self::connect_within(port, GREETING)
+    }
+
+    /// As [`Imap::connect`], with another patience.
+    pub fn connect_within(port: u16, patience: Duration) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let stream = TcpStream::connect_timeout(&address, GREETING).context("connect")?;
+        let stream = TcpStream::connect_timeout(&address, patience).context("connect")?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(GREETING))?;
-        stream.set_write_timeout(Some(Duration::from_secs(120)))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(HANG))?;
         let mut me = Self { input: BufReader::new(stream.try_clone()?), output: stream, tag: 0 };
         let greeting = me.read_answer()?;
         if !greeting.starts_with(b"* OK") {
             bail!("greeting was {:?}", String::from_utf8_lossy(&greeting));
         }
-        me.output.set_read_timeout(Some(Duration::from_secs(120)))?;
+        me.output.set_read_timeout(Some(HANG))?;
         Ok(me)
     }
 
     /// Connects and authenticates as `admin`, acting for `user` (PLAIN with an authorisation id).
     pub fn login_as(port: u16, admin: &str, password: &str, user: &str) -> Result<Self> {
-        let mut me = Self::connect(port)?;
+        Self::connect(port)?.logged_in(admin, password, user)
+    }
+
+    /// Authenticates as `admin`, acting for `user`.
+    pub fn logged_in(mut self, admin: &str, password: &str, user: &str) -> Result<Self> {
         let plain = base64(format!("{user}\0{admin}\0{password}").as_bytes());
-        me.run(&format!("AUTHENTICATE PLAIN {plain}")).with_context(|| format!("log in as {user}"))?;
-        Ok(me)
+        self.run(&format!("AUTHENTICATE PLAIN {plain}")).with_context(|| format!("log in as {user}"))?;
+        Ok(self)
     }
 
     /// One command to its end; an answer other than OK is an error.

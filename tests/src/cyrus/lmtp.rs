@@ -2,15 +2,16 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::process::HANG;
 
 /// Delivers one message to one local user.
 pub(super) fn deliver(port: u16, user: &str, message: &[u8]) -> Result<()> {
     let stream = TcpStream::connect(("127.0.0.1", port)).context("connect to lmtpd")?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(HANG))?;
     let mut input = BufReader::new(stream.try_clone()?);
     let mut output = stream;
     expect(&mut input, '2')?;

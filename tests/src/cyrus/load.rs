@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::imap::{Imap, quoted};
 use super::populate::{FOLDERS, SHARED, letter};
 use super::server::{ADMIN, Cyrus, PASSWORD};
 use crate::mime::imap_date;
+use crate::process::HANG;
 use crate::rng::Rng;
 use crate::words::Words;
 
@@ -77,16 +78,19 @@ impl Load {
         }
     }
 
-    /// Waits until `n` more acts have been confirmed; an error after a minute without.
+    /// Waits until `n` more acts have been confirmed; an error when none of them is for [`HANG`].
     pub fn wait_for(&self, n: u64) -> Result<()> {
         let target = self.done().done + n;
-        for _ in 0..6000 {
-            if self.done().done >= target {
-                return Ok(());
-            }
+        let (mut last, mut since) = (self.done().done, Instant::now());
+        while last < target {
+            ensure!(since.elapsed() < HANG, "the load does not get {n} acts through: {:?}", self.done());
             sleep(Duration::from_millis(10));
+            let now = self.done().done;
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
         }
-        Err(anyhow::anyhow!("the load did not get {n} acts through in a minute: {:?}", self.done()))
+        Ok(())
     }
 
     /// Stops and reports.

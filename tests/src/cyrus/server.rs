@@ -141,9 +141,10 @@ impl Cyrus {
         self.root.join("imapd.conf")
     }
 
-    /// A connection as the administrator, acting for `user`.
+    /// A connection as the administrator, acting for `user`, to a server that runs.
     pub fn imap(&self, user: &str) -> Result<Imap> {
-        Imap::login_as(self.ports.imap, ADMIN, PASSWORD, user)
+        // Long enough for a machine on which much else goes on.
+        Imap::connect_within(self.ports.imap, process::HANG)?.logged_in(ADMIN, PASSWORD, user)
     }
 
     /// A ManageSieve connection as the administrator, acting for `user`.
@@ -154,7 +155,7 @@ impl Cyrus {
     /// Starts and waits for the greeting.
     pub fn start(&self) -> Result<()> {
         run(&mut Command::new(self.script("start")))?.expect_code("start Cyrus", 0)?;
-        self.wait_for_greeting(Duration::from_secs(60))
+        self.wait_for_greeting(process::HANG)
     }
 
     /// Waits until the server greets; used after others have started it.
@@ -209,6 +210,46 @@ impl Cyrus {
     /// Makes the next `n` starts fail.
     pub fn fail_starts(&self, n: u32) -> Result<()> {
         fs::write(self.root.join("run/fail-starts"), n.to_string()).context("write run/fail-starts")
+    }
+
+    /// From now on the scripts wait at this place, or go on: `stop-begin`, `stop` (when mail is down and the truth taken),
+    /// `list` (the export of the mailbox list, where [`Cyrus::held_tools`] are used), `start` (before anything is done).
+    pub fn hold(&self, place: &str, held: bool) -> Result<()> {
+        let path = |what: &str| self.root.join(format!("run/{what}-{place}"));
+        if held {
+            return fs::write(path("hold"), "").context("hold a script");
+        }
+        for what in ["hold", "at"] {
+            match fs::remove_file(path(what)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).context("let a script go on");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a script waits at this place.
+    pub fn is_held(&self, place: &str) -> bool {
+        self.root.join(format!("run/at-{place}")).exists()
+    }
+
+    /// A folder of Cyrus' programs in which the export of the mailbox list can be held.
+    pub fn held_tools(&self) -> Result<PathBuf> {
+        let folder = self.root.join("bin/tools");
+        fs::create_dir_all(&folder)?;
+        for program in fs::read_dir(BIN_DIR)? {
+            let program = program?;
+            let link = folder.join(program.file_name());
+            if program.file_name() != "ctl_mboxlist" && !link.exists() {
+                std::os::unix::fs::symlink(program.path(), link)?;
+            }
+        }
+        let hold = config::hold(&self.root);
+        let text = format!("#!/bin/sh\n{hold}hold list\nexec {BIN_DIR}/ctl_mboxlist \"$@\"\n");
+        write_script(&folder.join("ctl_mboxlist"), &text)?;
+        Ok(folder)
     }
 
     /// Path of `start`, `stop` or `running`.

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::mime::base64;
+use crate::process::HANG;
 
 /// A connection, logged in.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Sieve {
     pub fn login_as(port: u16, admin: &str, password: &str, user: &str) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).context("connect to timsieved")?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        stream.set_read_timeout(Some(HANG))?;
         let mut me = Self { input: BufReader::new(stream.try_clone()?), output: stream };
         me.answer().context("greeting")?;
         let plain = base64(format!("{user}\0{admin}\0{password}").as_bytes());

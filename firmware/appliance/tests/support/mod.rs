@@ -13,6 +13,9 @@ use mailkeep_appliance::engine::Engine;
 use mailkeep_board::bench::Bench;
 use mailkeep_board::{Board, Layout};
 
+/// Longest wait for a line; only reached when a test fails.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// A running box, its hands and its eyes.
 pub(crate) struct Box1 {
     hands: UnixStream,
@@ -68,7 +71,7 @@ impl Box1 {
     }
 
     fn look(&mut self, wanted: &str) -> &str {
-        match self.eyes.recv_timeout(Duration::from_secs(30)) {
+        match self.eyes.recv_timeout(PATIENCE) {
             Ok(line) => self.seen.push(line),
             Err(error) => panic!("waiting for {wanted} ({error}); seen:\n{}", self.seen.join("\n")),
         }

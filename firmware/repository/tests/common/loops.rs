@@ -70,11 +70,15 @@ impl Loop {
 
     pub(crate) fn mount(&self, options: &str) -> Result<String, String> {
         let mount = || run("mount", &[&"-o", &format!("loop,{options}"), &self.image(), &self.path()]);
-        // Another suite may take the free loop device between mount's look and its grasp.
-        mount().or_else(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            mount()
-        })
+        // Another suite may take the free loop device between mount's look and its grasp, again and again.
+        let mut left = 50;
+        loop {
+            match mount() {
+                Err(_) if left > 0 => left -= 1,
+                done => return done,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
     }
 
     pub(crate) fn unmount(&self) -> Result<String, String> {

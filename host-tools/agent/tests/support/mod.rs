@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use mailkeep_link::{BoxSide, LinkError, Options};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything; only reached when a test fails.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An agent process with the box's end of its link.
 pub struct Agent {
@@ -230,7 +231,7 @@ impl Mail {
     /// Set up and started.
     pub fn new() -> Mail {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mail = Mail { dir, port };
         fs::create_dir(mail.path("spool")).unwrap();
         fs::write(mail.path("spool/1."), "Subject: one\r\n\r\nHello.\r\n").unwrap();
@@ -258,7 +259,8 @@ impl Mail {
                  if [ -e {base}/hang-stop ]; then echo hanging; while :; do sleep 1; done; fi\n\
                  [ -e {base}/slow-stop ] && sleep 2\n\
                  while [ -e {base}/wait-stop ]; do sleep 0.05; done\n\
-                 kill $(cat {base}/pid) || exit 1\n\
+                 pid=$(cat {base}/pid)\nkill $pid || exit 1\n\
+                 while grep -qs . /proc/$pid/cmdline; do sleep 0.02; done\n\
                  rm {base}/pid\necho stopped >> {base}/log\n"
             ),
         );
@@ -335,12 +337,22 @@ impl Mail {
         value["millis"].as_array().into_iter().flatten().map(|millis| millis.as_u64().unwrap()).collect()
     }
 
-    /// When a guard last began to start mail, since boot.
-    pub fn guard_began(&self) -> Option<Duration> {
+    /// When a guard last wrote a line with these words into its log, since boot.
+    fn guard_said(&self, words: &str) -> Option<Duration> {
         let log = fs::read_to_string(self.folder().join("guard.log")).ok()?;
-        let line = log.lines().rfind(|line| line.ends_with(": mail is started"))?;
+        let line = log.lines().rfind(|line| line.contains(words))?;
         let seconds = line.split_once("(boot and ")?.1.split_once(" s)")?.0;
         Some(Duration::from_secs_f64(seconds.parse().ok()?))
+    }
+
+    /// When a guard last began to start mail, since boot.
+    pub fn guard_began(&self) -> Option<Duration> {
+        self.guard_said(": mail is started")
+    }
+
+    /// How long it was at it, by its own clock: the wait for a stop that is still at work, the start, the look afterwards.
+    pub fn guard_worked(&self) -> Duration {
+        self.guard_said("mail answers again").unwrap() - self.guard_began().unwrap()
     }
 
     /// The token of the open window.
@@ -429,6 +441,19 @@ pub fn children(parent: i32) -> Vec<Pid> {
         after.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok()) == Some(parent)
     };
     pids.filter(of).filter_map(Pid::from_raw).collect()
+}
+
+/// A port that nobody listens on, and that is not given away while its owner is down for a while: below those that the
+/// kernel hands out, and never the same twice in this process.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = (std::process::id() % 100) as u16 * 40;
+    loop {
+        let port = 7_000 + base.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 4_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The process that greets; `Mail` runs it from the test program.
