@@ -486,6 +486,29 @@ fn a_late_guard_leaves_a_newer_window_alone() {
 }
 
 #[test]
+fn a_guard_that_is_late_to_notice_its_end_makes_way_for_the_next_window() {
+    let mail = Mail::new();
+    let agent = stopped(&mail, 600);
+    let late = mail.guard().unwrap();
+    kill_process(late, Signal::STOP).unwrap();
+    let old_token = mail.token();
+    agent.resume();
+    agent.goodbye();
+    // The next run takes the lock that the old guard waits for.
+    let agent = Agent::start(&mail.state());
+    agent.configure(&mail.source(""));
+    agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 600 }));
+    wait_for("the next intent", || mail.note().is_some());
+    kill_process(late, Signal::CONT).unwrap();
+    let quiesced = agent.receive().unwrap();
+    assert!(matches!(quiesced, ToBox::Quiesced(_)), "{quiesced:?}");
+    assert!(mail.token() != old_token && !mail.is_up());
+    agent.resume();
+    assert!(mail.is_up());
+    agent.goodbye();
+}
+
+#[test]
 fn a_rescue_minds_the_deadline_and_not_who_is_alive() {
     let mail = Mail::new();
     let rescue = || {

@@ -1,8 +1,8 @@
 //! The restart guard: a process in a session of its own whose only work is to start mail if the agent does not.
 //!
 //! It waits for the agent's lock. The kernel gives that lock away at the very moment the agent ends, however it ends.
-//! Then, or when mail has to be started so that it answers by the deadline ([`Intent::left`]), it looks at the intent:
-//! gone means that all is well. It writes what it does into `guard.log` beside the intent.
+//! Then, or when mail has to be started so that it answers by the deadline ([`Intent::left`]), and once a second, it
+//! looks at the intent: gone means that all is well. It writes what it does into `guard.log` beside the intent.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -77,6 +77,11 @@ pub fn arm(folder: &StateFolder, intent: &Intent) -> Result<Option<Child>, Agent
     Ok(child)
 }
 
+/// Whether the window with this token was closed. Only what is known says so: an intent that cannot be read does not.
+fn is_over(folder: &StateFolder, token: &str) -> bool {
+    Intent::load(folder).is_ok_and(|intent| intent.is_none_or(|intent| intent.token != token))
+}
+
 fn as_unit(program: &Path, words: &[String], intent: &Intent) -> bool {
     let name = format!("--unit=mailkeep-guard-{}", &intent.token);
     // Mail that the guard starts by a command would live in the guard's unit, and must outlive it.
@@ -138,6 +143,10 @@ fn watch_folder(folder: &StateFolder, token: &str, log: &Log) -> Result<(), Agen
             // A lock that cannot be had says nothing; the deadline does.
             Ok(Err(_)) | Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(left),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        // The next run may have taken the agent's lock before we did; its guard waits for ours to be free.
+        if is_over(folder, token) {
+            return Ok(());
         }
         if left.is_zero() {
             break (None, "the deadline comes near");
