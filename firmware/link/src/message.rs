@@ -375,7 +375,7 @@ pub struct Quiesce {
 pub struct Prepared {
     /// It could; else `Freeze` is of no use.
     pub able: bool,
-    /// Why not, in one line; may be empty.
+    /// Why not, or how, as far as there is something to tell; in one line.
     pub why: String,
     /// Bytes that are likely to be kept, with room for as much again.
     pub bytes: u64,
@@ -390,7 +390,7 @@ pub struct Frozen {
     /// Everything is kept: mail is started at once, `Resumed` follows by itself, and the next pass tells what was kept.
     /// Else nothing is, mail is still stopped, and the next pass looks at the server as it is.
     pub whole: bool,
-    /// Why it is not whole, in one line.
+    /// Why it is not whole; or how it was kept, as far as there is something to tell. In one line.
     pub why: String,
     /// How long it took, milliseconds.
     pub millis: u64,

@@ -224,7 +224,7 @@ impl Earlier {
 
 /// A run that is going on.
 pub(crate) struct Run<'a> {
-    source: &'a Source,
+    pub(crate) source: &'a Source,
     options: &'a PullOptions<'a>,
     pub(crate) session: Session<'a>,
     pub(crate) reporter: Reporter<'a>,

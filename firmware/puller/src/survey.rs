@@ -34,6 +34,8 @@ pub struct Survey {
     pub host: String,
     /// How mail would be stopped, in words; `null` if it would not be.
     pub quiesce: Option<String>,
+    /// How what is left would be kept while mail is stopped, in words; `null` if mail would not be stopped.
+    pub freeze: Option<String>,
     /// What is walked.
     pub roots: Vec<String>,
     /// The snapshot that the walk was compared with; `null` if this would be a first backup.
@@ -125,6 +127,8 @@ fn look(
         Session::open(options.transport, source, options.program, bandwidth, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     let passed = run.pass(store, Mode::Survey)?;
+    let stops = configured.quiesce.is_some() && !options.live_only;
+    let freeze = if stops { Some(run.prepare()?.unwrap_or_default().describe()) } else { None };
     let copy = run.last(passed, false, None);
     let Run { session, missing, .. } = run;
     let host = session.host().to_owned();
@@ -135,6 +139,7 @@ fn look(
         source: source.name.as_str().to_owned(),
         host,
         quiesce: if options.live_only { None } else { configured.quiesce },
+        freeze,
         roots: configured.roots,
         parent,
         files: copy.tally.files_seen,

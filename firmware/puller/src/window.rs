@@ -11,6 +11,7 @@ use std::time::Duration;
 use mailkeep_format::manifest::Window;
 use mailkeep_link::message::{Frozen, Prepared, Quiesce, Quiesced, Rechecked, Resumed, ToAgent, ToBox};
 use mailkeep_link::version;
+use mailkeep_mail::source::Freeze;
 
 use crate::assemble::Mode;
 use crate::keeping::Keeping;
@@ -18,6 +19,9 @@ use crate::limits::LISTED_MAX;
 use crate::pull::{Copy, Passed, Run};
 use crate::store::Store;
 use crate::{Phase, PullError, text};
+
+/// Why nothing is kept where the admin does not want it.
+const OFF: &str = "freeze is \"off\" in the source file";
 
 /// What was said and done while mail was stopped.
 struct Stopped {
@@ -33,9 +37,10 @@ struct Stopped {
 }
 
 impl Run<'_> {
-    /// Whether the agent could keep what a final pass needs until mail runs again; `None` from one that is too old.
+    /// Whether the agent could keep what a final pass needs until mail runs again; `None` from one that is
+    /// too old, and where the source says that it shall not.
     pub(crate) fn prepare(&mut self) -> Result<Option<Keeping>, PullError> {
-        if self.session.version() < version::FREEZE {
+        if self.session.version() < version::FREEZE || self.source.quiesce.freeze == Freeze::Off {
             return Ok(None);
         }
         self.session.say(ToAgent::Prepare)?;
@@ -47,7 +52,7 @@ impl Run<'_> {
         let why = text::line(&why);
         tracing::info!(able, bytes, millis, "can the final pass be kept on the server? {why}");
         let takes = Duration::from_millis(millis);
-        Ok(Some(if able { Keeping::Able(takes) } else { Keeping::Unable(why) }))
+        Ok(Some(if able { Keeping::Able(takes, why) } else { Keeping::Unable(why) }))
     }
 
     /// Stops mail, copies what is left, starts mail; where it can be kept, it is copied when mail runs again.
@@ -64,8 +69,10 @@ impl Run<'_> {
         // Every byte that is still to come keeps mail waiting.
         self.session.lift_limit(true);
         let stopped = match keeping {
-            Some(Keeping::Able(_)) => self.stop_freeze_start(store),
-            _ => self.stop_copy_start(store),
+            Some(Keeping::Able(..)) => self.stop_freeze_start(store),
+            Some(Keeping::Unable(why)) => self.stop_copy_start(store, &why),
+            None if self.source.quiesce.freeze == Freeze::Off => self.stop_copy_start(store, OFF),
+            None => self.stop_copy_start(store, ""),
         };
         if let Err(error) = &stopped {
             self.after_failure(error);
@@ -123,15 +130,17 @@ impl Run<'_> {
         }
         self.reporter.phase(Phase::Starting);
         let resumed = self.resumed()?;
-        let how = Some(format!("staged: {files} files, {bytes} bytes copied"));
+        let staged = format!("staged: {files} files, {bytes} bytes copied");
+        let how = text::line(&why);
+        let how = Some(if how.is_empty() { staged } else { format!("{how}; {staged}") });
         Ok(Stopped { quiesced, passed: None, freeze_ms: millis, moved, resumed, how })
     }
 
-    fn stop_copy_start(&mut self, store: &mut dyn Store) -> Result<Stopped, PullError> {
+    fn stop_copy_start(&mut self, store: &mut dyn Store, why: &str) -> Result<Stopped, PullError> {
         let deadline = self.deadline_seconds();
         self.session.say(ToAgent::Quiesce(Quiesce { deadline_seconds: deadline }))?;
         let quiesced = self.quiesced()?;
-        self.copy_start(store, quiesced, "")
+        self.copy_start(store, quiesced, why)
     }
 
     /// Mail is stopped: the final pass over the link, and the start.

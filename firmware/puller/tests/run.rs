@@ -162,7 +162,7 @@ fn whatever_moves_while_mail_is_stopped_makes_the_copy_inconsistent() {
 #[test]
 fn a_final_pass_that_is_kept_crosses_the_link_when_mail_runs_again() {
     let (target, server) = (Target::new(), Server::new(true));
-    server.state().keeps = Ok(());
+    server.state().keeps = Ok(String::new());
     server.at_each_step(|step, state| {
         if step == "freeze" {
             state.put("spool/a/9.", b"came while mail ran");
@@ -188,9 +188,38 @@ fn a_final_pass_that_is_kept_crosses_the_link_when_mail_runs_again() {
 }
 
 #[test]
+fn how_it_was_kept_stands_in_the_manifest_and_in_the_dry_run() {
+    let (target, server) = (Target::new(), Server::new(true));
+    server.state().keeps = Ok("btrfs snapshot: /spool".into());
+    let summary = pull(&target, &server).unwrap();
+    assert!(summary.consistent && summary.remarks.is_empty(), "{:?}", summary.remarks);
+    let how_kept = || {
+        let newest = target.repository.snapshots(&mailkeep_repository::LogMonitor).unwrap().pop().unwrap();
+        newest.manifest.versions.into_iter().find(|(name, _)| name == "freeze").map(|(_, how)| how)
+    };
+    assert_eq!(how_kept().unwrap(), "btrfs snapshot: /spool; staged: 2 files, 9 bytes copied");
+    let dry = |how: &How| {
+        how.with(&server, |source, options, news| survey(&target.repository, source, options, news))
+            .unwrap()
+            .freeze
+    };
+    assert_eq!(dry(&How::default()).unwrap(), "btrfs snapshot: /spool; else by open files and copies");
+    assert_eq!(dry(&How { live_only: true, ..How::default() }), None);
+
+    // Where the admin does not want it the agent is not even asked.
+    server.events();
+    let off = How { freeze: "off", ..How::default() };
+    assert!(off.pull(&target, &server).unwrap().consistent);
+    let steps = ["configure", "pass 1 live", "quiesce", "pass 2 final", "recheck", "resume", "goodbye"];
+    assert_eq!(server.events(), steps);
+    assert_eq!(how_kept().unwrap(), "over the link: freeze is \"off\" in the source file");
+    assert_eq!(dry(&off).unwrap(), "over the link");
+}
+
+#[test]
 fn a_stage_that_fills_up_makes_the_final_pass_one_over_the_link() {
     let (target, server) = (Target::new(), Server::new(true));
-    server.state().keeps = Ok(());
+    server.state().keeps = Ok(String::new());
     server.state().stage_full = true;
     let summary = pull(&target, &server).unwrap();
     let steps = ["configure", "pass 1 live", "freeze", "pass 2 final", "recheck", "resume", "goodbye"];
@@ -227,7 +256,7 @@ fn what_was_not_kept_and_moved_since_makes_the_copy_inconsistent() {
     ];
     for (remark, when, unrest) in cases {
         let (target, server) = (Target::new(), Server::new(true));
-        server.state().keeps = Ok(());
+        server.state().keeps = Ok(String::new());
         server.at_each_step(move |step, state| {
             if step == when {
                 unrest(state);
@@ -245,7 +274,7 @@ fn what_was_not_kept_and_moved_since_makes_the_copy_inconsistent() {
 fn a_link_that_is_cut_at_any_step_of_a_kept_window_leaves_mail_running_and_nothing_sealed() {
     for cut in ["freeze", "resume", "pass 2 final", "file spool/a/9."] {
         let (target, server) = (Target::new(), Server::new(true));
-        server.state().keeps = Ok(());
+        server.state().keeps = Ok(String::new());
         server.at_each_step(move |step, state| {
             if step == "freeze" {
                 state.put("spool/a/9.", b"new");

@@ -21,6 +21,15 @@ pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
+    stands_for: Option<StandsFor>,
+}
+
+/// What lies on one device is said to lie on another: a snapshot of a file system has the inodes and times of the
+/// original, and a device number of its own that nobody may see.
+#[derive(Debug, Clone, Copy)]
+struct StandsFor {
+    own: u64,
+    said: u64,
 }
 
 impl AsFd for Directory {
@@ -45,7 +54,18 @@ impl Directory {
     /// As open(2).
     pub fn open(path: &Path) -> Result<Directory, Errno> {
         let open = |extra| fs::openat(CWD, path, directory_flags() | extra, Mode::empty());
-        quietly(open).map(|fd| Directory { fd })
+        quietly(open).map(|fd| Directory { fd, stands_for: None })
+    }
+
+    /// As [`Directory::open`], for a directory of a snapshot: it and all below it are said to lie on the device `said`.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_kept(path: &Path, said: u64) -> Result<Directory, Errno> {
+        let mut directory = Directory::open(path)?;
+        let own = device_of(&fs::fstat(&directory.fd)?);
+        directory.stands_for = Some(StandsFor { own, said });
+        Ok(directory)
     }
 
     /// Opens a directory in this one.
@@ -54,7 +74,7 @@ impl Directory {
     /// As openat(2); `ENOTDIR` or `ELOOP` if it is none.
     pub fn open_child(&self, name: &[u8]) -> Result<Directory, Errno> {
         let open = |extra| fs::openat(&self.fd, name, directory_flags() | extra, Mode::empty());
-        quietly(open).map(|fd| Directory { fd })
+        quietly(open).map(|fd| Directory { fd, stands_for: self.stands_for })
     }
 
     /// Opens an absolute path step by step; no link is followed in any part of it.
@@ -104,7 +124,22 @@ impl Directory {
     /// # Errors
     /// As fstat(2).
     pub fn stat_self(&self) -> Result<Stat, Errno> {
-        fs::fstat(&self.fd)
+        fs::fstat(&self.fd).map(|stat| self.said(stat))
+    }
+
+    /// Metadata of a file that was opened in this directory.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn stat_file(&self, file: &File) -> Result<Stat, Errno> {
+        fs::fstat(file).map(|stat| self.said(stat))
+    }
+
+    fn said(&self, mut stat: Stat) -> Stat {
+        if let Some(stands_for) = self.stands_for.filter(|stands_for| stands_for.own == device_of(&stat)) {
+            stat.st_dev = stands_for.said as _;
+        }
+        stat
     }
 
     /// Metadata of a name; a link is not followed and nothing is mounted for it.
@@ -113,6 +148,7 @@ impl Directory {
     /// As fstatat(2).
     pub fn stat(&self, name: &[u8]) -> Result<Stat, Errno> {
         fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+            .map(|stat| self.said(stat))
     }
 
     /// Where a symbolic link points to.
@@ -171,6 +207,11 @@ pub fn xattrs_of_file(file: &File) -> Result<Xattrs, XattrTrouble> {
         |buffer| fs::flistxattr(file.as_fd(), buffer),
         |name, buffer| fs::fgetxattr(file.as_fd(), name, buffer),
     )
+}
+
+#[allow(clippy::unnecessary_cast)] // Its width differs between architectures.
+fn device_of(stat: &Stat) -> u64 {
+    stat.st_dev as u64
 }
 
 fn directory_flags() -> OFlags {

@@ -123,6 +123,16 @@ pub enum AgentError {
         /// What the last attempt said.
         why: String,
     },
+    /// A snapshot keeps what mail has deleted, and mail needs the room.
+    #[error(
+        "the file system of {} is nearly full while a snapshot of it keeps what is deleted, so the backup was broken off; \
+         make room, or write freeze = \"descriptors\" into [quiesce] of the source file",
+        path.display()
+    )]
+    RoomForMail {
+        /// The top of the subvolume.
+        path: PathBuf,
+    },
     /// The run was called off by the box or by a signal.
     #[error("the run was called off")]
     CalledOff,

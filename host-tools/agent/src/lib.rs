@@ -5,7 +5,8 @@
 //! [`serve`] converses with the box over one pair of streams. A [`pass`] walks the tree that [`plan`] merges from the
 //! profile, with the open directories of [`dir`] and the metadata of [`meta`], and reads what the box asks for. A
 //! [`window`] stops mail and starts it, by the commands of [`command`] and with what [`facts`] found out. What a final pass
-//! finds is kept on the stage (`stage`), so that mail is started before any of it crosses the link.
+//! finds is kept on the stage (`stage`) or by a snapshot of the file system ([`snapshot`]), so that mail is started before
+//! any of it crosses the link.
 //!
 //! # What always holds
 //! - Mail is stopped only after an intent is durable and a guard was seen armed; it is started by whoever is left.
@@ -26,6 +27,7 @@ pub mod plan;
 mod priority;
 pub mod probe;
 mod serve;
+pub mod snapshot;
 mod stage;
 pub mod window;
 

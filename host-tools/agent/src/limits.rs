@@ -34,6 +34,18 @@ pub const CLONED_FROM: u64 = 8 << 20;
 pub const STAGED_DESCRIPTORS: usize = 2048;
 /// Files with several names that the stage knows again; of more each name is kept by itself.
 pub const STAGED_LINKS: usize = 64 << 10;
+/// As long as there is a snapshot, its file system has so many bytes left for mail, or one part in
+/// `SNAPSHOT_LEAVES_SHARE` of all if that is less; twice as much before one is taken.
+pub const SNAPSHOT_LEAVES: u64 = 2 << 30;
+/// See `SNAPSHOT_LEAVES`.
+pub const SNAPSHOT_LEAVES_SHARE: u64 = 32;
+/// How often that is looked at.
+pub const SNAPSHOT_LOOK: Duration = Duration::from_secs(5);
+/// Directories that are remembered at which another file system or subvolume begins; where there are more, no snapshot is
+/// taken.
+pub const BORDERS: usize = 64;
+/// How long the end of a run waits for a freeze that was called off, to remove its snapshots.
+pub const FREEZE_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a recorded walk that are kept in memory.
 pub const RECORD_BYTES: usize = 1 << 20;
 /// Threads that read files. Two keep a disk busy while the other hashes.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use mailkeep_agent::{AgentError, detect, limits, one_line, window};
+use mailkeep_agent::{AgentError, detect, limits, one_line, snapshot, window};
 use mailkeep_link::Role;
 
 /// Exit code for a command line that is not understood (INTERFACES: usage).
@@ -39,7 +39,7 @@ enum Verb {
         #[arg(long)]
         imapd_conf: Option<PathBuf>,
     },
-    /// Start mail if an unfinished window is found; for the boot of the server.
+    /// Start mail if an unfinished window is found, and remove snapshots that a backup has left; for the boot of the server.
     Rescue {
         /// Try for a day instead of a few minutes.
         #[arg(long)]
@@ -104,9 +104,14 @@ fn main() -> ExitCode {
         }),
         Verb::Rescue { keep_trying } => {
             let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };
-            window::rescue_all(patience).map(|_| ())
+            let rescued = window::rescue_all(patience).map(|_| ());
+            clear();
+            rescued
         }
-        Verb::Retire => window::rescue_all(limits::RESUME_BOUND).and_then(|_| window::boot::remove()),
+        Verb::Retire => window::rescue_all(limits::RESUME_BOUND).and_then(|_| {
+            clear();
+            window::boot::remove()
+        }),
         Verb::Hold { seconds } => window::lock::hold(Duration::from_secs(seconds)),
         Verb::Release { token } => window::lock::release(&token),
         Verb::Guard { folder, token } => window::guard::watch(&folder, &token),
@@ -118,6 +123,11 @@ fn main() -> ExitCode {
             ExitCode::from(error.failed().exit_code)
         }
     }
+}
+
+/// Removes snapshots of runs that are no more.
+fn clear() {
+    snapshot::clear().iter().for_each(|left| say(left));
 }
 
 /// One line on stderr. Nobody may be left to read it.

@@ -14,6 +14,7 @@ use mailkeep_mail::scope::Presence;
 use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
 use rustix::io::Errno;
 
+use crate::dir::Directory;
 use crate::error::AgentError;
 use crate::limits;
 use crate::meta::file_type;
@@ -27,6 +28,27 @@ pub struct Stop {
     pub root: Option<PathBuf>,
     /// In place of this directory another one is read (the exported list).
     pub instead: Option<PathBuf>,
+    /// What this directory held at one moment is kept, and can be walked at any time.
+    pub kept: Option<KeptTree>,
+}
+
+/// A directory of a snapshot that is what another one was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptTree {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// The device that the original is on.
+    pub device: u64,
+}
+
+impl KeptTree {
+    /// Opens it in the place of the original.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(&self) -> Result<Directory, Errno> {
+        Directory::open_kept(&self.folder, self.device)
+    }
 }
 
 /// The merged tree and what was noticed while it was made.
@@ -122,6 +144,14 @@ impl Stop {
             }
         }
         stop
+    }
+
+    /// The stop of an absolute path without links, if there is one.
+    pub fn find(&self, path: &Path) -> Option<&Stop> {
+        path.components().try_fold(self, |stop, part| match part {
+            Component::Normal(name) => stop.children.get(name.as_bytes()),
+            _ => Some(stop),
+        })
     }
 }
 

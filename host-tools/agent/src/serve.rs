@@ -25,6 +25,7 @@ use crate::facts::{self, Versions};
 use crate::limits;
 use crate::pass::{self, Freeze, FrozenTree, KnownFolders, NotFrozen, Order, Pass, Seen};
 use crate::plan::Plan;
+use crate::snapshot::{self, Snapshots, Ways};
 use crate::stage;
 use crate::window::{self, Broken, Settings, Window};
 
@@ -41,8 +42,10 @@ pub fn serve(
 ) -> Result<(), AgentError> {
     let options = Options::new(concat!("mailkeep-agent ", env!("CARGO_PKG_VERSION")));
     // Before anything is heard: a box that never speaks must not keep mail down.
-    let rescue =
-        std::thread::Builder::new().name("rescue".into()).spawn(|| window::rescue_all(limits::RESUME_BOUND));
+    let rescue = std::thread::Builder::new().name("rescue".into()).spawn(|| {
+        let rescued = window::rescue_all(limits::RESUME_BOUND);
+        (rescued, snapshot::clear())
+    });
     let rescue = rescue.map_err(AgentError::Thread)?;
     let link = match AgentSide::open(input, output, &options) {
         Ok(link) => link,
@@ -51,20 +54,26 @@ pub fn serve(
             return Err(error.into());
         }
     };
-    let rescued = rescue.join().unwrap_or_else(|_| {
-        Err(AgentError::Thread(std::io::Error::other("the thread that looks for open windows died")))
+    let (rescued, left_behind) = rescue.join().unwrap_or_else(|_| {
+        let died = std::io::Error::other("the thread that looks for open windows died");
+        (Err(AgentError::Thread(died)), Vec::new())
     });
     let mut run = Run {
         link,
         role,
         signalled,
         rescued,
+        left_behind,
         configured: None,
         stage: Stage::Idle,
         window: None,
         seen: None,
         known: None,
         frozen: None,
+        ways: None,
+        snapshots: Snapshots::default(),
+        looked: Instant::now(),
+        called_off: None,
     };
     let ended = run.converse();
     run.call_off();
@@ -82,6 +91,8 @@ struct Run<'a> {
     role: Role,
     signalled: &'a AtomicBool,
     rescued: Result<bool, AgentError>,
+    /// Snapshots of earlier runs that do not go, one line each.
+    left_behind: Vec<String>,
     configured: Option<Subject>,
     stage: Stage,
     window: Option<Window>,
@@ -90,6 +101,14 @@ struct Run<'a> {
     known: Option<KnownFolders>,
     /// What the next final pass tells.
     frozen: Option<FrozenTree>,
+    /// How the trees can be kept, once that was tried.
+    ways: Option<Ways>,
+    /// What the pass that is under way reads from.
+    snapshots: Snapshots,
+    /// When the room on their file systems was looked at.
+    looked: Instant,
+    /// A freeze that nobody waits for any more, but for its snapshots.
+    called_off: Option<JoinHandle<Result<FrozenTree, NotFrozen>>>,
 }
 
 /// What is under way beside this thread.
@@ -183,7 +202,10 @@ impl Run<'_> {
 
     fn look_after_stage(&mut self) -> Result<(), AgentError> {
         match &self.stage {
-            Stage::Passing(pass) => pass.failure().map_or(Ok(()), Err),
+            Stage::Passing(pass) => {
+                pass.failure().map_or(Ok(()), Err)?;
+                if self.looked.elapsed() >= limits::SNAPSHOT_LOOK { self.leave_room() } else { Ok(()) }
+            }
             Stage::Stopping(stop, _, then) if stop.is_finished() => {
                 let then = *then;
                 let (mut window, quiesced) = self.stopped().map_err(|broken| *broken.error)?;
@@ -219,6 +241,9 @@ impl Run<'_> {
         Plan::new(&profile)?;
         let (facts, versions) = facts::gather(&source);
         let rung = quiesce::choose(&source, &facts);
+        for note in std::mem::take(&mut self.left_behind) {
+            self.remark(note)?;
+        }
         for note in profile.notes() {
             self.remark(note.clone())?;
         }
@@ -251,6 +276,7 @@ impl Run<'_> {
         let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "BeginPass" })?;
         self.seen = None;
         if let Some(tree) = self.frozen.take().filter(|_| begin.is_final) {
+            self.snapshots.in_the_way().map_or(Ok(()), Err)?;
             self.link.send(ToBox::PassBegun(PassBegun { clock: tree.clock }))?;
             self.stage = Stage::Passing(Pass::replay(tree, subject.pace.clone(), &self.link.sender())?);
             return Ok(());
@@ -271,7 +297,14 @@ impl Run<'_> {
         if let Stage::Passing(pass) = std::mem::replace(&mut self.stage, Stage::Idle) {
             self.seen = Some(pass.finish()?);
         }
+        self.snapshots = Snapshots::default();
         Ok(())
+    }
+
+    /// Ends the run if mail needs the room that a snapshot keeps.
+    fn leave_room(&mut self) -> Result<(), AgentError> {
+        self.looked = Instant::now();
+        self.snapshots.in_the_way().map_or(Ok(()), Err)
     }
 
     /// Whether a final pass could be kept here until mail runs again.
@@ -281,13 +314,19 @@ impl Run<'_> {
         let spare = window::state::private_base()?;
         stage::clear(&spare);
         let roots = Plan::new(&subject.profile)?.roots;
-        let prepared = match pass::foresee(seen, &roots, &spare, now()) {
+        let mut ways = Ways::find(subject.source.quiesce.freeze, &roots, &seen.borders);
+        let snapshots = u64::try_from(ways.rehearse().as_millis()).unwrap_or(u64::MAX);
+        let others = ways.others();
+        let prepared = match pass::foresee(seen, &others, &spare, now()) {
             Ok(bytes) => {
-                let millis = seen.millis.saturating_add(bytes.saturating_mul(1000) / limits::STAGE_SPEED);
-                Prepared { able: true, why: String::new(), bytes, millis }
+                // Single files beside the roots take no time.
+                let walk = if others.is_empty() { 0 } else { seen.millis };
+                let millis = walk.saturating_add(bytes.saturating_mul(1000) / limits::STAGE_SPEED);
+                Prepared { able: true, why: ways.describe(), bytes, millis: millis.saturating_add(snapshots) }
             }
             Err(why) => Prepared { able: false, why, bytes: 0, millis: 0 },
         };
+        self.ways = Some(ways);
         Ok(self.link.send(ToBox::Prepared(prepared))?)
     }
 
@@ -298,13 +337,22 @@ impl Run<'_> {
         let window = self.window.as_ref().ok_or_else(out_of_order)?;
         let clock = now();
         let known = self.known.take().map(|known| known.at(clock));
+        let seen = self.seen.take().ok_or_else(out_of_order)?;
+        let ways = match self.ways.take() {
+            Some(ways) => ways,
+            None => {
+                let roots = Plan::new(&subject.profile)?.roots;
+                Ways::find(subject.source.quiesce.freeze, &roots, &seen.borders)
+            }
+        };
         let freeze = Freeze {
             profile: Arc::clone(&subject.profile),
             export: window.export_folder(),
             known,
-            seen: self.seen.take().ok_or_else(out_of_order)?,
+            seen,
             clock,
             spare: window::state::private_base()?,
+            ways,
             descriptors: pass::staged_descriptors(),
         };
         let called_off = Arc::new(AtomicBool::new(false));
@@ -325,7 +373,7 @@ impl Run<'_> {
         let died = |_| Err(NotFrozen { why: "the thread that walks died".to_owned(), known: None });
         let frozen = freeze.join().unwrap_or_else(died);
         let window = self.window.as_ref().ok_or(AgentError::OutOfOrder { said: "Freeze" })?;
-        let tree = match frozen {
+        let mut tree = match frozen {
             Ok(tree) => tree,
             Err(NotFrozen { why, known }) => {
                 // The pass that follows looks at the server as it is, and knows as much.
@@ -339,9 +387,10 @@ impl Run<'_> {
         let mut moved = window.disturbances();
         moved.extend_from_slice(&tree.moved);
         let looked = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.snapshots = std::mem::take(&mut tree.snapshots);
         let said = self.link.send(ToBox::Frozen(Frozen {
             whole: true,
-            why: String::new(),
+            why: std::mem::take(&mut tree.how),
             millis: tree.millis.saturating_add(looked),
             files: tree.stage.files,
             bytes: tree.stage.bytes,
@@ -419,9 +468,8 @@ impl Run<'_> {
                 self.stage = Stage::Idle;
                 window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?
             }
-            (Stage::Freezing(_, called_off), window) => {
-                called_off.store(true, Ordering::Relaxed);
-                self.stage = Stage::Idle;
+            (Stage::Freezing(..), window) => {
+                self.abandon_freeze();
                 window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?
             }
             (Stage::Idle, window) => window.ok_or(AgentError::OutOfOrder { said: "Resume" })?.close()?,
@@ -436,7 +484,10 @@ impl Run<'_> {
             Stage::Idle => {}
             Stage::Passing(pass) => pass.abort(),
             // Not waited for: mail comes first.
-            Stage::Freezing(_, called_off) => called_off.store(true, Ordering::Relaxed),
+            Stage::Freezing(freeze, called_off) => {
+                called_off.store(true, Ordering::Relaxed);
+                self.called_off = Some(freeze);
+            }
             Stage::Stopping(stop, called_off, _) => {
                 called_off.store(true, Ordering::Relaxed);
                 // A window in the result is dropped here, which starts mail.
@@ -444,6 +495,24 @@ impl Run<'_> {
             }
         }
         drop(self.window.take());
+        self.snapshots = Snapshots::default();
+        drop(self.frozen.take());
+        // A freeze that was called off removes its snapshots. If it does not come to that, the next run does.
+        let end = Instant::now() + limits::FREEZE_PATIENCE;
+        while self.called_off.as_ref().is_some_and(|freeze| !freeze.is_finished()) && Instant::now() < end {
+            std::thread::sleep(limits::QUICK);
+        }
+        if let Some(freeze) = self.called_off.take().filter(JoinHandle::is_finished) {
+            drop(freeze.join());
+        }
+    }
+
+    /// A freeze is of no use any more, and mail comes first.
+    fn abandon_freeze(&mut self) {
+        if let Stage::Freezing(freeze, called_off) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            called_off.store(true, Ordering::Relaxed);
+            self.called_off = Some(freeze);
+        }
     }
 
     fn remark(&self, what: String) -> Result<(), AgentError> {

@@ -646,16 +646,20 @@ pub(crate) mod report {
         };
         let to_read = counted(survey.files_to_read, "file", "files");
         let all = counted(survey.files, "file", "files");
-        vec![
+        let mut lines = vec![
             "Nothing was read, stored or stopped. A backup would".to_owned(),
             format!("  walk        {} on {}", roots.join(", "), shown(&survey.host)),
             format!("  stop mail   {stop}"),
+        ];
+        lines.extend(survey.freeze.iter().map(|how| format!("  keep        {}", shown(how))));
+        lines.extend([
             format!(
                 "  read        {to_read} ({}) of {all} ({})",
                 size(survey.bytes_to_read),
                 size(survey.bytes)
             ),
             format!("  build on    {parent}"),
-        ]
+        ]);
+        lines
     }
 }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use duration::parse_duration;
-pub use quiesce_options::{Argv, Probe, ProbeProtocol, Quiesce, QuiesceMode, Stragglers};
+pub use quiesce_options::{Argv, Freeze, Probe, ProbeProtocol, Quiesce, QuiesceMode, Stragglers};
 pub use rate::{Rate, parse_rate};
 pub use transport::{SshTransport, Transport};
 

@@ -74,6 +74,17 @@ pub enum Stragglers {
     Kill,
 }
 
+/// Key `freeze`: how what has to be copied is kept while mail is stopped, so that mail is started before it is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freeze {
+    /// Each tree by the best way that its file system offers.
+    Auto,
+    /// By open descriptors and copies, without a snapshot of a file system.
+    Descriptors,
+    /// Not at all: it is copied while mail is stopped.
+    Off,
+}
+
 /// The protocols whose greeting proves that mail is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeProtocol {
@@ -165,6 +176,8 @@ pub struct Quiesce {
     pub stragglers: Stragglers,
     /// How long stragglers are waited for.
     pub straggler_wait: Duration,
+    /// How what has to be copied is kept.
+    pub freeze: Freeze,
 }
 
 pub(super) fn checked(raw: RawQuiesce, check: &Check<'_>) -> Result<Quiesce, MailError> {
@@ -212,6 +225,14 @@ pub(super) fn checked(raw: RawQuiesce, check: &Check<'_>) -> Result<Quiesce, Mai
             );
         }
     };
+    let freeze = match raw.freeze.as_deref() {
+        None | Some("auto") => Freeze::Auto,
+        Some("descriptors") => Freeze::Descriptors,
+        Some("off") => Freeze::Off,
+        Some(other) => {
+            return Err(check.bad("quiesce.freeze", format!("\"{other}\" is none of auto, descriptors, off")));
+        }
+    };
     Ok(Quiesce {
         mode,
         stop,
@@ -224,5 +245,6 @@ pub(super) fn checked(raw: RawQuiesce, check: &Check<'_>) -> Result<Quiesce, Mai
         deadline,
         stragglers,
         straggler_wait: check.duration("quiesce.straggler-wait", raw.straggler_wait.as_deref(), 30)?,
+        freeze,
     })
 }

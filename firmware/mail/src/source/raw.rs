@@ -59,6 +59,7 @@ pub(super) struct RawQuiesce {
     pub(super) deadline: Option<String>,
     pub(super) stragglers: Option<String>,
     pub(super) straggler_wait: Option<String>,
+    pub(super) freeze: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -64,6 +64,7 @@ fn what_is_left_out_has_the_documented_defaults() {
     assert_eq!(source.quiesce.deadline, Duration::from_secs(600));
     assert_eq!(source.quiesce.stragglers, Stragglers::Wait);
     assert_eq!(source.quiesce.straggler_wait, Duration::from_secs(30));
+    assert_eq!(source.quiesce.freeze, Freeze::Auto);
     let System::Cyrus(cyrus) = source.system else { panic!("cyrus expected") };
     assert_eq!(cyrus.imapd_conf, PathBuf::from("/etc/imapd.conf"));
     assert_eq!(cyrus.cyrus_user, "cyrus");
@@ -141,6 +142,11 @@ fn mail_that_can_be_stopped_must_be_startable() {
     assert!(refusal(&quiesce("deadline = \"10\"")).contains("quiesce.deadline: write a duration"));
     assert!(refusal(&quiesce("mode = \"lock\"")).contains("quiesce.mode"));
     assert!(refusal(&quiesce("stragglers = \"shoot\"")).contains("quiesce.stragglers"));
+    assert!(refusal(&quiesce("freeze = \"lvm\"")).contains("none of auto, descriptors, off"));
+    for (word, freeze) in [("auto", Freeze::Auto), ("descriptors", Freeze::Descriptors), ("off", Freeze::Off)]
+    {
+        assert_eq!(parse(&quiesce(&format!("freeze = {word:?}"))).unwrap().quiesce.freeze, freeze);
+    }
 }
 
 #[test]

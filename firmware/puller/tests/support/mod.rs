@@ -95,6 +95,7 @@ pub struct How {
     pub force_window: bool,
     pub live_only: bool,
     pub budget: Option<&'static str>,
+    pub freeze: &'static str,
     pub cancel: Arc<AtomicBool>,
     pub news: News,
 }
@@ -102,9 +103,10 @@ pub struct How {
 impl How {
     pub fn source(&self) -> Source {
         let budget = self.budget.unwrap_or("600s");
+        let freeze = if self.freeze.is_empty() { "auto" } else { self.freeze };
         let text = format!(
             "name = \"t\"\nsystem = \"generic\"\noutage-budget = \"{budget}\"\n[transport]\nkind = \"local\"\n\
-             [generic]\npaths = [\"/spool\"]\n"
+             [generic]\npaths = [\"/spool\"]\n[quiesce]\nfreeze = \"{freeze}\"\n"
         );
         Source::parse(&text, "test").unwrap()
     }

@@ -50,7 +50,7 @@ pub struct State {
     pub moved: Vec<String>,
     pub started_by_other: bool,
     /// The final pass can be kept, or why not.
-    pub keeps: Result<(), String>,
+    pub keeps: Result<String, String>,
     /// Keeping it fails in the window.
     pub stage_full: bool,
     pub problems: Vec<Problem>,
@@ -251,7 +251,7 @@ impl Agent<'_> {
                     let keeps = self.state.lock().unwrap().keeps.clone();
                     self.link.send(ToBox::Prepared(Prepared {
                         able: keeps.is_ok(),
-                        why: keeps.err().unwrap_or_default(),
+                        why: keeps.unwrap_or_else(|why| why),
                         bytes: 1,
                         millis: 1,
                     }))?;
@@ -261,11 +261,11 @@ impl Agent<'_> {
                     self.step("freeze")?;
                     let quiesced = Quiesced { stop_ms: 3, export_ms: 2, has_list: false };
                     self.link.send(ToBox::Quiesced(quiesced))?;
-                    let (whole, moved) = {
+                    let (whole, how, moved) = {
                         let state = self.state.lock().unwrap();
-                        (!state.stage_full, state.moved.clone())
+                        (!state.stage_full, state.keeps.clone().unwrap_or_default(), state.moved.clone())
                     };
-                    let why = if whole { "" } else { "the stage is full" }.to_owned();
+                    let why = if whole { how } else { "the stage is full".to_owned() };
                     let frozen = Frozen { whole, why, millis: 5, files: 2, bytes: 9, moved };
                     self.link.send(ToBox::Frozen(frozen))?;
                     if whole {

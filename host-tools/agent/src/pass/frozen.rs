@@ -1,4 +1,5 @@
-//! The final pass while mail is stopped, without the box: the tree is walked here, what will be said of it is recorded,
+//! The final pass while mail is stopped, without the box. Where a file system can take a snapshot, that is all: what it
+//! holds is walked when mail runs again. The rest of the tree is walked at once, what will be said of it is recorded,
 //! and what the box will want is put on the stage. Mail is started then, and the recording is played over the link.
 //!
 //! Which files the box will want is foreseen by its own rule: those that changed since the last live pass began (less the
@@ -25,6 +26,7 @@ use super::{Seen, millis, moved};
 use crate::error::{AgentError, one_line};
 use crate::limits;
 use crate::plan::Plan;
+use crate::snapshot::{Snapshots, Ways};
 use crate::stage::record::{Item, Player, Recorder};
 use crate::stage::{self, NotKept, Stage};
 
@@ -40,6 +42,8 @@ pub(crate) struct Freeze {
     pub(crate) clock: Timestamp,
     /// A private folder.
     pub(crate) spare: PathBuf,
+    /// Which trees a snapshot can keep.
+    pub(crate) ways: Ways,
     /// Most descriptors that may be held.
     pub(crate) descriptors: usize,
 }
@@ -48,6 +52,13 @@ pub(crate) struct Freeze {
 #[derive(Debug)]
 pub(crate) struct FrozenTree {
     pub(crate) clock: Timestamp,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) plan: Plan,
+    /// For what the snapshots hold.
+    pub(crate) known: Option<KnownFolders>,
+    pub(crate) snapshots: Snapshots,
+    /// How it was kept, in words.
+    pub(crate) how: String,
     pub(crate) player: Player,
     pub(crate) stage: Arc<Stage>,
     pub(crate) walked: Walked,
@@ -72,16 +83,21 @@ impl Freeze {
     /// Why it cannot be kept; nothing is kept then.
     pub(crate) fn run(mut self, called_off: &AtomicBool) -> Result<FrozenTree, NotFrozen> {
         let known = self.known.take();
-        self.keep(known.as_ref(), called_off).map_err(|why| NotFrozen { why, known })
+        match self.keep(known.as_ref(), called_off) {
+            Ok(tree) => Ok(FrozenTree { known, ..tree }),
+            Err(why) => Err(NotFrozen { why, known }),
+        }
     }
 
-    fn keep(self, known: Option<&KnownFolders>, called_off: &AtomicBool) -> Result<FrozenTree, String> {
+    fn keep(mut self, known: Option<&KnownFolders>, called_off: &AtomicBool) -> Result<FrozenTree, String> {
         let began = Instant::now();
         if self.clock < self.seen.clock {
             return Err("the server's clock went back".to_owned());
         }
         let mut plan = Plan::new(&self.profile).map_err(|error| one_line(&error))?;
         plan.top.at(Path::new("/.mailkeep")).instead = Some(self.export);
+        let mut snapshots = self.ways.take();
+        snapshots.tell(&mut plan);
         let freezer = Freezer {
             since: self.seen.clock.minus_seconds(limits::SETTLED_SECONDS),
             folders: self.seen.folders,
@@ -94,15 +110,29 @@ impl Freeze {
         };
         let walked = Walk::new(&self.profile, &plan, known, &freezer, true, self.clock).run();
         let State { recorder, stage, why } = freezer.state.into_inner();
-        let walked = match walked {
-            Ok(Ok(walked)) => walked,
-            Ok(Err(error)) => return Err(one_line(&error)),
-            Err(Aborted) => return Err(why.unwrap_or_else(|| "it was called off".to_owned())),
+        let played = match walked {
+            Ok(Ok(walked)) => match recorder.play() {
+                Ok(player) => Ok((walked, player)),
+                Err(error) => Err(format!("the walk could not be recorded: {error}")),
+            },
+            Ok(Err(error)) => Err(one_line(&error)),
+            Err(Aborted) => Err(why.unwrap_or_else(|| "it was called off".to_owned())),
         };
-        let player = recorder.play().map_err(|error| format!("the walk could not be recorded: {error}"))?;
+        let (walked, player) = played.inspect_err(|_| std::mem::take(&mut snapshots).remove_aside())?;
         let moved = moved(&walked.watched);
-        let millis = millis(began.elapsed());
-        Ok(FrozenTree { clock: self.clock, player, stage: Arc::new(stage), walked, moved, millis })
+        Ok(FrozenTree {
+            clock: self.clock,
+            profile: self.profile,
+            plan,
+            known: None,
+            snapshots,
+            how: self.ways.describe(),
+            player,
+            stage: Arc::new(stage),
+            walked,
+            moved,
+            millis: millis(began.elapsed()),
+        })
     }
 }
 

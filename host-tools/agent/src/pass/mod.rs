@@ -4,7 +4,7 @@
 //! to be settled and says `PassEnded`. They meet in the ledger only, which bounds what is under way. The
 //! dispatcher hands in `Want` and `Need` and never waits for any of them.
 //!
-//! A final pass is walked and kept while mail is stopped and played when mail runs again (`frozen`); where it cannot be
+//! A final pass is kept while mail is stopped and told when mail runs again (`frozen`); where it cannot be
 //! kept, it is a pass as any other, over the link.
 
 mod frozen;
@@ -54,6 +54,8 @@ pub struct Seen {
     watched: Vec<Watched>,
     clock: Timestamp,
     folders: FoldersSeen,
+    /// Directories within the roots at which another file system or subvolume begins.
+    pub(crate) borders: Vec<PathBuf>,
     recent: HashMap<u64, u64>,
     /// How long the walk took, milliseconds.
     pub(crate) millis: u64,
@@ -61,8 +63,8 @@ pub struct Seen {
 
 /// What the first thread of a pass does.
 enum Work {
-    Walk(Order, Plan),
-    Play(FrozenTree, Option<Arc<Pace>>),
+    Walk(Box<Order>, Box<Plan>),
+    Play(Box<FrozenTree>, Option<Arc<Pace>>),
 }
 
 /// What a pass is to do.
@@ -93,7 +95,7 @@ impl Pass {
             plan.top.at(Path::new("/.mailkeep")).instead = Some(export.clone());
         }
         let humble = !order.is_final;
-        Pass::of(Work::Walk(order, plan), humble, link)
+        Pass::of(Work::Walk(Box::new(order), Box::new(plan)), humble, link)
     }
 
     /// Tells what was frozen, while mail runs. `PassBegun` has been sent already.
@@ -105,7 +107,7 @@ impl Pass {
         pace: Option<Arc<Pace>>,
         link: &ToBoxSender,
     ) -> Result<Pass, AgentError> {
-        Pass::of(Work::Play(tree, pace), true, link)
+        Pass::of(Work::Play(Box::new(tree), pace), true, link)
     }
 
     fn of(work: Work, humble: bool, link: &ToBoxSender) -> Result<Pass, AgentError> {
@@ -137,10 +139,7 @@ impl Pass {
             move || {
                 let done = match work {
                     Work::Walk(order, plan) => walk_all(&order, &plan, &ledger, &voice),
-                    Work::Play(tree, _) => {
-                        let FrozenTree { player, stage, walked, .. } = tree;
-                        frozen::play(player, &stage, &ledger, &voice).map(|()| Ok(walked))
-                    }
+                    Work::Play(tree, _) => play_all(*tree, &ledger, &voice).map(Ok),
                 };
                 match done {
                     Ok(Ok(done)) => {
@@ -246,8 +245,8 @@ impl Pass {
             let _ = thread.join();
         }
         let walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        let Walked { watched, folders, recent, clock, millis, .. } = walked;
-        Ok(Seen { watched, folders, recent, clock, millis })
+        let Walked { watched, folders, borders, recent, clock, millis, .. } = walked;
+        Ok(Seen { watched, folders, borders, recent, clock, millis })
     }
 }
 
@@ -305,6 +304,15 @@ fn walk_all(
         walked.millis = millis(began.elapsed().saturating_sub(line.waited.get()));
     }
     Ok(walked)
+}
+
+/// Tells what was recorded, then walks what snapshots hold.
+fn play_all(tree: FrozenTree, ledger: &Ledger, voice: &Voice) -> Result<Walked, Aborted> {
+    let FrozenTree { player, stage, walked, profile, plan, known, clock, .. } = tree;
+    frozen::play(player, &stage, ledger, voice)?;
+    drop(stage);
+    let line = Line { ledger, voice, waited: Cell::default() };
+    Walk::new(&profile, &plan, known.as_ref(), &line, true, clock).go_on(walked)
 }
 
 /// A walk's way to the box.

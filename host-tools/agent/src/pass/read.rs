@@ -102,7 +102,7 @@ fn read_now(
         }
         Err(error) => return Ok(failed("cannot open it", error)),
     };
-    let before = match fstat(&file) {
+    let before = match directory.stat_file(&file) {
         Ok(stat) => stat,
         Err(error) => return Ok(failed("cannot stat it", error)),
     };
@@ -112,7 +112,7 @@ fn read_now(
     let size = Facts::of(&before).size;
     match announce(job, &mut file, size, way) {
         Ok(count) => {
-            let mut outcome = outcome(job, &file, &before, count);
+            let mut outcome = outcome(job, directory, &file, &before, count);
             if let (ReadOutcome::Read { steady, .. }, Some(listed)) = (&mut outcome, listed) {
                 *steady &= Facts::of(&before).is_of(listed);
             }
@@ -138,7 +138,7 @@ fn failed(what: &str, error: Errno) -> ReadOutcome {
     ReadOutcome::Failed { why: format!("{what}: {}", io::Error::from(error)) }
 }
 
-fn outcome(job: &Job, file: &File, before: &Stat, count: u64) -> ReadOutcome {
+fn outcome(job: &Job, directory: &Directory, file: &File, before: &Stat, count: u64) -> ReadOutcome {
     let xattrs = match dir::xattrs_of_file(file) {
         Ok(xattrs) => xattrs,
         Err(XattrTrouble::TooLarge) => {
@@ -146,7 +146,7 @@ fn outcome(job: &Job, file: &File, before: &Stat, count: u64) -> ReadOutcome {
         }
         Err(XattrTrouble::Failed(error)) => return failed("cannot read its extended attributes", error),
     };
-    let after = match fstat(file) {
+    let after = match directory.stat_file(file) {
         Ok(stat) => stat,
         Err(error) => return failed("cannot stat it", error),
     };

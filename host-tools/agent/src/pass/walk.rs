@@ -27,7 +27,12 @@ use crate::dir::{Directory, XattrTrouble, Xattrs};
 use crate::error::AgentError;
 use crate::limits;
 use crate::meta::{self, Facts};
-use crate::plan::{Plan, Stop};
+use crate::plan::{KeptTree, Plan, Stop};
+use crate::snapshot;
+
+/// Inode number of the empty directory that stands in a btrfs snapshot where a subvolume was
+/// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`). No file has it: the first one is 256.
+const EMPTY_SUBVOLUME: u64 = 2;
 
 /// Where a walk goes with what it finds.
 pub(crate) trait Sink {
@@ -92,6 +97,12 @@ pub(crate) struct Walked {
     pub(crate) watched: Vec<Watched>,
     /// Of a live pass: all directories.
     pub(crate) folders: FoldersSeen,
+    /// Of a live pass: the directories within the roots at which another file system or subvolume begins.
+    pub(crate) borders: Vec<PathBuf>,
+    /// Trees that are kept and were not entered.
+    kept: Vec<Kept>,
+    /// The number that the last directory got.
+    last_id: u32,
     /// Of a live pass, by device: bytes of files, messages left out, that had changed not long before it.
     pub(crate) recent: HashMap<u64, u64>,
     /// The server's clock at the start.
@@ -119,6 +130,25 @@ pub(crate) struct Watched {
     pub(crate) facts: Facts,
 }
 
+/// A tree that was left for later.
+#[derive(Debug)]
+struct Kept {
+    id: DirectoryId,
+    place: FileId,
+    path: PathBuf,
+    profile_path: Option<PathBuf>,
+    depth: usize,
+}
+
+/// Which directories a walk enters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All but those that are kept somewhere ([`Stop::kept`]).
+    Now,
+    /// Those alone.
+    Kept,
+}
+
 /// A traversal.
 pub(crate) struct Walk<'a> {
     profile: &'a Profile,
@@ -128,6 +158,7 @@ pub(crate) struct Walk<'a> {
     is_final: bool,
     clock: Timestamp,
     recent_from: Timestamp,
+    part: Part,
     /// By device: whether a directory's times tell of its names.
     trusted: RefCell<HashMap<u64, bool>>,
 }
@@ -144,6 +175,7 @@ struct Child<'a> {
 /// A directory that is being walked.
 struct Level<'a> {
     directory: Arc<Directory>,
+    device: u64,
     path: PathBuf,
     watched: Option<u32>,
     children: std::vec::IntoIter<Child<'a>>,
@@ -223,10 +255,11 @@ impl<'a> Walk<'a> {
         clock: Timestamp,
     ) -> Self {
         let recent_from = clock.minus_seconds(limits::RECENT_SECONDS);
-        Walk { profile, plan, known, sink, is_final, clock, recent_from, trusted: RefCell::default() }
+        let (part, trusted) = (Part::Now, RefCell::default());
+        Walk { profile, plan, known, sink, is_final, clock, recent_from, part, trusted }
     }
 
-    /// Walks everything.
+    /// Walks everything but what is kept.
     pub(crate) fn run(&self) -> Result<Result<Walked, AgentError>, Aborted> {
         let root = match Directory::open(Path::new("/")) {
             Ok(root) => root,
@@ -236,8 +269,6 @@ impl<'a> Walk<'a> {
             self.problem(&format!("it is named by {named_by} and not there"), path, true)?;
         }
         let mut walked = Walked { clock: self.clock, ..Walked::default() };
-        let mut next_id = 0;
-        let mut stack: Vec<Level<'a>> = Vec::new();
         let profile_path = self.plan.top.root.clone();
         let top = Listing {
             id: DirectoryId(0),
@@ -249,19 +280,65 @@ impl<'a> Walk<'a> {
             stop: Some(&self.plan.top),
             depth: 0,
         };
-        stack.push(self.enter(top, None, b"/", &mut walked)?);
+        let top = self.enter(top, None, b"/", &mut walked)?;
+        self.descend(top, 0, &mut walked)?;
+        Ok(Ok(walked))
+    }
+
+    /// Goes on with what is kept.
+    pub(crate) fn go_on(mut self, mut walked: Walked) -> Result<Walked, Aborted> {
+        self.part = Part::Kept;
+        for Kept { id, place, path, profile_path, depth } in std::mem::take(&mut walked.kept) {
+            let stop = self.plan.top.find(&path);
+            let opened =
+                stop.and_then(|stop| stop.kept.as_ref()).ok_or(Errno::NOENT).and_then(KeptTree::open);
+            let directory = match opened {
+                Ok(directory) => directory,
+                Err(error) => {
+                    self.not_entered(id, place, &path, error)?;
+                    continue;
+                }
+            };
+            let listing = Listing {
+                id,
+                parent: Some(place),
+                facts: directory.stat_self().ok().map(|stat| Facts::of(&stat)),
+                directory: Arc::new(directory),
+                path,
+                profile_path,
+                stop,
+                depth,
+            };
+            let level = self.enter(listing, None, b"", &mut walked)?;
+            self.descend(level, depth, &mut walked)?;
+        }
+        Ok(walked)
+    }
+
+    /// Walks what is below a directory that was listed.
+    fn descend(&self, first: Level<'a>, depth: usize, walked: &mut Walked) -> Result<(), Aborted> {
+        let mut stack = vec![first];
         while let Some(level) = stack.last_mut() {
             let Some(child) = level.children.next() else {
                 stack.pop();
                 continue;
             };
-            next_id += 1;
-            let id = DirectoryId(next_id);
+            walked.last_id += 1;
+            let id = DirectoryId(walked.last_id);
             let path = level.path.join(OsStr::from_bytes(&child.name));
             let instead = child.stop.and_then(|stop| stop.instead.as_deref());
-            let opened = match instead {
-                Some(instead) => Directory::open(instead),
-                None => level.directory.open_child(&child.name),
+            let kept = child.stop.and_then(|stop| stop.kept.as_ref());
+            let depth = depth + stack.len();
+            if kept.is_some() && self.part == Part::Now {
+                let (place, profile_path) = (child.place, child.profile_path);
+                walked.kept.push(Kept { id, place, path, profile_path, depth });
+                continue;
+            }
+            let level = &stack[stack.len() - 1];
+            let opened = match (instead, kept) {
+                (Some(instead), _) => Directory::open(instead),
+                (None, Some(kept)) => kept.open(),
+                (None, None) => level.directory.open_child(&child.name),
             };
             let directory = match opened {
                 Ok(directory) => directory,
@@ -279,12 +356,32 @@ impl<'a> Walk<'a> {
                 path,
                 profile_path: child.profile_path,
                 stop: child.stop,
-                depth: stack.len(),
+                depth,
             };
-            let level = self.enter(listing, watched_parent, &child.name, &mut walked)?;
+            self.note_border(&listing, level, walked)?;
+            let level = self.enter(listing, watched_parent, &child.name, walked)?;
             stack.push(level);
         }
-        Ok(Ok(walked))
+        Ok(())
+    }
+
+    /// Notes where another file system or subvolume begins: a snapshot would end there.
+    fn note_border(
+        &self,
+        listing: &Listing<'a>,
+        above: &Level<'a>,
+        walked: &mut Walked,
+    ) -> Result<(), Aborted> {
+        let Some(facts) = listing.facts.filter(|_| listing.profile_path.is_some()) else { return Ok(()) };
+        if self.part == Part::Kept {
+            if facts.inode == EMPTY_SUBVOLUME {
+                let what = "a subvolume was made here after the last look; it is not in the snapshot of the file system";
+                self.problem(what, &listing.path, true)?;
+            }
+        } else if !self.is_final && facts.device != above.device && walked.borders.len() < limits::BORDERS {
+            walked.borders.push(listing.path.clone());
+        }
+        Ok(())
     }
 
     /// A directory that was announced and cannot be listed is empty in the copy.
@@ -324,7 +421,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Level<'a>, Aborted> {
         let virtual_place = listing.stop.is_some_and(|stop| stop.instead.is_some());
         let mut watched = None;
-        if self.is_final && !virtual_place {
+        if self.is_final && !virtual_place && self.part == Part::Now {
             if let Some(facts) = listing.facts {
                 // Above the roots other things may change; they are only kept as the way to what is below.
                 let unwatched = Facts { mtime: Default::default(), ctime: Default::default(), ..facts };
@@ -340,8 +437,9 @@ impl<'a> Walk<'a> {
             Some(children) => children,
             None => self.list(&listing, virtual_place, walked)?,
         };
+        let device = listing.device();
         let Listing { directory, path, .. } = listing;
-        Ok(Level { directory, path, watched, children: children.into_iter() })
+        Ok(Level { directory, device, path, watched, children: children.into_iter() })
     }
 
     /// Looks at all of a directory.
@@ -435,8 +533,13 @@ impl<'a> Walk<'a> {
     fn look(&self, listing: &Listing<'a>, name: &[u8]) -> Result<Option<Found<'a>>, Aborted> {
         let stop = listing.stop.and_then(|stop| stop.children.get(name));
         let path = || listing.path.join(OsStr::from_bytes(name));
-        let looked = match stop.and_then(|stop| stop.instead.as_deref()) {
-            Some(instead) => Directory::open(instead).and_then(|directory| directory.stat_self()),
+        let elsewhere = stop.and_then(|stop| match (&stop.instead, &stop.kept) {
+            (Some(instead), _) => Some(Directory::open(instead)),
+            (None, Some(kept)) => Some(kept.open()),
+            (None, None) => None,
+        });
+        let looked = match elsewhere {
+            Some(opened) => opened.and_then(|directory| directory.stat_self()),
             None => listing.directory.stat(name),
         };
         let stat = match looked {
@@ -450,6 +553,9 @@ impl<'a> Walk<'a> {
             }
         };
         let is_dir = meta::file_type(&stat) == FileType::Directory;
+        if is_dir && name == snapshot::FOLDER.as_bytes() && snapshot::is_ours(&stat) {
+            return Ok(None);
+        }
         let stop_root = stop.and_then(|stop| stop.root.clone());
         let profile_path = stop_root
             .or_else(|| listing.profile_path.as_ref().map(|path| path.join(OsStr::from_bytes(name))));

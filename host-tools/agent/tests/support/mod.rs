@@ -1,6 +1,8 @@
 //! A box that takes everything, and a mail service of two shell scripts and a greeter.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod mounts;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -230,7 +232,12 @@ pub struct Mail {
 impl Mail {
     /// Set up and started.
     pub fn new() -> Mail {
-        let dir = tempfile::tempdir().unwrap();
+        Mail::new_in(&std::env::temp_dir())
+    }
+
+    /// The same, in a folder of its own below this one.
+    pub fn new_in(place: &Path) -> Mail {
+        let dir = tempfile::tempdir_in(place).unwrap();
         let port = free_port();
         let mail = Mail { dir, port };
         fs::create_dir(mail.path("spool")).unwrap();
@@ -362,7 +369,9 @@ impl Mail {
 
     /// The agent's folder for this service.
     pub fn folder(&self) -> PathBuf {
-        fs::read_dir(self.state()).unwrap().next().expect("a folder of the service").unwrap().path()
+        let mut paths = fs::read_dir(self.state()).unwrap().map(|entry| entry.unwrap().path());
+        let service = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("service-");
+        paths.find(service).expect("a folder of the service")
     }
 
     /// The guard of the open window.
