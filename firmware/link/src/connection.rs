@@ -49,6 +49,9 @@ pub struct Connection<Out: Message, In: Message> {
     taken: Mutex<VecDeque<(In, usize)>>,
     peer: Hello,
     version: u32,
+    /// Writes what it has said before it sleeps. The box only: it has an answer for all that it heard by then. The agent
+    /// sleeps between two answers of the box while its other threads go on talking.
+    answers: bool,
 }
 
 /// The sending half; any number of threads may have one.
@@ -114,7 +117,8 @@ impl BoxSide {
         let sender = Sender::start(input, output, bounds, WhenUnheard::ReadOn, options)?;
         let own = version::hello(&options.program);
         sender.send(ToAgent::hello(own.clone()))?;
-        Self::agree(sender, &own, options.silence)
+        let agreed = Self::agree(sender, &own, options.silence)?;
+        Ok(Connection { answers: true, ..agreed })
     }
 }
 
@@ -151,7 +155,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
             match taken.pop_front() {
                 Some((message, _)) => break message,
                 None if left.is_zero() => return Err(LinkError::Silent { seconds: silence.as_secs() }),
-                None => sender.shared.inbox.take_all(Some(left), &mut taken)?,
+                None => sender.shared.inbox.take_all(Some(left), &mut taken, &|| {})?,
             }
         };
         let first: In = first;
@@ -161,7 +165,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
             // So that the peer gets our Hello and can tell its user the same.
             let _ = sender.shared.outbox.finish(Duration::from_secs(5));
         }
-        Ok(Connection { version: agreed?, peer, sender, taken: Mutex::new(taken) })
+        Ok(Connection { version: agreed?, peer, sender, taken: Mutex::new(taken), answers: false })
     }
 
     /// The peer's greeting.
@@ -206,7 +210,12 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     fn take(&self, patience: Option<Duration>) -> Result<Option<In>, LinkError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.is_empty() {
-            self.sender.shared.inbox.take_all(patience, &mut taken)?;
+            let before_sleep = || {
+                if self.answers {
+                    self.sender.flush()
+                }
+            };
+            self.sender.shared.inbox.take_all(patience, &mut taken, &before_sleep)?;
         }
         Ok(taken.pop_front().map(|(message, _)| message))
     }
@@ -283,6 +292,11 @@ impl<Out: Message, In: Message> Sender<Out, In> {
     /// As [`Connection::send`].
     pub fn send(&self, message: Out) -> Result<(), LinkError> {
         self.shared.outbox.push(message.outgoing()?, &|| self.shared.inbox.check())
+    }
+
+    /// What is queued is written now and not gathered with what may follow: for whoever is about to wait for the answer.
+    pub fn flush(&self) {
+        self.shared.outbox.hurry();
     }
 
     /// Whether the peer is still there.

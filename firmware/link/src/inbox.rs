@@ -107,14 +107,22 @@ impl<M> Inbox<M> {
         self.arrived.notify_all();
     }
 
-    /// Takes all messages that are there into `taken`, which is empty, waiting at most `patience` for the first.
+    /// Takes all messages that are there into `taken`, which is empty, waiting at most `patience` for the first. Calls
+    /// `before_sleep` once if there is none yet.
     pub(crate) fn take_all(
         &self,
         patience: Option<Duration>,
         taken: &mut VecDeque<(M, usize)>,
+        before_sleep: &dyn Fn(),
     ) -> Result<(), LinkError> {
         let give_up = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
+        if state.queue.is_empty() && state.ended.is_none() {
+            // Without the lock: it may take others.
+            drop(state);
+            before_sleep();
+            state = self.lock();
+        }
         loop {
             if !state.queue.is_empty() {
                 std::mem::swap(&mut state.queue, taken);
@@ -200,7 +208,7 @@ mod tests {
 
     fn take(inbox: &Inbox<i32>) -> Result<Vec<i32>, LinkError> {
         let mut taken = VecDeque::new();
-        inbox.take_all(None, &mut taken)?;
+        inbox.take_all(None, &mut taken, &|| {})?;
         Ok(taken.into_iter().map(|(message, _)| message).collect())
     }
 
@@ -213,6 +221,18 @@ mod tests {
         assert_eq!(take(&inbox).unwrap(), [1]);
         assert!(matches!(take(&inbox), Err(LinkError::Closed)));
         assert!(matches!(take(&inbox), Err(LinkError::Closed)));
+    }
+
+    #[test]
+    fn who_is_about_to_sleep_is_told_and_nobody_else() {
+        let inbox = Inbox::new(SMALL, Duration::from_secs(60));
+        let mut taken = VecDeque::new();
+        assert!(push(&inbox, 1, 10));
+        inbox.take_all(None, &mut taken, &|| panic!("there is something")).unwrap();
+        taken.clear();
+        // Also what comes at this very moment is taken.
+        inbox.take_all(None, &mut taken, &|| assert!(push(&inbox, 2, 10))).unwrap();
+        assert_eq!(taken, [(2, 10)]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What we have said and the writing thread has not written yet: a bounded queue of encoded messages, written many at a
 //! time, with a sign of life when nothing is said.
 //!
-//! A message that can wait is written when enough has gathered or a moment has passed; any other at once. The order is
-//! kept always. While it is asked for, what is written together is compressed together.
+//! A message that can wait is written when enough has gathered, a moment has passed or somebody is in a hurry; any other at
+//! once. The order is kept always. While it is asked for, what is written together is compressed together.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -105,6 +105,19 @@ impl Outbox {
             self.queued.notify_one();
         }
         Ok(())
+    }
+
+    /// What is queued is written now: whoever said it waits for the answer and has nothing to add.
+    pub(crate) fn hurry(&self) {
+        let mut state = self.lock();
+        if state.queue.is_empty() {
+            return;
+        }
+        state.urgent = true;
+        if state.sleeps_for.take().is_some() {
+            drop(state);
+            self.queued.notify_one();
+        }
     }
 
     /// Nothing more will be queued; waits until all is written, at most `patience`.
@@ -310,6 +323,19 @@ mod tests {
             writer.join().unwrap().unwrap();
         });
         assert!(written == expected);
+    }
+
+    #[test]
+    fn who_waits_for_the_answer_does_not_wait_for_more_to_say() {
+        let outbox = Outbox::new(None);
+        outbox.hurry();
+        outbox.push(message(1, 10, true), &|| Ok(())).unwrap();
+        assert!(!outbox.lock().worth_writing());
+        outbox.hurry();
+        assert!(outbox.lock().worth_writing());
+        let mut taken = VecDeque::new();
+        assert!(outbox.take(&mut taken) && taken.len() == 1);
+        assert!(!outbox.lock().worth_writing());
     }
 
     #[test]

@@ -270,7 +270,11 @@ pub(crate) fn play(
         let files = files.collect();
         let folder = Arc::new(PathBuf::from(std::ffi::OsStr::from_bytes(&folder)));
         let place = Place::Then { stage: Arc::clone(stage), folder };
-        ledger.announce_piece(directory, first, Piece { place, files, cost: nodes.len().max(1) })?;
+        let cost = nodes.len().max(1);
+        if !ledger.has_room(cost) {
+            say.flush();
+        }
+        ledger.announce_piece(directory, first, Piece { place, files, cost })?;
         say.say(message)?;
     }
 }

@@ -130,6 +130,15 @@ struct State {
 }
 
 impl State {
+    fn has_room(&self, cost: usize, pieces_max: usize) -> bool {
+        let free = self.entries + cost <= limits::ENTRIES_AHEAD && self.pieces_held < pieces_max;
+        free || self.pieces_held == 0
+    }
+
+    fn may_hold(&self, count: usize) -> bool {
+        self.bytes_held + count <= limits::BYTES_AHEAD || self.bytes_held == 0
+    }
+
     fn is_settled(&self) -> bool {
         self.walked && self.pieces.is_empty() && self.unfinished == 0
     }
@@ -193,10 +202,7 @@ impl Ledger {
         piece: Piece,
     ) -> Result<(), Aborted> {
         let cost = piece.cost;
-        let mut state = self.wait(For::Room, |state| {
-            let free = state.entries + cost <= limits::ENTRIES_AHEAD && state.pieces_held < self.pieces_max;
-            free || state.pieces_held == 0
-        })?;
+        let mut state = self.wait(For::Room, |state| state.has_room(cost, self.pieces_max))?;
         state.entries += cost;
         state.pieces_held += 1;
         state.pieces.insert((directory, first), piece);
@@ -250,11 +256,22 @@ impl Ledger {
         state.jobs.pop_front()
     }
 
+    /// Whether the walk may go on with a piece of this cost. Only it announces them, so a yes stays one.
+    pub(crate) fn has_room(&self, cost: usize) -> bool {
+        self.lock().has_room(cost, self.pieces_max)
+    }
+
+    /// Holds `count` more bytes if that can be done without waiting.
+    pub(crate) fn try_hold_bytes(&self, count: usize) -> bool {
+        let mut state = self.lock();
+        let can = !state.aborted && state.may_hold(count);
+        state.bytes_held += if can { count } else { 0 };
+        can
+    }
+
     /// Waits until `count` more bytes may be held.
     pub(crate) fn hold_bytes(&self, count: usize) -> Result<(), Aborted> {
-        let mut state = self.wait(For::Bytes, |state| {
-            state.bytes_held + count <= limits::BYTES_AHEAD || state.bytes_held == 0
-        })?;
+        let mut state = self.wait(For::Bytes, |state| state.may_hold(count))?;
         state.bytes_held += count;
         Ok(())
     }

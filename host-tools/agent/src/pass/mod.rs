@@ -341,6 +341,9 @@ impl Sink for Line<'_> {
         };
         let place = Place::Now(Arc::clone(folder.directory));
         self.waiting(|| {
+            if !self.ledger.has_room(cost.max(1)) {
+                self.voice.flush();
+            }
             self.ledger.announce_piece(directory, first, Piece { place, files, cost: cost.max(1) })?;
             self.voice.say(message)
         })
@@ -424,6 +427,10 @@ impl Say for Voice {
             self.ledger.fail(AgentError::Link(error));
             Aborted
         })
+    }
+
+    fn flush(&self) {
+        self.link.flush();
     }
 }
 

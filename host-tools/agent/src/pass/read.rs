@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use mailkeep_format::cut::{self, CutStyle, Cutter};
 use mailkeep_format::{ContentHash, Node, NodeKind, limits as format_limits};
 use mailkeep_link::message::{Chunks, FileId, ReadOutcome, ToBox};
 use mailkeep_link::pace::Pace;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
@@ -15,12 +17,15 @@ use super::ledger::{Aborted, Announced, Job, Ledger, Place};
 use crate::dir::{self, Directory, XattrTrouble};
 use crate::limits;
 use crate::meta::{self, Facts};
-use crate::stage::{Stage, Staged};
+use crate::stage::{Section, Stage, Staged};
 
 /// Where announcements go.
 pub(crate) trait Say {
     /// Sends, or tells that the pass is over.
     fn say(&self, message: ToBox) -> Result<(), Aborted>;
+
+    /// What was said crosses the link now: nothing follows before the box has answered.
+    fn flush(&self);
 }
 
 /// Reads a file, no faster than `pace`, and announces its chunks; the caller reports the outcome.
@@ -63,7 +68,7 @@ fn read_staged(
     let Some((mut contents, held)) = stage.contents(staged.kept, node.size()) else {
         return Ok(ReadOutcome::Failed { why: "what was kept of it is gone".into() });
     };
-    let count = match announce(job, &mut contents, node.size(), way) {
+    let count = match announce(job, &mut Contents::Staged(&mut contents), node.size(), way) {
         Ok(count) => count,
         Err(Trouble::Aborted) => return Err(Aborted),
         Err(Trouble::Io(error)) => {
@@ -94,7 +99,7 @@ fn read_now(
     way: &Way<'_>,
 ) -> Result<ReadOutcome, Aborted> {
     let opened = directory.open_file(&job.name);
-    let mut file = match opened {
+    let file = match opened {
         Ok(file) => file,
         // Gone, or something else by now: a link, a socket, a device without a driver.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::NOTDIR) => {
@@ -110,7 +115,7 @@ fn read_now(
         return Ok(ReadOutcome::Vanished);
     }
     let size = Facts::of(&before).size;
-    match announce(job, &mut file, size, way) {
+    match announce(job, &mut Contents::Now(&file), size, way) {
         Ok(count) => {
             let mut outcome = outcome(job, directory, &file, &before, count);
             if let (ReadOutcome::Read { steady, .. }, Some(listed)) = (&mut outcome, listed) {
@@ -123,8 +128,43 @@ fn read_now(
     }
 }
 
+/// What is read from its beginning to its end.
+enum Contents<'a> {
+    /// A file as it is.
+    Now(&'a File),
+    /// What is kept of one.
+    Staged(&'a mut Section),
+}
+
+impl Contents<'_> {
+    /// Appends up to `count` bytes; fewer only at the end of the file.
+    fn fill(&mut self, bytes: &mut Vec<u8>, count: usize) -> io::Result<()> {
+        let read = match self {
+            Contents::Now(file) => file.take(count as u64).read_to_end(bytes),
+            Contents::Staged(section) => section.take(count as u64).read_to_end(bytes),
+        };
+        read.map(|_| ())
+    }
+
+    /// All, but no more than `count` bytes; fewer only at the end of the file. With one call of the system for a file that
+    /// is as long as it was said to be: nobody asks how much there is, nor whether something follows.
+    fn all(&mut self, bytes: &mut Vec<u8>, count: usize) -> io::Result<()> {
+        bytes.reserve_exact(count);
+        let Contents::Now(file) = self else { return self.fill(bytes, count) };
+        while bytes.len() < count {
+            match rustix::io::read(file.as_fd(), spare_capacity(bytes)) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(count);
+        Ok(())
+    }
+}
+
 /// Announces the contents of a file of this size; returns how many bytes there were.
-fn announce(job: &Job, contents: &mut dyn Read, size: u64, way: &Way<'_>) -> Result<u64, Trouble> {
+fn announce(job: &Job, contents: &mut Contents<'_>, size: u64, way: &Way<'_>) -> Result<u64, Trouble> {
     let Way { ledger, pace, say } = *way;
     let mut announcer = Announcer { file: job.file, first: 0, ledger, pace, say };
     if size <= format_limits::WHOLE_FILE_MAX as u64 {
@@ -187,15 +227,24 @@ impl Announcer<'_> {
         if self.ledger.is_aborted() { Err(Aborted) } else { Ok(()) }
     }
 
+    /// Waits until so many more bytes may be held.
+    fn hold(&self, bytes: usize) -> Result<(), Aborted> {
+        if self.ledger.try_hold_bytes(bytes) {
+            return Ok(());
+        }
+        self.say.flush();
+        self.ledger.hold_bytes(bytes)
+    }
+
     /// A file that is read at one go.
-    fn whole(&mut self, file: &mut dyn Read, size: usize, style: CutStyle) -> Result<u64, Trouble> {
+    fn whole(&mut self, file: &mut Contents<'_>, size: usize, style: CutStyle) -> Result<u64, Trouble> {
         if size == 0 {
             return Ok(0);
         }
         self.may_read(size)?;
-        self.ledger.hold_bytes(size)?;
-        let mut bytes = Vec::with_capacity(size);
-        let read = fill(file, &mut bytes, size);
+        self.hold(size)?;
+        let mut bytes = Vec::new();
+        let read = file.all(&mut bytes, size);
         self.ledger.release_bytes(size - bytes.len());
         if let Err(error) = read {
             self.ledger.release_bytes(bytes.len());
@@ -208,7 +257,7 @@ impl Announcer<'_> {
     }
 
     /// A large file, a step at a time. Never more than its size at the start: a log that grows while it is read ends.
-    fn stream(&mut self, file: &mut dyn Read, size: u64, style: CutStyle) -> Result<u64, Trouble> {
+    fn stream(&mut self, file: &mut Contents<'_>, size: u64, style: CutStyle) -> Result<u64, Trouble> {
         let mut cutter = Cutter::new(style);
         let mut left = size;
         let mut count = 0;
@@ -216,9 +265,9 @@ impl Announcer<'_> {
         loop {
             let step = limits::STREAM_STEP.min(usize::try_from(left).unwrap_or(usize::MAX));
             self.may_read(step)?;
-            self.ledger.hold_bytes(step)?;
+            self.hold(step)?;
             let had = ahead.len();
-            let read = fill(file, &mut ahead, step);
+            let read = file.fill(&mut ahead, step);
             let got = ahead.len() - had;
             self.ledger.release_bytes(step - got);
             read.map_err(Trouble::Io)?;
@@ -260,7 +309,63 @@ impl Announcer<'_> {
     }
 }
 
-/// Appends up to `count` bytes; fewer only at the end of the file.
-fn fill(file: &mut dyn Read, bytes: &mut Vec<u8>, count: usize) -> io::Result<()> {
-    file.take(count as u64).read_to_end(bytes).map(|_| ())
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use mailkeep_link::message::DirectoryId;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Listener {
+        flushed: Cell<usize>,
+    }
+
+    impl Say for Listener {
+        fn say(&self, _: ToBox) -> Result<(), Aborted> {
+            Ok(())
+        }
+
+        fn flush(&self) {
+            self.flushed.set(self.flushed.get() + 1);
+        }
+    }
+
+    fn whole(ledger: &Ledger, say: &dyn Say, file: &File, size: usize) -> Result<u64, Trouble> {
+        let file_id = FileId { directory: DirectoryId(1), index: 0 };
+        let mut announcer = Announcer { file: file_id, first: 0, ledger, pace: None, say };
+        announcer.whole(&mut Contents::Now(file), size, CutStyle::Plain)
+    }
+
+    fn file_of(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, bytes).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        file
+    }
+
+    #[test]
+    fn who_has_to_wait_for_the_box_lets_it_know_first() {
+        let (ledger, listener) = (Ledger::new(16), Listener::default());
+        assert!(whole(&ledger, &listener, &file_of(b"some"), 4).is_ok());
+        assert_eq!(listener.flushed.get(), 0);
+        ledger.hold_bytes(limits::BYTES_AHEAD - 4).unwrap();
+        // Called off, so that it need not really wait.
+        ledger.abort();
+        let waited = whole(&ledger, &listener, &file_of(b"more!"), 5);
+        assert!(matches!(waited, Err(Trouble::Aborted)));
+        assert_eq!(listener.flushed.get(), 1);
+    }
+
+    #[test]
+    fn a_file_that_grew_or_shrank_is_read_as_far_as_it_was_said_to_go() {
+        let (ledger, listener) = (Ledger::new(16), Listener::default());
+        let read = |bytes: &[u8], size| whole(&ledger, &listener, &file_of(bytes), size).ok();
+        assert_eq!(read(b"as it was", 9), Some(9));
+        assert_eq!(read(b"as it was and more", 9), Some(9));
+        assert_eq!(read(b"as", 9), Some(2));
+        assert_eq!(read(b"", 9), Some(0));
+        assert_eq!(read(b"more", 0), Some(0));
+    }
 }
