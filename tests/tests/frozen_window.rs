@@ -4,9 +4,11 @@
 //! Nothing here depends on who is faster: the stop and the start wait for the test, and so does what crosses the link.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use mailkeep_tests::block::mounted::{FileSystem, Mounted};
 use mailkeep_tests::cyrus::files::files_are_equal;
 use mailkeep_tests::cyrus::load::Load;
 use mailkeep_tests::cyrus::populate::populate;
@@ -27,6 +29,15 @@ const WORDS: u64 = 64 << 10;
 const SLOW: u64 = 10_000_000;
 const CRAWL: u64 = 40_000;
 
+/// What the server lies on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// Whatever the tests are run on: what changed is kept by open files and copies.
+    Anything,
+    /// A btrfs of its own: a snapshot keeps it.
+    Btrfs,
+}
+
 struct Lab {
     // Dropped in this order: the server before the folder that it lies in.
     server: Cyrus,
@@ -34,20 +45,31 @@ struct Lab {
     _sshd: Sshd,
     rig: Rig,
     source: PathBuf,
+    disk: Option<Mounted>,
     home: tempfile::TempDir,
 }
 
 impl Lab {
-    fn new() -> Result<Option<Lab>> {
+    fn new(on: On) -> Result<Option<Lab>> {
         if let Some(why) = cyrus::missing().or_else(ssh::missing) {
             process::skip(&why)?;
             return Ok(None);
         }
         let home = tempfile::tempdir()?;
+        let disk = match on {
+            On::Anything => None,
+            On::Btrfs => {
+                let (image, point) = (home.path().join("image"), home.path().join("d"));
+                FileSystem::Btrfs.make(&image)?;
+                std::fs::create_dir(&point)?;
+                Some(Mounted::mount(&image, &point, "")?)
+            }
+        };
+        let place = disk.as_ref().map_or(home.path(), |disk| disk.path());
         let rig = Rig::new(home.path())?;
         let sshd = Sshd::start(&home.path().join("ssh"))?;
         let proxy = Proxy::to(sshd.port())?;
-        let server = Cyrus::create(&home.path().join("server"), &["alice", "bob"], Layout::Uuid)?;
+        let server = Cyrus::create(&place.join("server"), &["alice", "bob"], Layout::Uuid)?;
         server.start()?;
         populate(&server, 80, 11)?;
         let options = Options { transport: Transport::Ssh(&sshd), deadline: "10m", ..Options::default() };
@@ -69,7 +91,7 @@ impl Lab {
         let hosts = std::fs::read_to_string(sshd.known_hosts())?;
         let line = hosts.replace(&format!("]:{}", sshd.port()), &format!("]:{}", proxy.port()));
         std::fs::write(sshd.known_hosts(), format!("{hosts}{line}"))?;
-        let lab = Lab { server, proxy, _sshd: sshd, rig, source, home };
+        let lab = Lab { server, proxy, _sshd: sshd, rig, source, disk, home };
         lab.go("stop")?;
         lab.go("start")?;
         lab.rig.good_backup(&lab.source)?;
@@ -77,6 +99,15 @@ impl Lab {
             std::fs::remove_file(lab.home.path().join(mark))?;
         }
         Ok(Some(lab))
+    }
+
+    /// How many snapshots there are on the server's disk.
+    fn snapshots_on_disk(&self) -> Result<usize> {
+        let Some(disk) = &self.disk else { return Ok(0) };
+        let mut command = Command::new("btrfs");
+        command.args(["subvolume", "list", "-r"]).arg(disk.path());
+        let listed = process::run(&mut command)?.expect_code("btrfs subvolume list", 0)?;
+        Ok(listed.out().lines().count())
     }
 
     /// Lets a script go on that waits, or will.
@@ -120,6 +151,7 @@ impl Lab {
         self.go("start")?;
         self.server.wait_for_greeting(process::HANG)?;
         ensure!(!backup.ended()?, "the change cannot have crossed the link by now");
+        assert_eq!(self.snapshots_on_disk()?, usize::from(self.disk.is_some()));
         Ok(backup)
     }
 
@@ -149,7 +181,16 @@ fn good(output: Output) -> Result<serde_json::Value> {
 
 #[test]
 fn mail_is_back_before_the_change_crosses_the_link_and_the_snapshot_is_the_window() -> Result<()> {
-    let Some(lab) = Lab::new()? else { return Ok(()) };
+    the_snapshot_is_the_window(On::Anything)
+}
+
+#[test]
+fn on_btrfs_too_mail_is_back_before_the_change_crosses_the_link() -> Result<()> {
+    the_snapshot_is_the_window(On::Btrfs)
+}
+
+fn the_snapshot_is_the_window(on: On) -> Result<()> {
+    let Some(lab) = Lab::new(on)? else { return Ok(()) };
     let backup = lab.backup_until_mail_is_back()?;
     let before = lab.proxy.passed();
     lab.disturb()?;
@@ -157,6 +198,9 @@ fn mail_is_back_before_the_change_crosses_the_link_and_the_snapshot_is_the_windo
     let summary = good(backup.wait(process::HANG)?)?;
     let passed = lab.proxy.passed() - before;
     ensure!(passed > CHANGE as u64 / 2, "only {passed} bytes crossed the link after the start");
+    let shown = lab.rig.ok(&["show".into(), id(&summary)?.into()])?.out();
+    assert_eq!(shown.contains("btrfs snapshot: "), on == On::Btrfs, "{shown}");
+    assert_eq!(lab.snapshots_on_disk()?, 0);
     let restored_dir = lab.rig.restore(&id(&summary)?, &lab.home.path().join("r"), lab.server.root())?;
     let truth_dir = lab.home.path().join("truth");
     files_are_equal(&truth_dir, &restored_dir)?;
@@ -174,7 +218,16 @@ fn mail_is_back_before_the_change_crosses_the_link_and_the_snapshot_is_the_windo
 
 #[test]
 fn a_link_cut_after_the_start_leaves_mail_running_and_nothing_sealed() -> Result<()> {
-    let Some(lab) = Lab::new()? else { return Ok(()) };
+    a_cut_link_leaves_nothing(On::Anything)
+}
+
+#[test]
+fn on_btrfs_a_link_cut_after_the_start_leaves_no_snapshot() -> Result<()> {
+    a_cut_link_leaves_nothing(On::Btrfs)
+}
+
+fn a_cut_link_leaves_nothing(on: On) -> Result<()> {
+    let Some(lab) = Lab::new(on)? else { return Ok(()) };
     let before = lab.rig.snapshots()?;
     let backup = lab.backup_until_mail_is_back()?;
     let events = lab.server.events();
@@ -184,6 +237,12 @@ fn a_link_cut_after_the_start_leaves_mail_running_and_nothing_sealed() -> Result
     lab.server.wait_for_greeting(process::HANG)?;
     ensure!(lab.server.events() == events, "mail must not be touched once it runs again");
     assert_eq!(lab.rig.snapshots()?, before);
+    // The agent learns of it in its own time.
+    let began = Instant::now();
+    while lab.snapshots_on_disk()? > 0 {
+        ensure!(began.elapsed() < process::HANG, "the snapshot is still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     lab.proxy.throttle(0);
     lab.rig.good_backup_within(&lab.source, process::HANG).context("the next backup")?;
     Ok(())

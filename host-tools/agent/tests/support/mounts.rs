@@ -51,6 +51,15 @@ impl Mounted {
         Mounted::image(point, &["mkfs.btrfs", "-q", "--mixed"], 1024)
     }
 
+    /// A folder as a FUSE shows it, which knows no files without names; `None` where that is not to be had.
+    pub fn fuse(behind: &Path, point: &Path) -> Option<Mounted> {
+        let (from, to) = (behind.display().to_string(), point.display().to_string());
+        match run(&["bindfs", "-o", "nonempty", &from, &to]) {
+            Ok(_) => Some(Mounted { point: point.to_owned(), image: None }),
+            Err(why) => skip(&why),
+        }
+    }
+
     fn mount(point: &Path, image: Option<PathBuf>, words: &[&str]) -> Option<Mounted> {
         fs::create_dir_all(point).unwrap();
         let shown = point.display().to_string();
