@@ -1,6 +1,6 @@
 //! Set C for `mailkeep restore`: its k-th call on the target fails (EIO, ENOSPC, EROFS), or it is killed at that call or
-//! at any moment. Every file that then stands in the target is the old one or the whole new one, nothing failed in
-//! silence, and a second run ends equal.
+//! at any moment. Every file that then stands in the target is the old one or the whole new one, a new folder that has
+//! its name has all that lies in it, nothing failed in silence, and a second run ends equal.
 //!
 //! The real program runs under `strace`, which lets the k-th call of a kind fail or kills there. Figures: by default
 //! some k of every call; `MAILKEEP_FAULTS=1` takes every k (`make soak`).
@@ -20,12 +20,13 @@ use mailkeep_tests::rng::Rng;
 use mailkeep_tests::tree::{self, Facts};
 
 /// Calls that only the target sees, and how often each comes at most in a restore of this tree by one thread.
-const CALLS: [(&str, usize); 14] = [
+const CALLS: [(&str, usize); 15] = [
     ("pwritev2", 10),
     ("pwritev", 30),
     ("pwrite64", 60),
     ("renameat", 80),
-    ("mkdirat", 8),
+    ("renameat2", 9),
+    ("mkdirat", 16),
     ("utimensat", 90),
     ("fchmod", 20),
     ("fchown", 12),
@@ -113,13 +114,26 @@ impl Lab {
     }
 
     /// Every file that stands in the target under its own name is whole: the old one or the new one.
-    fn whole_files_only(&self, target: &Path) -> Result<()> {
+    /// Nor is there a folder that the old state does not have (none at all, unless the target was `over_old`) without all
+    /// that lies in it.
+    fn whole_only(&self, target: &Path, over_old: bool) -> Result<()> {
         let root = self.within(target)?;
         if !root.exists() {
             return Ok(());
         }
-        for (name, row) in tree::facts(&root)? {
-            if name.contains(".mailkeep-part-") {
+        let stands = tree::facts(&root)?;
+        let seen = |name: &str| !name.contains(".mailkeep-part-");
+        for (folder, _) in stands.iter().filter(|(name, row)| row["kind"] == "folder" && seen(name)) {
+            if over_old && self.old.1.contains_key(folder) {
+                continue;
+            }
+            for (name, _) in self.new.1.iter().filter(|(_, row)| row["kind"] != "folder") {
+                let here = parent(name) != folder || stands.contains_key(name);
+                ensure!(here, "{folder} has its name, and {name} is missing in it");
+            }
+        }
+        for (name, row) in stands {
+            if !seen(&name) {
                 continue;
             }
             let is = |facts: &Facts, what: &'static str| {
@@ -166,7 +180,7 @@ impl Lab {
         let output = process::run(&mut command)?;
         let reached = output.err().contains("INJECTED") || output.code == 137;
         let says = |output: &Output| format!("exit code {}: {}", output.code, output.err());
-        self.whole_files_only(&target).with_context(|| says(&output))?;
+        self.whole_only(&target, over_old).with_context(|| says(&output))?;
         if output.code == 0 {
             // Not reached, or it did not matter.
             let difference = tree::difference(&self.new.1, &tree::facts(&self.within(&target)?)?);
@@ -181,6 +195,11 @@ impl Lab {
         fs::remove_dir_all(&target)?;
         Ok(reached)
     }
+}
+
+/// The folder that a name of [`Facts`] stands in.
+fn parent(name: &str) -> &str {
+    name.rsplit_once('/').map_or(".", |(parent, _)| parent)
 }
 
 /// The same command, with one of its calls disturbed. strace says on stderr which one it was.
@@ -253,7 +272,7 @@ fn killed_at_random_moments() -> Result<()> {
         let output = restore.wait(process::HANG)?;
         let context =
             format!("kill {round} after {moment} of {usual} bytes, exit code {}, seed {seed}", output.code);
-        lab.whole_files_only(&target).with_context(|| context.clone())?;
+        lab.whole_only(&target, round % 2 == 0).with_context(|| context.clone())?;
         lab.second_run(&target, ["always", "if-changed"][round / 2 % 2]).with_context(|| context.clone())?;
         fs::remove_dir_all(&target)?;
     }

@@ -1,8 +1,8 @@
-//! Carries a plan out: one thread walks and gathers batches, a few fill them block by block (`bulk.rs`), and the last
-//! one out of a folder sets its times.
+//! Carries a plan out: one thread walks and gathers batches, a few fill them block by block (`bulk.rs`), the one that
+//! makes the last thing in a new folder gives it its name (`hidden.rs`), and the last one out of a folder sets its times.
 //!
 //! Every decision is made again at the moment it is carried out, so a target that changed since the plan was shown is
-//! dealt with by the same rules. What is finished stays when a restore is cut off; run again it goes on.
+//! dealt with by the same rules. What has its name stays when a restore is cut off; run again it goes on.
 
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,16 +21,18 @@ use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::engine::Engine;
 use crate::folder::Folder;
 use crate::gate::Gate;
+use crate::hidden::Hidden;
 use crate::links::{LinkTable, identity};
+use crate::names::Names;
 use crate::path::{join, show};
 use crate::place::Placer;
 use crate::plan::Plan;
 use crate::select::Coverage;
 use crate::tally::{RestoreMonitor, Summary, Tally, add};
 use crate::target::PartNames;
-use crate::traverse::{Hands, Item, Known, traverse};
+use crate::traverse::{Ahead, Hands, Item, Known, traverse};
 use crate::uncached::Uncached;
-use crate::{ContentsError, RestoreError, limits, meta, target};
+use crate::{ContentsError, RestoreError, View, limits, meta, target};
 
 /// Restores what `plan` says. Set `stop` to end it early; what is complete by then stays.
 ///
@@ -58,6 +60,7 @@ pub fn apply(plan: &Plan, monitor: &dyn RestoreMonitor, stop: &AtomicBool) -> Re
             keep: plan.options.overwrite == Overwrite::Never,
         },
         links: LinkTable::default(),
+        hidden: Hidden::default(),
         tally: Tally::new(monitor),
         root,
         gate: Gate::new(limits::BATCHES),
@@ -84,7 +87,7 @@ impl Engine<'_> {
             for _ in 0..self.options.workers.max(1) {
                 scope.spawn(|| self.work(&jobs));
             }
-            let mut walker = Walker { engine: self, queue, batch: Batch::default() };
+            let mut walker = Walker { engine: self, view: &plan.view, queue, batch: Batch::default() };
             let walked = traverse(&plan.view, &plan.selection, &mut walker);
             if walked.is_err() {
                 self.failed.store(true, Ordering::Relaxed);
@@ -92,6 +95,7 @@ impl Engine<'_> {
             walker.dispatch();
             walked
         });
+        self.hidden.discard(self.root.as_fd());
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failure {
             Some(failure) => Err(failure),
@@ -123,6 +127,7 @@ impl Engine<'_> {
 /// The walking thread.
 struct Walker<'a, 'e> {
     engine: &'a Engine<'e>,
+    view: &'a View,
     queue: SyncSender<Job>,
     /// What comes next, so far.
     batch: Batch,
@@ -167,6 +172,7 @@ impl Walker<'_, '_> {
 
     fn task(parent: &Arc<Folder>, node: Node, there: Option<Existing>) -> Task {
         let identity = identity(&node);
+        parent.expect();
         Task { folder: Arc::clone(parent), node, there: there.map(Box::new), identity }
     }
 
@@ -176,23 +182,39 @@ impl Walker<'_, '_> {
         item: &Item,
         verdict: Verdict,
         there: Option<&Existing>,
+        hidden: bool,
     ) -> Option<OwnedFd> {
         let (fd, name) = (parent.as_fd(), item.node.name.as_slice());
+        let make = || {
+            if hidden {
+                self.engine.hidden.make(fd, &item.path, self.engine.placer.parts.fresh())
+            } else {
+                target::make_folder(fd, name)
+            }
+        };
         let opened = match (verdict, there) {
             (Verdict::Enter, _) => target::open_folder(fd, name),
-            (_, Some(there)) => {
-                target::clear(fd, name, there.kind).and_then(|()| target::make_folder(fd, name))
-            }
-            (_, None) => target::make_folder(fd, name),
+            (_, Some(there)) => target::clear(fd, name, there.kind).and_then(|()| make()),
+            (_, None) => make(),
         };
         opened.map_err(|error| self.engine.trouble(&item.path, error)).ok()
     }
 
-    /// Removes what the snapshot does not have, and what a restore that was cut off left behind.
-    fn clean(&self, folder: &Folder, coverage: Coverage, known: &Known<'_>) {
+    /// Removes what a restore that was cut off left behind, before anything is made in the folder: it may have taken the
+    /// room that is needed now.
+    fn clear_leftovers(&self, folder: &Folder, known: &Known<'_>) {
+        let parts = &self.engine.placer.parts;
+        // What cannot be read, here or in the repository, is told when the walk comes to it.
+        let Ok(mut names) = target::names(folder.as_fd()) else { return };
+        names.retain(|name| parts.is_leftover(name));
+        if let Some(surplus) = (!names.is_empty()).then(|| known.surplus(names).ok()).flatten() {
+            self.remove(folder, &surplus);
+        }
+    }
+
+    /// Removes what the snapshot does not have.
+    fn mirror(&self, folder: &Folder, known: &Known<'_>) {
         let engine = self.engine;
-        let parts = &engine.placer.parts;
-        let delete = engine.options.delete && coverage == Coverage::Inside;
         let mut names = match target::names(folder.as_fd()) {
             Ok(names) => names,
             Err(error) => {
@@ -201,14 +223,18 @@ impl Walker<'_, '_> {
                     .problem(&folder.path, &format!("cannot be listed in the target: {error}"));
             }
         };
-        names.retain(|name| !parts.is_ours(name) && (delete || parts.is_leftover(name)));
+        names.retain(|name| !engine.placer.parts.is_ours(name));
         if names.is_empty() {
             return;
         }
-        let surplus = match known.surplus(names) {
-            Ok(surplus) => surplus,
-            Err(why) => return engine.unread(&folder.path, why, "nothing is removed in it: "),
-        };
+        match known.surplus(names) {
+            Ok(surplus) => self.remove(folder, &surplus),
+            Err(why) => engine.unread(&folder.path, why, "nothing is removed in it: "),
+        }
+    }
+
+    fn remove(&self, folder: &Folder, surplus: &Names) {
+        let engine = self.engine;
         for name in surplus.iter() {
             match target::remove(folder.as_fd(), name) {
                 Ok(count) => add(&engine.tally.deleted, count),
@@ -224,16 +250,23 @@ impl Walker<'_, '_> {
 impl Hands for Walker<'_, '_> {
     type Folder = Arc<Folder>;
 
-    fn root(&mut self) -> Result<Self::Folder, RestoreError> {
+    fn root(&mut self, known: Known<'_>) -> Result<Self::Folder, RestoreError> {
         let fd = self
             .engine
             .root
             .try_clone()
             .map_err(|source| RestoreError::Target { path: "of the restore".to_owned(), source })?;
-        Ok(Arc::new(Folder::new(fd, b"/".to_vec(), false, None)))
+        let folder = Folder::root(fd);
+        self.clear_leftovers(&folder, &known);
+        Ok(Arc::new(folder))
     }
 
-    fn enter(&mut self, parent: &Self::Folder, item: &Item) -> Result<Option<Self::Folder>, RestoreError> {
+    fn enter(
+        &mut self,
+        parent: &Self::Folder,
+        item: &Item,
+        ahead: Ahead,
+    ) -> Result<Option<Self::Folder>, RestoreError> {
         let Some(there) = self.look(parent, item) else { return Ok(None) };
         let engine = self.engine;
         let verdict = decide(&item.node, there.as_ref(), engine.options.overwrite);
@@ -241,13 +274,19 @@ impl Hands for Walker<'_, '_> {
             engine.tally.problem(&item.path, "something that is no folder is in its place, and is kept");
             return Ok(None);
         }
-        let Some(fd) = self.open(parent, item, verdict, there.as_ref()) else { return Ok(None) };
         let fresh = verdict != Verdict::Enter;
+        // Only of a folder that is known whole it is known when it is complete.
+        let hidden = fresh && ahead == Ahead::Whole;
+        let Some(fd) = self.open(parent, item, verdict, there.as_ref(), hidden) else { return Ok(None) };
         add(&engine.tally.folders, fresh.into());
         // Folders on the way that were there already belong to this machine.
         let ours = item.coverage == Coverage::Inside && engine.options.overwrite != Overwrite::Never;
         let settle = (fresh || ours).then(|| item.node.meta.clone());
-        Ok(Some(Arc::new(Folder::new(fd, item.path.clone(), fresh, settle))))
+        let folder = Folder::below(parent, fd, item.path.clone(), fresh, hidden, settle);
+        if !fresh {
+            self.clear_leftovers(&folder, &Known::new(self.view, item.node.content()));
+        }
+        Ok(Some(Arc::new(folder)))
     }
 
     fn place(&mut self, parent: &Self::Folder, item: Item) -> Result<(), RestoreError> {
@@ -284,6 +323,10 @@ impl Hands for Walker<'_, '_> {
         Ok(())
     }
 
+    fn placed(&mut self, folder: &Self::Folder) {
+        self.engine.got(folder);
+    }
+
     fn leave(
         &mut self,
         folder: Self::Folder,
@@ -291,9 +334,10 @@ impl Hands for Walker<'_, '_> {
         coverage: Coverage,
         known: Option<Known<'_>>,
     ) -> Result<(), RestoreError> {
+        let delete = self.engine.options.delete && coverage == Coverage::Inside && !folder.fresh;
         // Of a folder that broke off it is not known what does not belong there.
-        if let Some(known) = known.filter(|_| !folder.fresh) {
-            self.clean(&folder, coverage, &known);
+        if let Some(known) = known.filter(|_| delete) {
+            self.mirror(&folder, &known);
         }
         self.engine.release(folder);
         Ok(())

@@ -86,7 +86,16 @@ impl Engine<'_> {
                 self.open_parts.fetch_add(1, Ordering::Relaxed);
                 progress.state = State::Open(part);
             }
-            Ok(part) => progress.state = State::Aside(part.set_aside()),
+            Ok(part) => {
+                let name = part.name.clone();
+                match part.set_aside() {
+                    Ok(aside) => progress.state = State::Aside(aside),
+                    Err(error) => {
+                        self.placer.discard(&task.folder, &name);
+                        self.ended(task, Err(error));
+                    }
+                }
+            }
             Err(error) => self.ended(task, Err(error)),
         }
     }
@@ -137,7 +146,7 @@ impl Engine<'_> {
         if let Some(identity) = task.identity {
             self.links.finish(identity, done);
         }
-        self.release(task.folder);
+        self.done(task.folder);
     }
 
     /// All blocks of a batch went by: what is left is small.
@@ -160,7 +169,7 @@ impl Engine<'_> {
                     self.links.finish(identity, false);
                 }
             }
-            self.release(task.folder);
+            self.done(task.folder);
         }
         for task in empty {
             self.make_whole(task);
@@ -176,7 +185,7 @@ impl Engine<'_> {
         let Some(identity) = task.identity else { return self.make_whole(task) };
         let first = if self.stopped() { None } else { self.links.first(identity) };
         if self.stopped() || first.is_some_and(|first| self.link(&task, &first)) {
-            self.release(task.folder);
+            self.done(task.folder);
             return;
         }
         self.links.begin(identity, &task.path(), task.node.meta.links);
@@ -186,7 +195,7 @@ impl Engine<'_> {
     /// Makes `task` another name of `first`; `false` if that cannot be and it has to be a file of its own.
     fn link(&self, task: &Task, first: &[u8]) -> bool {
         let Some((folder, name)) = split(first) else { return false };
-        let Ok(folder) = target::open_below(self.root.as_fd(), folder) else { return false };
+        let Ok(folder) = self.hidden.open(self.root.as_fd(), folder) else { return false };
         let Ok(Some(original)) = target::existing(folder.as_fd(), name) else { return false };
         let there = task.there.as_deref();
         if there.is_some_and(|there| there.file == original.file) {
@@ -194,7 +203,7 @@ impl Engine<'_> {
             return true;
         }
         let own = &task.node.name;
-        match self.placer.link(folder.as_fd(), name, task.folder.as_fd(), own, there) {
+        match self.placer.link(folder.as_fd(), name, &task.folder, own, there) {
             Ok(()) => add(&self.tally.files, 1),
             // Too many names, or another file system below: a copy is better than nothing.
             Err(PlaceError::Fill(FillError::Write(Errno::MLINK | Errno::XDEV | Errno::PERM))) => {

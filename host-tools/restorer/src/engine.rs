@@ -3,7 +3,7 @@
 //! Trouble with one name is told and counted; a target that is full or failing, or a repository that is out of reach,
 //! ends the whole restore, and the first such reason is the one that is reported.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use crate::decide::Existing;
 use crate::fill::FillError;
 use crate::folder::Folder;
 use crate::gate::Gate;
+use crate::hidden::Hidden;
 use crate::links::LinkTable;
 use crate::path::show;
 use crate::place::{PlaceError, Placer};
@@ -26,6 +27,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) options: &'a RestoreOptions,
     pub(crate) placer: Placer<'a>,
     pub(crate) links: LinkTable,
+    pub(crate) hidden: Hidden,
     pub(crate) tally: Tally<'a>,
     pub(crate) root: OwnedFd,
     pub(crate) gate: Arc<Gate>,
@@ -121,13 +123,41 @@ impl Engine<'_> {
         }
     }
 
+    /// A name in `folder` is made or given up.
+    pub(crate) fn done(&self, folder: Arc<Folder>) {
+        self.got(&folder);
+        self.release(folder);
+    }
+
+    /// One thing less is missing in `folder`; when it was the last the folder gets its name.
+    pub(crate) fn got(&self, folder: &Folder) {
+        // Of a restore that was stopped something is missing that was not made: see `Hidden::discard`.
+        if !folder.got() || self.stopped() {
+            return;
+        }
+        let Some(parent) = folder.parent().filter(|_| folder.hidden) else { return };
+        match self.hidden.reveal(parent.as_fd(), &folder.path) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let what = "something appeared in its place meanwhile; what was restored stands beside it under a \
+                            temporary name, which the next restore removes";
+                self.tally.problem(&folder.path, what);
+            }
+            Err(error) => self.trouble(&folder.path, error),
+        }
+    }
+
     /// Lets go of a folder; the last to do so sets its metadata, when nothing in it will change any more.
     pub(crate) fn release(&self, folder: Arc<Folder>) {
-        let Some(folder) = Arc::into_inner(folder) else { return };
-        let Some(meta) = folder.settle.as_ref().filter(|_| !self.stopped()) else { return };
-        match meta::settle(meta::open(&folder), meta, &self.options.owners) {
-            Ok(short) => self.note(&folder.path, short),
-            Err(error) => self.trouble(&folder.path, error),
+        let mut held = Some(folder);
+        while let Some(folder) = held.take().and_then(Arc::into_inner) {
+            if let Some(meta) = folder.settle.as_ref().filter(|_| !self.stopped()) {
+                match meta::settle(meta::open(&folder), meta, &self.options.owners) {
+                    Ok(short) => self.note(&folder.path, short),
+                    Err(error) => self.trouble(&folder.path, error),
+                }
+            }
+            held = folder.into_parent();
         }
     }
 

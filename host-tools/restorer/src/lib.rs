@@ -5,13 +5,15 @@
 //! [`Step`] without writing, [`apply`] carries it out.
 //!
 //! The data's way: repository reader → [`Contents`] → [`View`] → batches of files, sorted by the blocks that hold them →
-//! a few worker threads, a block at a time → a temporary name in the target's folder → its own name. Paths keep their absolute form below the target folder: `/var/spool` is restored to
+//! a few worker threads, a block at a time → a temporary name in the target's folder, or its own in a new folder that has a
+//! temporary one → its own name. Paths keep their absolute form below the target folder: `/var/spool` is restored to
 //! `DIR/var/spool`.
 //!
 //! Invariants:
 //! - nothing outside of the target is written, whatever snapshot and target hold: every call names one plain name in an
 //!   open folder and follows no link (`target.rs`);
-//! - a name in the target shows the old or the whole new state (`place.rs`);
+//! - a name in the target shows the old or the whole new state (`place.rs`), and a new folder of up to
+//!   [`limits::NAMES_HELD`] names comes into view with all that lies in it, or not at all (`hidden.rs`);
 //! - what cannot be restored is told and counted, and nothing is ever deleted on account of an unreadable folder;
 //! - memory follows the depth of folders, not their width nor the size of the snapshot; a listing is held only for who
 //!   asks for one ([`View::list`]).
@@ -27,6 +29,7 @@ mod error;
 mod fill;
 mod folder;
 mod gate;
+mod hidden;
 pub mod limits;
 mod link_spill;
 mod links;

@@ -38,3 +38,10 @@ pub const UNREACHABLE_IN_A_ROW: u32 = 16;
 /// Writes of at least this many bytes leave nothing in the page cache. Files of 64 KiB and more are a twelfth of all mails
 /// and two thirds of their bytes.
 pub const UNCACHED_WRITE: usize = 32 << 10;
+/// Longest listing, in names, that is held as a whole, so that what lies in the folder itself comes before its folders. A
+/// new folder of no more names is filled under a temporary name and then put into its place at once: that saves a rename for
+/// each file, a sixth of a restore's CPU time on small mail. Also what a restore that is cut off has done in vain in one
+/// folder. Nodes take about 400 bytes: 3 MB.
+pub const NAMES_HELD: usize = 8_192;
+/// Folders of a listing that are held back; each level of the walk may hold as many.
+pub const FOLDERS_HELD: usize = 64;

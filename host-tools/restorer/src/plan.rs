@@ -13,7 +13,7 @@ use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::links::{LinkTable, identity};
 use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
-use crate::traverse::{Hands, Item, Known, traverse};
+use crate::traverse::{Ahead, Hands, Item, Known, traverse};
 use crate::{ContentsError, Owners, RestoreError, View, meta, target};
 
 /// What to restore, and how.
@@ -234,7 +234,7 @@ impl Hands for Planner<'_> {
     /// `None` where the target does not have the folder.
     type Folder = Option<OwnedFd>;
 
-    fn root(&mut self) -> Result<Self::Folder, RestoreError> {
+    fn root(&mut self, _: Known<'_>) -> Result<Self::Folder, RestoreError> {
         match &self.root {
             None => Ok(None),
             Some(root) => root
@@ -244,7 +244,12 @@ impl Hands for Planner<'_> {
         }
     }
 
-    fn enter(&mut self, parent: &Self::Folder, item: &Item) -> Result<Option<Self::Folder>, RestoreError> {
+    fn enter(
+        &mut self,
+        parent: &Self::Folder,
+        item: &Item,
+        _: Ahead,
+    ) -> Result<Option<Self::Folder>, RestoreError> {
         let Some(there) = self.look(parent.as_ref(), item) else { return Ok(None) };
         match decide(&item.node, there.as_ref(), self.options.overwrite) {
             Verdict::InTheWay => {

@@ -3,6 +3,8 @@
 //! Planning and applying differ only in the [`Hands`] they put in, so that what was shown is what is done. Memory
 //! follows the depth of folders, not their number nor how many names are in them.
 
+use std::collections::VecDeque;
+
 use mailkeep_format::limits::DEPTH_MAX;
 use mailkeep_format::{ChunkRef, Node};
 
@@ -10,7 +12,7 @@ use crate::contents::Nodes;
 use crate::names::Names;
 use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
-use crate::{ContentsError, RestoreError, View};
+use crate::{ContentsError, RestoreError, View, limits};
 
 /// A node of the snapshot, where it stands, and how it was asked for.
 pub(crate) struct Item {
@@ -25,7 +27,12 @@ pub(crate) struct Known<'a> {
     content: &'a [ChunkRef],
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    /// What `view` has in the folder with this content, which need not be readable.
+    pub(crate) fn new(view: &'a View, content: &'a [ChunkRef]) -> Self {
+        Known { view, content }
+    }
+
     /// Those of `names` that the snapshot does not have.
     ///
     /// # Errors
@@ -41,13 +48,21 @@ pub(crate) trait Hands {
     type Folder;
 
     /// The target folder itself.
-    fn root(&mut self) -> Result<Self::Folder, RestoreError>;
+    fn root(&mut self, known: Known<'_>) -> Result<Self::Folder, RestoreError>;
 
-    /// A folder of the snapshot; `None` passes over everything in it.
-    fn enter(&mut self, parent: &Self::Folder, item: &Item) -> Result<Option<Self::Folder>, RestoreError>;
+    /// A folder of the snapshot; `None` passes over everything in it. `ahead` says what is known of it by now.
+    fn enter(
+        &mut self,
+        parent: &Self::Folder,
+        item: &Item,
+        ahead: Ahead,
+    ) -> Result<Option<Self::Folder>, RestoreError>;
 
     /// Anything else.
     fn place(&mut self, parent: &Self::Folder, item: Item) -> Result<(), RestoreError>;
+
+    /// Of what lies in the folder itself nothing more comes; only folders may.
+    fn placed(&mut self, _: &Self::Folder) {}
 
     /// Everything in a folder has been visited. `known` is what the snapshot has there; `None` if that broke off.
     fn leave(
@@ -68,6 +83,15 @@ pub(crate) trait Hands {
     fn stopped(&self) -> bool;
 }
 
+/// What the walk has seen of a folder when it comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// All of it, and something lies in the folder itself: that comes first, then its folders.
+    Whole,
+    /// Not all of it, or nothing but folders.
+    Unknown,
+}
+
 struct Frame<'v, F> {
     folder: F,
     path: Vec<u8>,
@@ -77,23 +101,66 @@ struct Frame<'v, F> {
     broken_off: bool,
 }
 
-/// The nodes of a folder of which the first has been read: that it can be read at all is known.
+/// The nodes of a folder of which the first have been read: that it can be read at all is known.
+///
+/// Of those that were read what lies in the folder itself comes first, so that it can be complete before what is below is
+/// gone into. While that is done no more than [`limits::FOLDERS_HELD`] nodes are held.
 struct Stream<'v> {
-    first: Option<Node>,
-    rest: Nodes<'v>,
+    ready: VecDeque<Node>,
+    folders: VecDeque<Node>,
+    /// What did not fit, or how it broke off.
+    rest: Option<Nodes<'v>>,
+    trouble: Option<ContentsError>,
+    ahead: Ahead,
+    told: bool,
 }
 
 impl<'v> Stream<'v> {
     fn open(view: &'v View, path: &[u8], node: &Node) -> Result<Self, RestoreError> {
         let mut rest = view.nodes(path, node)?;
-        match rest.next().transpose() {
-            Ok(first) => Ok(Stream { first, rest }),
-            Err(source) => Err(RestoreError::Unreadable { path: show(path), source }),
+        let (mut ready, mut folders) = (VecDeque::new(), VecDeque::new());
+        let mut seen = Ok(false);
+        while ready.len() < limits::NAMES_HELD && folders.len() < limits::FOLDERS_HELD {
+            match rest.next() {
+                Some(Ok(node)) if node.is_directory() => folders.push_back(node),
+                Some(Ok(node)) => ready.push_back(node),
+                Some(Err(source)) if ready.is_empty() && folders.is_empty() => {
+                    return Err(RestoreError::Unreadable { path: show(path), source });
+                }
+                Some(Err(source)) => {
+                    seen = Err(source);
+                    break;
+                }
+                None => {
+                    seen = Ok(true);
+                    break;
+                }
+            }
         }
+        let (rest, trouble, whole) = match seen {
+            Ok(true) => (None, None, true),
+            Ok(false) => (Some(rest), None, false),
+            Err(source) => (None, Some(source), false),
+        };
+        let ahead = if whole && !ready.is_empty() { Ahead::Whole } else { Ahead::Unknown };
+        Ok(Stream { ready, folders, rest, trouble, ahead, told: false })
+    }
+
+    /// Whether all that lies in the folder itself has been handed out; says so once.
+    fn is_placed(&mut self) -> bool {
+        let placed = self.ready.is_empty() && self.ahead == Ahead::Whole && !self.told;
+        self.told |= placed;
+        placed
     }
 
     fn next(&mut self) -> Option<Result<Node, ContentsError>> {
-        self.first.take().map(Ok).or_else(|| self.rest.next())
+        if let Some(node) = self.ready.pop_front().or_else(|| self.folders.pop_front()) {
+            return Some(Ok(node));
+        }
+        if let Some(trouble) = self.trouble.take() {
+            return Some(Err(trouble));
+        }
+        self.rest.as_mut()?.next()
     }
 }
 
@@ -106,10 +173,14 @@ pub(crate) fn traverse<H: Hands>(
     let stream = Stream::open(view, &path, view.root())?;
     let coverage = selection.of(&path);
     let content = view.root().content().to_vec();
-    let mut stack = vec![Frame { folder: hands.root()?, path, coverage, content, stream, broken_off: false }];
+    let root = hands.root(Known { view, content: &content })?;
+    let mut stack = vec![Frame { folder: root, path, coverage, content, stream, broken_off: false }];
     while let Some(frame) = stack.last_mut() {
         if hands.stopped() {
             return Err(RestoreError::Interrupted);
+        }
+        if frame.stream.is_placed() {
+            hands.placed(&frame.folder);
         }
         let node = match frame.stream.next() {
             Some(Ok(node)) => node,
@@ -149,7 +220,7 @@ pub(crate) fn traverse<H: Hands>(
             }
             Err(error) => return Err(error),
         };
-        if let Some(folder) = hands.enter(&frame.folder, &item)? {
+        if let Some(folder) = hands.enter(&frame.folder, &item, below.ahead)? {
             let Item { path, node, .. } = item;
             if stack.len() >= DEPTH_MAX {
                 return Err(RestoreError::TooDeep { path: show(&path) });
@@ -159,4 +230,61 @@ pub(crate) fn traverse<H: Hands>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mailkeep_format::{Meta, NodeKind};
+
+    use super::*;
+    use crate::MemoryContents;
+
+    fn node(number: usize, folder: bool) -> Node {
+        let content = Vec::new();
+        let kind = if folder { NodeKind::Directory { content } } else { NodeKind::Fifo };
+        Node { name: format!("{number:06}").into_bytes(), meta: Meta { links: 1, ..Meta::default() }, kind }
+    }
+
+    /// What is known ahead of a folder with these nodes, how many come before anything else is said of it, and how many in
+    /// all. `lose` takes its last piece away.
+    fn ahead(nodes: &[Node], lose: bool) -> (Ahead, Option<usize>, usize) {
+        let contents = Arc::new(MemoryContents::default());
+        let pieces = contents.put_tree_in_pieces(nodes, 1000).unwrap();
+        if lose {
+            contents.lose(pieces.last().unwrap());
+        }
+        let view = View::new(contents, pieces);
+        let mut stream = Stream::open(&view, b"/", view.root()).unwrap();
+        let (mut placed, mut count) = (None, 0);
+        loop {
+            if stream.is_placed() {
+                assert!(placed.replace(count).is_none(), "said twice");
+            }
+            match stream.next() {
+                Some(Ok(node)) => assert!(placed.is_none() || node.is_directory()),
+                Some(Err(_)) => continue,
+                None => return (stream.ahead, placed, count),
+            }
+            count += 1;
+        }
+    }
+
+    #[test]
+    fn only_what_was_seen_to_its_end_is_known_whole() {
+        let files = |count| (0..count).map(|number| node(number, false)).collect::<Vec<_>>();
+        assert_eq!(ahead(&files(100), false), (Ahead::Whole, Some(100), 100));
+        let mixed: Vec<_> = (0..100).map(|number| node(number, number % 10 == 0)).collect();
+        assert_eq!(ahead(&mixed, false), (Ahead::Whole, Some(90), 100));
+        let folders: Vec<_> = (0..10).map(|number| node(number, true)).collect();
+        assert_eq!(ahead(&folders, false), (Ahead::Unknown, None, 10));
+        let many = limits::NAMES_HELD + 1;
+        assert_eq!(ahead(&files(many), false), (Ahead::Unknown, None, many));
+        let many = limits::FOLDERS_HELD + 2;
+        let folders: Vec<_> = (0..many).map(|number| node(number, number > 0)).collect();
+        assert_eq!(ahead(&folders, false), (Ahead::Unknown, None, many));
+        let (known, placed, count) = ahead(&files(100), true);
+        assert!((known, placed) == (Ahead::Unknown, None) && count < 100, "{count}");
+    }
 }

@@ -7,10 +7,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailkeep_format::{NodeKind, Timestamp};
-use mailkeep_restorer::{Overwrite, RestoreError, RestoreOptions, Step, apply, plan};
+use mailkeep_restorer::{Overwrite, RestoreError, RestoreMonitor, RestoreOptions, Step, apply, plan};
 use support::{Builder, Ear, Kind, describe, me, restore, steps};
 use tempfile::TempDir;
 
@@ -291,6 +291,145 @@ fn a_restore_that_was_stopped_goes_on_and_cleans_up_after_a_killed_one() {
         describe(path).into_iter().filter(|line| !line.starts_with("\"bin\"")).collect()
     };
     assert_eq!(without_times(target.path()), without_times(whole.path()));
+}
+
+/// What a killed restore leaves of a new folder, and a folder that goes by a like name but is not ours.
+#[test]
+fn a_folder_that_a_killed_restore_was_filling_is_removed_before_anything_is_made() {
+    let snapshot = everything();
+    let view = snapshot.view();
+    for overwrite in [Overwrite::Always, Overwrite::IfChanged, Overwrite::Never] {
+        let target = TempDir::new().unwrap();
+        let left = target.path().join("var/spool/user/.mailkeep-part-0123456789abcdef-2");
+        let own = target.path().join("var/spool/user/.mailkeep-part-of-the-users-own");
+        for folder in [&left, &own] {
+            fs::create_dir_all(folder.join(".mailkeep-part-0123456789abcdef-3")).unwrap();
+            fs::write(folder.join("1."), b"half").unwrap();
+        }
+        let options = RestoreOptions { overwrite, ..options() };
+        let (done, problems) = restore(&view, target.path(), &options);
+        assert_eq!((done.unwrap().deleted, problems), (3, Vec::new()));
+        assert!(!left.exists() && own.join("1.").exists());
+        assert_eq!(fs::read(target.path().join("var/spool/user/a/2.")).unwrap().len(), 10_000);
+    }
+}
+
+/// Stops the restore when it hears of the first thing that was made.
+struct Stopper(AtomicBool);
+
+impl RestoreMonitor for Stopper {
+    fn problem(&self, path: &[u8], what: &str) {
+        panic!("{path:?}: {what}");
+    }
+
+    fn progress(&self, files: u64, _: u64) {
+        self.0.fetch_or(files > 0, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn stopped_in_the_middle_of_a_new_folder_it_takes_that_away_and_leaves_what_is_in_view() {
+    let mut snapshot = Builder::default();
+    // A link is made at once, what has contents waits.
+    snapshot.node("/new/1", NodeKind::Symlink { target: b"x".to_vec() });
+    snapshot.file("/new/2", b"x");
+    snapshot.file("/old/2", b"x");
+    let target = TempDir::new().unwrap();
+    fs::create_dir(target.path().join("old")).unwrap();
+    fs::write(target.path().join("old/1"), b"mine").unwrap();
+    let (plan, _) = steps(&snapshot.view(), target.path(), &options());
+    let stopper = Stopper(AtomicBool::new(false));
+    let stopped = apply(&plan, &stopper, &stopper.0);
+    assert!(matches!(stopped, Err(RestoreError::Interrupted)), "{stopped:?}");
+    let names = fs::read_dir(target.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["old"]);
+    assert_eq!(fs::read(target.path().join("old/1")).unwrap(), b"mine");
+}
+
+/// Of a new folder a name is missing that cannot be read: it comes into view without it, and that is told.
+#[test]
+fn a_new_folder_with_a_damaged_file_comes_into_view_without_it() {
+    let snapshot = everything();
+    let view = snapshot.view();
+    snapshot.contents.lose(&view.lookup(b"/var/spool/user/a/3.").unwrap().content()[2]);
+    let target = TempDir::new().unwrap();
+    let (done, problems) = restore(&view, target.path(), &options());
+    assert_eq!(done.unwrap().problems, 1);
+    assert!(problems[0].starts_with("/var/spool/user/a/3.: damaged"), "{problems:?}");
+    let names = fs::read_dir(target.path().join("var/spool/user/a")).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["1.", "2.", "empty"]);
+}
+
+/// A folder with more names than are held, with folders among them, goes the way of one that is there already.
+#[test]
+fn a_folder_too_long_to_be_held_is_restored_as_well() {
+    let mut snapshot = Builder::default();
+    let many = mailkeep_restorer::limits::NAMES_HELD + 10;
+    for number in 0..many {
+        snapshot.file(&format!("/long/{number:06}."), format!("{number}").as_bytes());
+    }
+    for number in 0..mailkeep_restorer::limits::FOLDERS_HELD + 10 {
+        snapshot.file(&format!("/many/{number:03}/1."), b"x");
+        snapshot.file(&format!("/many/{number:03}."), b"y");
+    }
+    snapshot.file("/long/000005", b"among them");
+    snapshot.file("/long/below/1.", b"at the end");
+    snapshot.link("/long/000001.", "/many/linked", 2);
+    let target = TempDir::new().unwrap();
+    let (plan, shown) = steps(&snapshot.view(), target.path(), &options());
+    let (done, problems) = restore(&snapshot.view(), target.path(), &options());
+    let done = done.unwrap();
+    assert_eq!((done.files, done.folders, problems), (plan.totals.files(), plan.totals.folders, Vec::new()));
+    assert_eq!(shown.len() as u64, done.files + done.folders);
+    assert_eq!(plan.totals.links, 1);
+    let file = |path: &str| target.path().join(path);
+    assert_eq!(fs::read_dir(file("long")).unwrap().count(), many + 2);
+    assert_eq!(fs::read(file("long/000005")).unwrap(), b"among them");
+    assert_eq!(fs::read(file("long/below/1.")).unwrap(), b"at the end");
+    let ino = |path: &str| fs::metadata(file(path)).unwrap().ino();
+    assert_eq!(ino("long/000001."), ino("many/linked"));
+    let again = RestoreOptions { overwrite: Overwrite::IfChanged, delete: true, ..options() };
+    let (done, problems) = restore(&snapshot.view(), target.path(), &again);
+    let done = done.unwrap();
+    assert_eq!((done.files, done.amended, done.deleted, problems), (0, 0, 0, Vec::new()));
+}
+
+/// The moment at which each folder comes into view, seen from outside while a restore is at work: whole or not at all.
+#[test]
+fn whoever_looks_sees_a_new_folder_whole_or_not_at_all() {
+    const FILES: usize = 200;
+    let mut snapshot = Builder::default();
+    for folder in 0..12 {
+        for file in 0..FILES {
+            snapshot.file(&format!("/spool/{folder}/{file}."), &vec![b'x'; 3000 + file]);
+            snapshot.file(&format!("/spool/{folder}/below/{file}."), b"y");
+        }
+    }
+    let view = snapshot.view();
+    let target = TempDir::new().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut looks = 0;
+            while !done.load(Ordering::Acquire) {
+                for folder in 0..12 {
+                    for path in [format!("spool/{folder}"), format!("spool/{folder}/below")] {
+                        let Ok(entries) = fs::read_dir(target.path().join(path)) else { continue };
+                        let files = entries.filter(|entry| entry.as_ref().unwrap().path().is_file()).count();
+                        assert_eq!(files, FILES);
+                        looks += 1;
+                    }
+                }
+            }
+            looks
+        });
+        restore(&view, target.path(), &options()).0.unwrap();
+        done.store(true, Ordering::Release);
+        looker.join().unwrap();
+    });
+    assert_eq!(fs::read_dir(target.path().join("spool/3/below")).unwrap().count(), FILES);
 }
 
 #[test]
