@@ -15,10 +15,14 @@ use mailkeep_link::message::{ToAgent, ToBox};
 use mailkeep_link::packed::{Packer, Unpacker};
 use mailkeep_link::wire::Message;
 use mailkeep_mail::Source;
+use mailkeep_mail::cyrus::cache;
+use mailkeep_mail::cyrus::database;
 use mailkeep_mail::cyrus::header::CyrusHeader;
 use mailkeep_mail::cyrus::imapd_conf::ImapdConf;
 use mailkeep_mail::cyrus::index::Index;
 use mailkeep_mail::cyrus::mailbox_list;
+use mailkeep_mail::cyrus::seen::Seen;
+use mailkeep_mail::cyrus::utf7;
 
 use crate::sealed::{self, REPOSITORY, SALT, keys};
 
@@ -53,6 +57,9 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "cyrus_index", run: cyrus_index, samples: INDEXES, made: none },
     Target { name: "cyrus_header", run: cyrus_header, samples: HEADERS, made: none },
     Target { name: "mailbox_list", run: list, samples: LISTS, made: none },
+    Target { name: "cyrus_cache", run: cyrus_cache, samples: &[], made: cache_records },
+    Target { name: "cyrus_database", run: cyrus_database, samples: DATABASES, made: none },
+    Target { name: "mailbox_name", run: mailbox_name, samples: &[], made: names },
     Target { name: "imapd_conf", run: imapd_conf, samples: &[], made: none },
     Target { name: "source_toml", run: source_toml, samples: &[], made: none },
 ];
@@ -70,6 +77,7 @@ const HEADERS: &[&str] = &[
     "firmware/mail/tests/data/cyrus-3.6.1/inbox.header",
     "firmware/mail/tests/data/cyrus-3.6.1/sent.header",
 ];
+const DATABASES: &[&str] = &["firmware/mail/tests/data/cyrus-3.6.1/seen.db"];
 const LISTS: &[&str] = &["firmware/mail/tests/data/cyrus-3.6.1/mailboxlist.json"];
 
 fn none() -> Vec<Vec<u8>> {
@@ -363,6 +371,45 @@ fn cyrus_index(bytes: &[u8]) -> bool {
 
 fn cyrus_header(bytes: &[u8]) -> bool {
     CyrusHeader::parse(bytes).is_ok()
+}
+
+/// Ten items, the first an envelope.
+fn cache_records() -> Vec<Vec<u8>> {
+    let envelope = b"(\"Mon, 1 Jan 2024\" {5}\r\ngr\\\"n ((\"J\" NIL \"j\" \"x.org\")) NIL NIL ((NIL NIL \"a\" \"b.c\")) NIL NIL NIL \"<1@x>\")";
+    let mut record = Vec::new();
+    for item in [&envelope[..], b"(\"TEXT\")", b"", b"", b"X-A: b\r\n", b"j@x", b"", b"", b"", b"\"s\""] {
+        record.extend((item.len() as u32).to_be_bytes());
+        record.extend(item);
+        record.resize(record.len().next_multiple_of(4), 0);
+    }
+    vec![record]
+}
+
+fn cyrus_cache(bytes: &[u8]) -> bool {
+    let whole =
+        cache::record_length(bytes).is_ok_and(|length| length.is_some_and(|length| length <= bytes.len()));
+    cache::envelope(bytes).is_ok() && whole
+}
+
+fn cyrus_database(bytes: &[u8]) -> bool {
+    let Ok(entries) = database::entries(bytes) else { return false };
+    entries
+        .values()
+        .filter_map(|value| Seen::parse(value))
+        .for_each(|seen| assert!(!seen.contains(0) || seen.count() > 0));
+    true
+}
+
+fn names() -> Vec<Vec<u8>> {
+    [&b"Entw&APw-rfe"[..], b"&U,BTFw-/&ZeVnLIqe-", b"Tom &- Jerry"].map(<[u8]>::to_vec).to_vec()
+}
+
+/// What was decoded is written in one way, which decodes to the same.
+fn mailbox_name(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let name = utf7::decode(text);
+    assert_eq!(utf7::decode(&utf7::encode(&name)), name);
+    true
 }
 
 fn list(bytes: &[u8]) -> bool {

@@ -23,8 +23,9 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     ("agent", "host-tools/agent", &["link", "mail", "format"]),
     ("restorer", "host-tools/restorer", &["repository", "format", "mail"]),
-    ("mount", "host-tools/mount", &["restorer"]),
-    ("cli", "host-tools/cli", &["mount", "restorer", "repository", "puller", "pairing", "mail"]),
+    ("mailview", "host-tools/mailview", &["restorer", "repository", "mail"]),
+    ("mount", "host-tools/mount", &["mailview", "restorer"]),
+    ("cli", "host-tools/cli", &["mount", "mailview", "restorer", "repository", "puller", "pairing", "mail"]),
     ("board", "board", &[]),
 ];
 

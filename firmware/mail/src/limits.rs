@@ -34,6 +34,14 @@ pub const MAILBOX_NAME_BYTES: usize = 1024;
 pub const CYRUS_HEADER_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a cyrus.index: 144 per message, so this holds 14 million messages in one mailbox.
 pub const CYRUS_INDEX_BYTES: usize = 2 * 1024 * 1024 * 1024 - 1;
+/// Bytes of a record of cyrus.cache: the header's parts and the structure of a message of some thousand parts.
+pub const CACHE_RECORD_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a seen database: about 100 per mailbox that a user has read in.
+pub const DATABASE_BYTES: usize = 64 * 1024 * 1024;
+/// Entries of such a database.
+pub const DATABASE_ENTRIES: usize = 500_000;
+/// Ranges of UIDs in one entry of a seen database.
+pub const SEEN_RANGES: usize = 1_000_000;
 
 /// Levels of folders below a partition that the mail check walks; Cyrus' own hashing takes five.
 pub const TREE_DEPTH: usize = 256;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use mailkeep_mail::source::{Rate, parse_rate};
 
-use crate::text::{self, flag, pairing, verb};
+use crate::text::{self, flag, mail, pairing, verb};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -64,6 +64,11 @@ pub(crate) enum Verb {
     Diff(Diff),
     #[command(about = verb::MOUNT)]
     Mount(Mount),
+    #[command(about = mail::ABOUT, subcommand_required = true, arg_required_else_help = true)]
+    Mail {
+        #[command(subcommand)]
+        verb: Mail,
+    },
     #[command(about = verb::RESTORE)]
     Restore(Restore),
     #[command(about = verb::VERIFY)]
@@ -229,6 +234,79 @@ pub(crate) struct Mount {
     /// Set by the tool itself for the process that goes into the background.
     #[arg(long, hide = true)]
     pub(crate) in_background: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mail {
+    #[command(about = mail::LS)]
+    Ls {
+        #[command(flatten)]
+        which: Which,
+        #[arg(value_name = "MAILBOX", help = mail::MAILBOX)]
+        mailbox: Option<String>,
+        #[arg(long, help = mail::EVERYTHING)]
+        all: bool,
+    },
+    #[command(about = mail::CAT)]
+    Cat {
+        #[command(flatten)]
+        which: Which,
+        #[arg(value_name = "MAILBOX", help = mail::MAILBOX)]
+        mailbox: String,
+        #[arg(value_name = "UID", help = mail::UID, value_parser = clap::value_parser!(u32).range(1..))]
+        uid: u32,
+    },
+    #[command(about = mail::SEARCH, long_about = mail::SEARCH_LONG)]
+    Search(MailSearch),
+    #[command(about = mail::RESTORE, long_about = mail::RESTORE_LONG)]
+    Restore(MailRestore),
+    #[command(about = mail::EXPORT)]
+    Export {
+        #[command(flatten)]
+        which: Which,
+        #[arg(value_name = "MAILBOX", help = mail::MAILBOX)]
+        mailbox: String,
+        #[arg(long, value_name = "FILE", help = mail::MBOX, required_unless_present = "maildir", conflicts_with = "maildir")]
+        mbox: Option<PathBuf>,
+        #[arg(long, value_name = "DIR", help = mail::MAILDIR)]
+        maildir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MailRestore {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[arg(value_name = "MAILBOX", help = mail::MAILBOX)]
+    pub(crate) mailbox: String,
+    #[arg(value_name = "UID", help = mail::UIDS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uids: Vec<u32>,
+    #[arg(long, value_name = "URL", help = mail::IMAP)]
+    pub(crate) imap: String,
+    #[arg(long, value_name = "FOLDER", help = mail::INTO)]
+    pub(crate) into: String,
+    #[arg(long = "as", value_name = "USER", help = mail::AS)]
+    pub(crate) acts_for: Option<String>,
+    #[arg(long, value_name = "FILE", help = mail::PASSWORD_FILE)]
+    pub(crate) password_file: Option<PathBuf>,
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_file", help = mail::PASSWORD_COMMAND)]
+    pub(crate) password_command: Option<String>,
+    #[arg(long, value_name = "FILE", help = mail::CA_FILE)]
+    pub(crate) ca_file: Option<PathBuf>,
+    #[arg(short = 'n', long, help = mail::RESTORE_DRY)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MailSearch {
+    #[arg(value_name = "TERM", required = true, help = mail::TERMS)]
+    pub(crate) terms: Vec<String>,
+    #[arg(long, conflicts_with = "snapshot", help = mail::ALL)]
+    pub(crate) all_snapshots: bool,
+    #[arg(long, value_name = "SNAPSHOT", help = mail::ONLY)]
+    pub(crate) snapshot: Option<String>,
+    #[arg(long, value_name = "NAME", help = flag::SOURCE)]
+    pub(crate) source: Option<String>,
 }
 
 #[derive(Debug, Args)]

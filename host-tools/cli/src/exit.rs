@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use mailkeep_mailview::MailViewError;
+use mailkeep_mailview::imap::ImapError;
 use mailkeep_mount::MountError;
 use mailkeep_pairing::PairError;
 use mailkeep_puller::PullError;
@@ -159,6 +161,30 @@ impl From<PairError> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<MailViewError> for Failure {
+    fn from(error: MailViewError) -> Self {
+        match error {
+            MailViewError::Snapshot(error) => error.into(),
+            MailViewError::Term { .. } => {
+                Failure::new(USAGE, error.to_string()).hint("see `mailkeep mail search --help`")
+            }
+            MailViewError::NoFile { .. } => Failure::new(DAMAGED, error.to_string()),
+            error => Failure::new(FAILED, chain(&error)),
+        }
+    }
+}
+
+impl From<ImapError> for Failure {
+    fn from(error: ImapError) -> Self {
+        let code = match &error {
+            ImapError::Url { .. } => USAGE,
+            error if error.is_absent() => ABSENT,
+            _ => FAILED,
+        };
+        Failure::new(code, chain(&error))
     }
 }
 

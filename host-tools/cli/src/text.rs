@@ -2,6 +2,7 @@
 //!
 //! Texts of errors that come from a library are the library's; what is added to them here is the hint.
 
+pub(crate) mod mail;
 pub(crate) mod pairing;
 
 /// One line on what this is.

@@ -1,6 +1,6 @@
 //! Answers the kernel's requests from views of snapshots.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -10,20 +10,31 @@ use fuser::{
     FUSE_ROOT_ID, FileAttr, FileType, Filesystem, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty,
     ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
-use mailkeep_restorer::format::{Node, NodeKind};
+use mailkeep_mailview::MailViewError;
+use mailkeep_restorer::format::{Meta, Node, NodeKind};
 use mailkeep_restorer::path::join;
 use mailkeep_restorer::{Listing, OpenFile, RestoreError};
 use rustix::io::Errno;
 
 use crate::attributes;
 use crate::inodes::{Inode, Inodes, LATEST, SNAPSHOTS};
+use crate::mail::{MailFolders, Opened, uid_of};
 use crate::pool::Pool;
-use crate::snapshot::Snapshot;
+use crate::shown::Shown;
+use crate::snapshot::{News, Snapshot};
 
 /// How long the kernel may keep names and attributes without asking again. Snapshots never change.
 const KEEP: Duration = Duration::from_secs(3600);
-/// Shortest beginning of an id that is looked up; shorter ones are more likely a program's probing.
-const PREFIX_MIN: usize = 4;
+/// Before the path of whatever is made up in the mail of a snapshot: no path of a server has a NUL.
+const MAIL: &[u8] = b"\0mail";
+/// The folder of a snapshot's mail; the second name where the server has the first one itself.
+const MAIL_NAMES: [&[u8]; 2] = [b"mail", b"mail.view"];
+/// Mail trees that are kept, a KiB for each of their mailboxes.
+const KEPT_TREES: usize = 2;
+/// Opened mailboxes that are kept, 70 bytes for each of their messages.
+const KEPT_MAILBOXES: usize = 4;
+/// Extended attribute with the flags of a message, parted by blanks.
+const FLAGS: &[u8] = b"user.mailkeep.flags";
 
 /// A folder that is being listed.
 enum OpenFolder {
@@ -32,8 +43,11 @@ enum OpenFolder {
 }
 
 pub(crate) struct SnapshotFs {
-    /// Oldest first.
-    snapshots: Vec<Snapshot>,
+    snapshots: Shown,
+    /// The mail of snapshots looked at last, by their places; the newest last.
+    trees: VecDeque<(usize, Arc<MailFolders>)>,
+    /// The mailboxes looked at last, by snapshot and place in its tree; the newest last.
+    opened: VecDeque<((usize, usize), Arc<Opened>)>,
     inodes: Inodes,
     files: HashMap<u64, Arc<OpenFile>>,
     folders: HashMap<u64, OpenFolder>,
@@ -43,14 +57,16 @@ pub(crate) struct SnapshotFs {
 }
 
 impl SnapshotFs {
-    pub(crate) fn new(snapshots: Vec<Snapshot>, pool: Pool) -> Self {
+    pub(crate) fn new(snapshots: Vec<Snapshot>, news: Option<News>, pool: Pool) -> Self {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (files, folders) = (HashMap::new(), HashMap::new());
-        SnapshotFs { snapshots, inodes: Inodes::default(), files, folders, next_handle: 1, pool, owner }
+        let (trees, opened) = (VecDeque::new(), VecDeque::new());
+        let (snapshots, inodes) = (Shown::new(snapshots, news), Inodes::default());
+        SnapshotFs { snapshots, trees, opened, inodes, files, folders, next_handle: 1, pool, owner }
     }
 
     fn newest(&self) -> Option<&Snapshot> {
-        self.snapshots.last()
+        self.snapshots.newest()
     }
 
     fn made_up(&self, ino: u64) -> Option<FileAttr> {
@@ -74,12 +90,7 @@ impl SnapshotFs {
 
     /// The root of a snapshot by its id, or by a beginning that only one has.
     fn snapshot(&self, name: &[u8]) -> Option<(u64, Inode)> {
-        let fits = |snapshot: &Snapshot| snapshot.id.as_bytes().starts_with(name);
-        let mut fitting = self.snapshots.iter().enumerate().filter(|(_, snapshot)| fits(snapshot));
-        let (index, snapshot) = fitting.next()?;
-        if name.len() < PREFIX_MIN || fitting.next().is_some() {
-            return None;
-        }
+        let (index, snapshot) = self.snapshots.find(name)?;
         Some((self.inodes.of_snapshot(index), self.root_of(index, snapshot)))
     }
 
@@ -92,7 +103,143 @@ impl SnapshotFs {
         Inode { view, snapshot: index, path: (*b"/").into(), node, parent: SNAPSHOTS }
     }
 
-    fn find(&self, parent: u64, name: &[u8]) -> Result<(u64, FileAttr, Option<Inode>), Errno> {
+    /// The name of the folder with a snapshot's mail, if `folder` is the root of a snapshot that has mail.
+    fn mail_name(&self, folder: &Inode) -> Option<&'static [u8]> {
+        let has_mail = self.snapshots.get(folder.snapshot).is_some_and(|snapshot| snapshot.has_mail);
+        if !has_mail || *folder.path != *b"/" {
+            return None;
+        }
+        let is_taken = |name: &[u8]| !matches!(folder.view.child(b"/", &folder.node, name), Ok(None));
+        MAIL_NAMES.into_iter().find(|name| !is_taken(name))
+    }
+
+    /// The mail of a snapshot.
+    fn mail(&mut self, folder: &Inode) -> Result<Arc<MailFolders>, Errno> {
+        let place = folder.snapshot;
+        if let Some(at) = self.trees.iter().position(|(known, _)| *known == place) {
+            if let Some(kept) = self.trees.remove(at) {
+                self.trees.push_back(kept);
+            }
+        } else {
+            let id = self.snapshots.get(place).map_or("?", |snapshot| &snapshot.id);
+            let tree = MailFolders::of(folder.view.clone()).map_err(|error| tell_mail(id, &error))?;
+            for problem in tree.problems() {
+                tracing::error!(snapshot = id, "{problem}");
+            }
+            self.trees.push_back((place, Arc::new(tree)));
+            while self.trees.len() > KEPT_TREES {
+                self.trees.pop_front();
+            }
+        }
+        self.trees.back().map(|(_, tree)| Arc::clone(tree)).ok_or(Errno::IO)
+    }
+
+    /// What the index of a mailbox says.
+    fn open_mailbox(
+        &mut self,
+        mail: &MailFolders,
+        folder: &Inode,
+        number: usize,
+    ) -> Result<Arc<Opened>, Errno> {
+        let key = (folder.snapshot, number);
+        if let Some(at) = self.opened.iter().position(|(known, _)| *known == key) {
+            if let Some(kept) = self.opened.remove(at) {
+                self.opened.push_back(kept);
+            }
+        } else {
+            let mailbox = mail.mailbox(number).ok_or(Errno::NOENT)?;
+            let records =
+                mailbox.records(&mail.files).map_err(|error| self.told_mail(folder.snapshot, &error))?;
+            self.opened.push_back((key, Arc::new(Opened { records })));
+            while self.opened.len() > KEPT_MAILBOXES {
+                self.opened.pop_front();
+            }
+        }
+        self.opened.back().map(|(_, opened)| Arc::clone(opened)).ok_or(Errno::IO)
+    }
+
+    /// A made-up folder in the mail of a snapshot.
+    fn mail_folder(&self, within: &Inode, path: Vec<u8>, parent: u64) -> (u64, Inode) {
+        let ino = self.inodes.of_mail(within.snapshot, &path);
+        let time = self.snapshots.get(within.snapshot).map_or(0, |snapshot| snapshot.time);
+        let mut meta =
+            Meta { mode: 0o555, links: 1, uid: self.owner.0, gid: self.owner.1, ..Meta::default() };
+        (meta.mtime.seconds, meta.ctime.seconds) = (time, time);
+        let kind = NodeKind::Directory { content: Vec::new() };
+        let node = Arc::new(Node { name: Vec::new(), meta, kind });
+        (ino, Inode { node, path: path.into(), parent, ..within.clone() })
+    }
+
+    /// Finds a level of a mailbox' name, or a message.
+    fn find_mail(&mut self, folder: &Inode, parent: u64, name: &[u8]) -> Result<(u64, Inode), Errno> {
+        let mail = self.mail(folder)?;
+        let at = mail_path(&folder.path);
+        let here = mail.folder(at).ok_or(Errno::NOENT)?;
+        if here.below.contains(name) {
+            let path = [&folder.path[..], b"/", name].concat();
+            return Ok(self.mail_folder(folder, path, parent));
+        }
+        let (Some(number), Some(uid)) = (here.mailbox, uid_of(name)) else { return Err(Errno::NOENT) };
+        let opened = self.open_mailbox(&mail, folder, number)?;
+        let mailbox = mail.mailbox(number).ok_or(Errno::NOENT)?;
+        let found = mailbox
+            .file(&mail.files, &opened.records, uid)
+            .map_err(|error| self.told_mail(folder.snapshot, &error))?;
+        let (message, path, mut node) = found.ok_or(Errno::NOENT)?;
+        let ino = self.inodes.of_mail(folder.snapshot, &[&folder.path[..], b"/", name].concat());
+        node.meta.links = 1;
+        node.meta.mtime.seconds = message.internal_date;
+        node.meta.mtime.nanos = 0;
+        if message.flags.is_some() {
+            node.meta.xattrs.push((FLAGS.to_vec(), message.flag_names().join(" ").into_bytes()));
+        }
+        Ok((ino, Inode { node: Arc::new(node), path: path.into(), parent, ..folder.clone() }))
+    }
+
+    /// Lists a level of a mailbox' name: the levels below, then the messages.
+    fn list_mail(&mut self, folder: &Inode) -> Result<OpenFolder, Errno> {
+        let mail = self.mail(folder)?;
+        let here = mail.folder(mail_path(&folder.path)).ok_or(Errno::NOENT)?;
+        let ino =
+            |name: &[u8]| self.inodes.of_mail(folder.snapshot, &[&folder.path[..], b"/", name].concat());
+        let mut names: Vec<(u64, FileType, Vec<u8>)> =
+            here.below.iter().map(|name| (ino(name), FileType::Directory, name.clone())).collect();
+        if let Some(number) = here.mailbox {
+            let opened = self.open_mailbox(&mail, folder, number)?;
+            let mailbox = mail.mailbox(number).ok_or(Errno::NOENT)?;
+            let uids = mailbox
+                .uids(&mail.files, &opened.records)
+                .map_err(|error| self.told_mail(folder.snapshot, &error))?;
+            names.reserve(uids.len());
+            for uid in uids {
+                let name = format!("{uid}.eml").into_bytes();
+                let path = [&folder.path[..], b"/", &name].concat();
+                names.push((self.inodes.of_mail(folder.snapshot, &path), FileType::RegularFile, name));
+            }
+        }
+        Ok(OpenFolder::MadeUp(names))
+    }
+
+    fn told_mail(&self, snapshot: usize, error: &MailViewError) -> Errno {
+        tell_mail(self.snapshots.get(snapshot).map_or("?", |snapshot| &snapshot.id), error)
+    }
+
+    fn find(&mut self, parent: u64, name: &[u8]) -> Result<(u64, FileAttr, Option<Inode>), Errno> {
+        if parent == SNAPSHOTS && self.snapshots.find(name).is_none() {
+            self.snapshots.refresh();
+        }
+        if let Some(folder) = self.inodes.get(parent).cloned() {
+            let made_up = if folder.path.starts_with(MAIL) {
+                Some(self.find_mail(&folder, parent, name)?)
+            } else if MAIL_NAMES.contains(&name) && self.mail_name(&folder) == Some(name) {
+                Some(self.mail_folder(&folder, MAIL.to_vec(), parent))
+            } else {
+                None
+            };
+            if let Some((ino, inode)) = made_up {
+                return Ok((ino, attributes::of_node(ino, &inode.node), Some(inode)));
+            }
+        }
         let made_up = |ino| self.made_up(ino).map(|attr| (ino, attr, None)).ok_or(Errno::NOENT);
         match (parent, name) {
             (FUSE_ROOT_ID, b"snapshots") => return made_up(SNAPSHOTS),
@@ -115,8 +262,11 @@ impl SnapshotFs {
         Ok((ino, attr, Some(inode)))
     }
 
-    fn list(&self, ino: u64) -> Result<OpenFolder, Errno> {
+    fn list(&mut self, ino: u64) -> Result<OpenFolder, Errno> {
         let folder = FileType::Directory;
+        if ino == SNAPSHOTS || ino == FUSE_ROOT_ID {
+            self.snapshots.refresh();
+        }
         Ok(match ino {
             FUSE_ROOT_ID => {
                 let mut names = vec![(SNAPSHOTS, folder, b"snapshots".to_vec())];
@@ -129,12 +279,24 @@ impl SnapshotFs {
                 let name = |(index, snapshot): (usize, &Snapshot)| {
                     (self.inodes.of_snapshot(index), folder, snapshot.id.as_bytes().to_vec())
                 };
-                OpenFolder::MadeUp(self.snapshots.iter().enumerate().map(name).collect())
+                OpenFolder::MadeUp(self.snapshots.iter().map(name).collect())
             }
             _ => {
                 let inode = self.inodes.get(ino).ok_or(Errno::STALE)?.clone();
+                if inode.path.starts_with(MAIL) {
+                    return self.list_mail(&inode);
+                }
                 let listing =
                     inode.view.list(&inode.path, &inode.node).map_err(|error| self.told(&inode, &error))?;
+                if let Some(name) = self.mail_name(&inode) {
+                    let stored = |node: &Node| {
+                        let ino = self.inodes.of_node(inode.snapshot, &join(&inode.path, &node.name), node);
+                        (ino, attributes::kind(node), node.name.clone())
+                    };
+                    let mut names: Vec<_> = listing.iter().map(stored).collect();
+                    names.push((self.inodes.of_mail(inode.snapshot, MAIL), folder, name.to_vec()));
+                    return Ok(OpenFolder::MadeUp(names));
+                }
                 OpenFolder::Stored { inode, listing }
             }
         })
@@ -165,6 +327,25 @@ fn tell(snapshot: &str, error: &RestoreError) -> Errno {
             Errno::IO
         }
     }
+}
+
+fn tell_mail(snapshot: &str, error: &MailViewError) -> Errno {
+    match error {
+        MailViewError::Snapshot(error) => tell(snapshot, error),
+        MailViewError::NoMail | MailViewError::NoMailbox { .. } | MailViewError::NoMessage { .. } => {
+            Errno::NOENT
+        }
+        _ => {
+            tracing::error!(snapshot, "{error}");
+            Errno::IO
+        }
+    }
+}
+
+/// The path of a made-up folder as the mail tree knows it.
+fn mail_path(path: &[u8]) -> &[u8] {
+    let path = path.strip_prefix(MAIL).unwrap_or_default();
+    path.strip_prefix(b"/").unwrap_or(path)
 }
 
 fn number(error: Errno) -> i32 {
@@ -199,6 +380,7 @@ impl Filesystem for SnapshotFs {
 
     fn readlink(&mut self, _: &Request<'_>, ino: u64, reply: ReplyData) {
         if ino == LATEST {
+            self.snapshots.refresh();
             return reply.data(self.latest_target().as_bytes());
         }
         match self.node(ino).map(|node| &node.kind) {

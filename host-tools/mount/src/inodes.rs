@@ -50,6 +50,11 @@ impl Inodes {
         }
     }
 
+    /// The number of a made-up folder or of a message in the mail of a snapshot.
+    pub(crate) fn of_mail(&self, snapshot: usize, path: &[u8]) -> u64 {
+        self.number(&(snapshot, path, "mail"))
+    }
+
     fn number(&self, what: &impl Hash) -> u64 {
         self.hasher.hash_one(what).max(FIRST_FREE)
     }

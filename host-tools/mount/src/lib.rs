@@ -4,7 +4,10 @@
 //! `pool.rs` (contents) → [`mailkeep_restorer::View`].
 //!
 //! Below the mount point: `snapshots/<id>/…` with the paths as on the server (an unambiguous beginning of an id is found
-//! too, though only whole ids are listed), and `latest`, a link to the newest snapshot.
+//! too, though only whole ids are listed), and `latest`, a link to the newest snapshot. A mail server's snapshot has one
+//! folder more, `mail/<mailbox>/<uid>.eml` (`mail.view` if the server has a `/mail` of its own): names as people read them,
+//! mtime the internal date, flags in the attribute `user.mailkeep.flags`. Snapshots that come or go are seen without
+//! mounting anew.
 //!
 //! Invariants:
 //! - nothing can be written, and the kernel is told so (`ro,nosuid,nodev`);
@@ -15,10 +18,12 @@ mod attributes;
 mod error;
 mod filesystem;
 mod inodes;
+mod mail;
 mod pool;
 mod session;
+mod shown;
 mod snapshot;
 
 pub use error::MountError;
 pub use session::{MountOptions, Mounted, Unmounter, mount};
-pub use snapshot::Snapshot;
+pub use snapshot::{News, Snapshot};

@@ -12,7 +12,7 @@ use rustix::mount::UnmountFlags;
 use crate::MountError;
 use crate::filesystem::SnapshotFs;
 use crate::pool::Pool;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{News, Snapshot};
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,18 +34,24 @@ pub struct Unmounter {
     point: PathBuf,
 }
 
-/// Mounts `snapshots` (oldest first) on the folder `point`. When this returns, the files are there.
+/// Mounts `snapshots` (oldest first) on the folder `point`. When this returns, the files are there. `news` is asked when
+/// somebody looks which snapshots there are, at most every few seconds.
 ///
 /// # Errors
 /// The mount point is no folder, or FUSE is not to be had.
-pub fn mount(point: &Path, snapshots: Vec<Snapshot>, options: MountOptions) -> Result<Mounted, MountError> {
+pub fn mount(
+    point: &Path,
+    snapshots: Vec<Snapshot>,
+    news: Option<News>,
+    options: MountOptions,
+) -> Result<Mounted, MountError> {
     let no_point = |source| MountError::MountPoint { path: point.to_owned(), source };
     let point = point.canonicalize().map_err(no_point)?;
     if !point.is_dir() {
         return Err(no_point(Errno::NOTDIR.into()));
     }
     let failed = |source| MountError::Session { path: point.clone(), source };
-    let filesystem = SnapshotFs::new(snapshots, Pool::start().map_err(failed)?);
+    let filesystem = SnapshotFs::new(snapshots, news, Pool::start().map_err(failed)?);
     let mut flags = vec![
         MountOption::RO,
         MountOption::NoSuid,

@@ -1,4 +1,4 @@
-//! What is shown in one folder of the mount: a snapshot with its name and time.
+//! What is shown in one folder of the mount: a snapshot with its name and time. And where news of snapshots come from.
 
 use mailkeep_restorer::View;
 
@@ -8,6 +8,12 @@ pub struct Snapshot {
     pub id: String,
     /// When it was sealed, seconds since 1970; the time of its folder.
     pub time: i64,
+    /// It is of a mail server: its mail is shown beside its files.
+    pub has_mail: bool,
     /// What is in it.
     pub view: View,
 }
+
+/// Asked now and then which snapshots there are: all of them, oldest first, if that changed since it was last asked, else
+/// `None`. Views of one answer share their caches.
+pub type News = Box<dyn FnMut() -> Option<Vec<Snapshot>> + Send>;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use mailkeep_mount::{MountError, MountOptions, Mounted, Snapshot, Unmounter, mount};
+use mailkeep_mount::{MountError, MountOptions, Mounted, News, Snapshot, Unmounter, mount};
 use mailkeep_restorer::format::{ChunkRef, Meta, Node, NodeKind, Timestamp};
 use mailkeep_restorer::{MemoryContents, View};
 use tempfile::TempDir;
@@ -82,13 +82,28 @@ impl Drop for Mounting {
 
 /// Mounts two snapshots; `None` on a machine without FUSE.
 fn mounted(point: &Path, contents: &Arc<MemoryContents>, root: &[ChunkRef]) -> Option<Mounting> {
+    mounted_with(point, contents, root, None)
+}
+
+fn mounted_with(
+    point: &Path,
+    contents: &Arc<MemoryContents>,
+    root: &[ChunkRef],
+    news: Option<News>,
+) -> Option<Mounting> {
     if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
         return None;
     }
     let view = View::new(Arc::clone(contents) as _, contents.put_tree(&[]).unwrap());
-    let older = Snapshot { id: "aaaa1111".repeat(8), time: 1_700_000_000, view: view.clone() };
-    let newer = Snapshot { id: "aaaa2222".repeat(8), time: 1_700_100_000, view: view.sibling(root.to_vec()) };
-    Some(Mounting(Some(mount(point, vec![older, newer], MountOptions::default()).unwrap())))
+    let older =
+        Snapshot { id: "aaaa1111".repeat(8), time: 1_700_000_000, has_mail: false, view: view.clone() };
+    let newer = Snapshot {
+        id: "aaaa2222".repeat(8),
+        time: 1_700_100_000,
+        has_mail: false,
+        view: view.sibling(root.to_vec()),
+    };
+    Some(Mounting(Some(mount(point, vec![older, newer], news, MountOptions::default()).unwrap())))
 }
 
 #[test]
@@ -167,7 +182,70 @@ fn a_mount_point_that_is_no_folder_is_told_in_one_line() {
         fs::write(&file, b"x").unwrap();
         file
     }] {
-        let error = mount(&bad, Vec::new(), MountOptions::default()).unwrap_err().to_string();
+        let error = mount(&bad, Vec::new(), None, MountOptions::default()).unwrap_err().to_string();
         assert!(error.contains("is not a folder that can be mounted on"), "{error}");
     }
+}
+
+/// A mailbox `user.john.Sent` of five messages as a real Cyrus wrote its index, the third of them damaged.
+fn mail() -> (Arc<MemoryContents>, Vec<ChunkRef>) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../firmware/mail/tests/data/cyrus-3.6.1");
+    let data = |name: &str| fs::read(data.join(name)).unwrap();
+    let contents = Arc::new(MemoryContents::default());
+    let mut nodes: Vec<Node> = [364, 490, 553, 229, 292]
+        .iter()
+        .zip(1..)
+        .map(|(size, uid): (&usize, usize)| {
+            file(&contents, &format!("{uid}."), format!("{uid}").repeat(*size).as_bytes())
+        })
+        .collect();
+    contents.lose(&nodes[2].content()[0]);
+    nodes.push(file(&contents, "cyrus.header", &data("sent.header")));
+    nodes.push(file(&contents, "cyrus.index", &data("sent-v16.index")));
+    let sent = folder(&contents, "x8mlat5jn4vvp7cvv1xblpjn", &nodes);
+    let spool = folder(&contents, "spool", &[sent]);
+    (Arc::clone(&contents), contents.put_tree(&[spool]).unwrap())
+}
+
+#[test]
+fn mail_is_shown_as_people_know_it_and_damage_costs_one_message() {
+    let (contents, root) = mail();
+    let view = View::new(Arc::clone(&contents) as _, root);
+    let point = TempDir::new().unwrap();
+    let mut news = Some(Snapshot { id: "bbbb3333".repeat(8), time: 1_700_200_000, has_mail: true, view });
+    let news: News = Box::new(move || news.take().map(|snapshot| vec![snapshot]));
+    let empty = contents.put_tree(&[]).unwrap();
+    let Some(mounted) = mounted_with(point.path(), &contents, &empty, Some(news)) else { return };
+    let names = |path: &str| {
+        let entries = fs::read_dir(point.path().join(path)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // The snapshots of before are gone from the list, and the new one is there.
+    assert_eq!(names("snapshots"), ["bbbb3333".repeat(8)]);
+    assert_eq!(names("latest"), ["mail", "spool"]);
+    assert_eq!(names("latest/mail"), ["user"]);
+    assert_eq!(names("latest/mail/user/john"), ["Sent"]);
+    assert_eq!(names("latest/mail/user/john/Sent"), ["1.eml", "2.eml", "3.eml", "4.eml", "5.eml"]);
+    let sent = point.path().join("latest/mail/user/john/Sent");
+    assert_eq!(fs::read(sent.join("5.eml")).unwrap(), "5".repeat(292).as_bytes());
+    let meta = fs::metadata(sent.join("1.eml")).unwrap();
+    assert_eq!((meta.len(), meta.mtime(), meta.mode() & 0o777), (364, 1_600_950_400, 0o640));
+    let flags = |name: &str| {
+        let mut value = [0u8; 64];
+        let length = rustix::fs::getxattr(sent.join(name), "user.mailkeep.flags", &mut value[..]).unwrap();
+        String::from_utf8(value[..length].to_vec()).unwrap()
+    };
+    assert_eq!(flags("1.eml"), "\\Seen Work $Junk");
+    assert_eq!(flags("3.eml"), "\\Flagged");
+    let error = fs::read(sent.join("3.eml")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    for missing in ["6.eml", "01.eml", "1", "Trash"] {
+        assert_eq!(fs::metadata(sent.join(missing)).unwrap_err().kind(), ErrorKind::NotFound, "{missing}");
+    }
+    assert_eq!(fs::write(sent.join("1.eml"), b"x").unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    mounted.unmounter().unmount().unwrap();
+    mounted.wait().unwrap();
 }

@@ -35,6 +35,8 @@ use crate::error::MailError;
 use crate::limits::LISTED_PROBLEMS;
 use sites::Sites;
 
+pub use sites::names_of;
+
 /// The result of a mail check, as it stands in a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailCheck {

@@ -160,7 +160,7 @@ impl Walk<'_> {
 }
 
 /// The internal names that a folder of the old layout may stand for, the likelier first.
-fn names_of(below: &Path) -> Vec<String> {
+pub fn names_of(below: &Path) -> Vec<String> {
     let levels: Vec<String> =
         below.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
     let is_hash = |level: Option<&String>| level.is_some_and(|level| level.chars().count() == 1);

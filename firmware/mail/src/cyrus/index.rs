@@ -109,6 +109,17 @@ pub struct IndexRecord {
     pub guid: Option<[u8; 20]>,
     /// MODSEQ; `None` before version 8.
     pub modseq: Option<u64>,
+    /// Where cyrus.cache has its record; `None` where that could not be proved (before version 12, and in 20).
+    pub cached: Option<CachePlace>,
+}
+
+/// Where the record of a message lies in the cyrus.cache of the same generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CachePlace {
+    /// Bytes from the start of the file.
+    pub offset: u32,
+    /// CRC over the whole record.
+    pub crc: u32,
 }
 
 impl IndexRecord {
@@ -276,6 +287,7 @@ fn record(bytes: &[u8], version: u32) -> Result<IndexRecord, MailError> {
             user_flags: words(40)?,
             guid: guid()?,
             modseq: Some(fields.u64(80)?),
+            cached: None,
         });
     }
     let flags = fields.u32(32)?;
@@ -294,6 +306,11 @@ fn record(bytes: &[u8], version: u32) -> Result<IndexRecord, MailError> {
             8 | 9 => Some(fields.u64(72)?),
             _ => Some(fields.u64(80)?),
         },
+        cached: match version {
+            12.. => Some(CachePlace { offset: fields.u32(24)?, crc: fields.u32(size - 8)? }),
+            _ => None,
+        }
+        .filter(|place| place.offset > 0),
     })
 }
 

@@ -164,7 +164,7 @@ fn is_message(name: &[u8]) -> bool {
 }
 
 /// The UID of a message file's name, `None` if it is no such name.
-pub(crate) fn message_uid(name: &[u8]) -> Option<u32> {
+pub fn message_uid(name: &[u8]) -> Option<u32> {
     let digits = name.strip_suffix(b".")?;
     if digits.first().is_none_or(|first| *first == b'0') || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -8,6 +8,7 @@ mod guards;
 mod init;
 mod key;
 mod ls;
+mod mail;
 mod mount;
 mod pair;
 mod prune;
@@ -35,6 +36,7 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Ls(args) => ls::run(app, &args),
         Verb::Find(args) => find::run(app, &args),
         Verb::Diff(args) => diff::run(app, &args),
+        Verb::Mail { verb } => mail::run(app, &verb),
         Verb::Mount(args) => mount::run(app, &args),
         Verb::Restore(args) => restore::run(app, args),
         Verb::Verify(args) => verify::run(app, &args),

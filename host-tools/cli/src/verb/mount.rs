@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use mailkeep_mount::{MountOptions, Snapshot, mount};
+use mailkeep_mount::{MountOptions, News, Snapshot, mount};
+use mailkeep_repository::{Monitor, Repository, RepositoryError, SnapshotEntry};
 use mailkeep_restorer::View;
 
 use crate::App;
@@ -31,18 +32,11 @@ pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
     }
     let ear = Ear::new(&app.console);
     let repository = repo::open(app)?;
-    let base = View::new(Arc::new(repository.reader(&ear)?), Vec::new());
-    let snapshots: Vec<Snapshot> = repository
-        .snapshots(&ear)?
-        .into_iter()
-        .map(|entry| Snapshot {
-            id: entry.id.hex(),
-            time: entry.manifest.started,
-            view: base.sibling(entry.manifest.root),
-        })
-        .collect();
+    let seen = names(&repository).unwrap_or_default();
+    let snapshots = snapshots(&repository, &ear)?;
     let count = snapshots.len();
-    let mounted = mount(&args.point, snapshots, MountOptions { allow_other: args.allow_other })?;
+    let news = news(repository, seen, Ear::new(&app.console));
+    let mounted = mount(&args.point, snapshots, Some(news), MountOptions { allow_other: args.allow_other })?;
     let unmounter = mounted.unmounter();
     let console = Arc::clone(&app.console);
     signal::listen(move || {
@@ -59,6 +53,48 @@ pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
     }
     mounted.wait()?;
     Ok(exit::DONE)
+}
+
+/// All snapshots with views that share one reader.
+fn snapshots(repository: &Repository, monitor: &dyn Monitor) -> Result<Vec<Snapshot>, RepositoryError> {
+    // The reader after the manifests would know too much, before them too little: what is listed must be there.
+    let entries = repository.snapshots(monitor)?;
+    let base = View::new(Arc::new(repository.reader(monitor)?), Vec::new());
+    let shown = |entry: SnapshotEntry| Snapshot {
+        id: entry.id.hex(),
+        time: entry.manifest.started,
+        has_mail: entry.manifest.source.system == "cyrus",
+        view: base.sibling(entry.manifest.root),
+    };
+    Ok(entries.into_iter().map(shown).collect())
+}
+
+/// Names of the manifests (FORMAT.md, section 1): as long as they stay, so do the snapshots. `None` while nobody can tell.
+fn names(repository: &Repository) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for folder in ["manifests", "manifests.2"] {
+        if let Ok(entries) = repository.storage().list(folder) {
+            names.extend(entries.into_iter().map(|entry| format!("{folder}/{}", entry.name)));
+        }
+    }
+    (!names.is_empty()).then_some(names)
+}
+
+/// Looks for snapshots that came or went. Trouble is told in the log: what is shown stays as it was.
+fn news(repository: Repository, mut seen: Vec<String>, ear: Ear) -> News {
+    Box::new(move || {
+        let now = names(&repository).filter(|now| *now != seen)?;
+        match snapshots(&repository, &ear) {
+            Ok(snapshots) => {
+                seen = now;
+                Some(snapshots)
+            }
+            Err(error) => {
+                tracing::error!("the snapshots cannot be listed again: {}", exit::chain(&error));
+                None
+            }
+        }
+    })
 }
 
 /// Tells the process in the foreground, then lets go of its terminal.

@@ -1,0 +1,56 @@
+//! `mail export`: a mailbox to a new mbox file or Maildir.
+
+use std::path::Path;
+
+use mailkeep_mailview::export;
+use serde::Serialize;
+
+use super::{done, tree};
+use crate::App;
+use crate::args::Which;
+use crate::exit::Failure;
+use crate::signal;
+use crate::text::mail;
+
+#[derive(Serialize)]
+struct SummaryLine<'a> {
+    message_type: &'static str,
+    mailbox: &'a str,
+    place: String,
+    messages: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+pub(crate) fn run(
+    app: &App,
+    which: &Which,
+    mailbox: &str,
+    mbox: Option<&Path>,
+    maildir: Option<&Path>,
+) -> Result<u8, Failure> {
+    signal::end_at_once(&app.console)?;
+    let (_, files, tree) = tree(app, which)?;
+    let mailbox = tree.find(mailbox)?;
+    let mut problem = |what: &str| app.console.problem(&mailbox.shown, what, true);
+    let (place, exported) = match (mbox, maildir) {
+        (Some(path), _) => (path, export::mbox(&files, mailbox, path, &mut problem)?),
+        (None, Some(path)) => (path, export::maildir(&files, mailbox, path, &mut problem)?),
+        // The command line demands one of them.
+        (None, None) => return Ok(done(app)),
+    };
+    let place = place.display().to_string();
+    if app.console.json {
+        app.console.object(&SummaryLine {
+            message_type: "summary",
+            mailbox: &mailbox.shown,
+            place,
+            messages: exported.messages,
+            bytes: exported.bytes,
+            failed: exported.failed,
+        })?;
+    } else {
+        app.console.say(&mail::exported(&exported, &place))?;
+    }
+    Ok(done(app))
+}

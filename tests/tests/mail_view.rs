@@ -1,0 +1,295 @@
+//! The mail of a snapshot against the real Cyrus that it was taken of: names, flags, keywords, dates, bytes, as IMAP tells
+//! them, in both layouts; search over snapshots; exports that hold what the server holds; restores into it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use mailkeep_tests::cyrus::imap::{Imap, quoted};
+use mailkeep_tests::cyrus::populate::{FOLDERS, SHARED, populate};
+use mailkeep_tests::cyrus::source::{Options, cyrus_source};
+use mailkeep_tests::cyrus::{self, Cyrus, Layout};
+use mailkeep_tests::mime::imap_date;
+use mailkeep_tests::process;
+use mailkeep_tests::rig::{Rig, id, one_clear_line};
+use serde_json::Value;
+
+const USERS: [&str; 2] = ["alice", "bob"];
+
+/// What both sides say of one message.
+#[derive(Debug, PartialEq, Eq)]
+struct Fact {
+    /// Without `\Recent`, sorted.
+    flags: Vec<String>,
+    /// As IMAP writes it, in UTC.
+    date: String,
+    bytes: Vec<u8>,
+}
+
+type Facts = BTreeMap<u32, Fact>;
+
+fn words(parts: &[&str]) -> Vec<OsString> {
+    parts.iter().map(OsString::from).collect()
+}
+
+fn objects(rig: &Rig, parts: &[&str]) -> Result<Vec<Value>> {
+    let mut all = vec!["--json"];
+    all.extend(parts);
+    let output = rig.ok(&words(&all))?;
+    output.out().lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
+}
+
+fn of<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["message_type"] == kind).collect()
+}
+
+/// Reads a mailbox over IMAP.
+fn over_imap(imap: &mut Imap, mailbox: &str) -> Result<Facts> {
+    imap.run(&format!("EXAMINE {}", quoted(mailbox)))?;
+    let mut facts = Facts::new();
+    for answer in imap.run("UID FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])")? {
+        if !answer.is("FETCH") {
+            continue;
+        }
+        let items = answer.tokens[2].list();
+        let after = |name: &str| {
+            let at = items.iter().position(|token| token.text().eq_ignore_ascii_case(name));
+            at.and_then(|at| items.get(at + 1)).with_context(|| format!("no {name}"))
+        };
+        let mut flags: Vec<String> = after("FLAGS")?.list().iter().map(|flag| flag.text()).collect();
+        flags.retain(|flag| flag != "\\Recent");
+        flags.sort();
+        let date = after("INTERNALDATE")?.text();
+        let bytes = after("BODY[]")?.bytes().to_vec();
+        facts.insert(after("UID")?.text().parse()?, Fact { flags, date, bytes });
+    }
+    imap.run("UNSELECT")?;
+    Ok(facts)
+}
+
+/// Reads the same from a snapshot.
+fn of_snapshot(rig: &Rig, snapshot: &str, mailbox: &str) -> Result<Facts> {
+    let mut facts = Facts::new();
+    for message in of(&objects(rig, &["mail", "ls", snapshot, mailbox])?, "message") {
+        let uid = message["uid"].as_u64().context("uid")? as u32;
+        let flags = message["flags"].as_array().context("flags")?;
+        let mut flags: Vec<String> =
+            flags.iter().filter_map(|flag| flag.as_str().map(str::to_owned)).collect();
+        flags.sort();
+        let output = rig.ok(&words(&["mail", "cat", snapshot, mailbox, &uid.to_string()]))?;
+        ensure!(message["size"].as_u64() == Some(output.stdout.len() as u64), "{message}");
+        let date = message["internal_date"].as_str().context("internal_date")?;
+        facts.insert(uid, Fact { flags, date: date.to_owned(), bytes: output.stdout });
+    }
+    Ok(facts)
+}
+
+/// `17-Jul-2003 02:44:25 +0000` as `2003-07-17T02:44:25Z`.
+fn rfc3339(date: &str) -> Result<String> {
+    let date = date.trim();
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (day, time) = date.split_once(' ').context("date")?;
+    let (time, zone) = time.split_once(' ').context("zone")?;
+    ensure!(zone == "+0000", "the lab is not in UTC: {date}");
+    let parts: Vec<&str> = day.split('-').collect();
+    let month = months.iter().position(|month| *month == parts[1]).context("month")? + 1;
+    Ok(format!("{}-{month:02}-{:02}T{time}Z", parts[2], parts[0].parse::<u32>()?))
+}
+
+/// The mailbox as people read it, and as the administrator's IMAP calls it.
+fn mailboxes() -> Vec<(String, String)> {
+    let shown = |name: &str| name.replace("Entw&APw-rfe", "Entwürfe");
+    let mut all = vec![(SHARED.to_owned(), SHARED.to_owned())];
+    for user in USERS {
+        all.push((format!("user/{user}"), format!("user/{user}")));
+        for folder in FOLDERS {
+            let name = folder.replace("INBOX", &format!("user/{user}"));
+            all.push((shown(&name), name));
+        }
+    }
+    all
+}
+
+fn filled(home: &Path, layout: Layout, messages: usize) -> Result<Cyrus> {
+    let server = Cyrus::create(&home.join("server"), &USERS, layout)?;
+    server.start()?;
+    populate(&server, messages, 1)?;
+    Ok(server)
+}
+
+/// The administrator has no right to read what users own; as each user it has.
+fn open(server: &Cyrus, mailbox: &str) -> Result<(Imap, String)> {
+    let user = USERS.iter().find(|user| mailbox.starts_with(&format!("user/{user}"))).copied();
+    let user = user.unwrap_or(USERS[0]);
+    let inside = mailbox.replace(&format!("user/{user}"), "INBOX");
+    Ok((server.imap(user)?, inside))
+}
+
+fn equal_to_the_server(layout: Layout) -> Result<()> {
+    if let Some(why) = cyrus::missing() {
+        return process::skip(&why);
+    }
+    let home = tempfile::tempdir()?;
+    let rig = Rig::new(home.path())?;
+    let server = filled(home.path(), layout, 70)?;
+    let source = cyrus_source(&home.path().join("lab.toml"), &server, &Options::default())?;
+    let snapshot = id(&rig.good_backup(&source)?)?;
+    server.wait_for_greeting(process::HANG)?;
+
+    let listed = objects(&rig, &["mail", "ls", &snapshot])?;
+    let listed = of(&listed, "mailbox");
+    let mut messages = 0;
+    for (shown, name) in mailboxes() {
+        let line =
+            listed.iter().find(|line| line["mailbox"] == *shown).with_context(|| format!("no {shown}"))?;
+        let (mut imap, inside) = open(&server, &name)?;
+        let mut over_imap = over_imap(&mut imap, &inside)?;
+        if shown == SHARED {
+            // Each reader's own \Seen; what the index says is nobody's.
+            over_imap.values_mut().for_each(|fact| fact.flags.retain(|flag| flag != "\\Seen"));
+        }
+        for fact in over_imap.values_mut() {
+            fact.date = rfc3339(&fact.date)?;
+        }
+        let in_snapshot = of_snapshot(&rig, &snapshot, &shown)?;
+        ensure!(in_snapshot == over_imap, "{shown} differs");
+        ensure!(line["messages"].as_u64() == Some(over_imap.len() as u64), "{line}");
+        let bytes: usize = over_imap.values().map(|fact| fact.bytes.len()).sum();
+        ensure!(line["bytes"].as_u64() == Some(bytes as u64), "{line}");
+        let status = imap.run(&format!("STATUS {} (UIDVALIDITY)", quoted(&inside)))?;
+        let status = status.iter().find(|answer| answer.is("STATUS")).context("no STATUS")?;
+        ensure!(line["uid_validity"].to_string() == status.tokens[2].list()[1].text(), "{line}");
+        messages += over_imap.len();
+    }
+    ensure!(messages > 60, "only {messages} messages were compared");
+
+    // What the two users have read of the shared folder is in their own databases.
+    let shared = objects(&rig, &["mail", "ls", &snapshot, SHARED])?;
+    for user in USERS {
+        let (mut imap, _) = (server.imap(user)?, ());
+        imap.run(&format!("EXAMINE {SHARED}"))?;
+        let read = imap.run("UID SEARCH SEEN")?;
+        let read = read.iter().find(|answer| answer.is("SEARCH")).map_or(0, |answer| answer.tokens.len() - 1);
+        let line =
+            of(&shared, "seen").into_iter().find(|line| line["user"] == user).context("no seen state")?;
+        ensure!(line["read"].as_u64() == Some(read as u64) && read > 0, "{line}, over IMAP {read}");
+    }
+    exports_hold_all(&rig, &snapshot, home.path())
+}
+
+fn exports_hold_all(rig: &Rig, snapshot: &str, home: &Path) -> Result<()> {
+    let mailbox = "user/alice/Entwürfe";
+    let facts = of_snapshot(rig, snapshot, mailbox)?;
+    let (mbox, maildir) = (home.join("out.mbox"), home.join("out.maildir"));
+    let export = |kind: &str, place: &Path| {
+        let mut all = words(&["mail", "export", snapshot, mailbox, kind]);
+        all.push(place.into());
+        rig.run(&all)
+    };
+    export("--mbox", &mbox)?.expect_code("export", 0)?;
+    export("--maildir", &maildir)?.expect_code("export", 0)?;
+    for (kind, place) in [("--mbox", &mbox), ("--maildir", &maildir)] {
+        let refused = export(kind, place)?;
+        ensure!(
+            one_clear_line("a second export", &refused)?.contains("is there already"),
+            "{}",
+            refused.err()
+        );
+        ensure!(refused.code == 1);
+    }
+    let text = String::from_utf8_lossy(&fs::read(&mbox)?).into_owned();
+    let starts =
+        text.split("\n\n").filter(|part| part.trim_start().starts_with("From MAILER-DAEMON ")).count();
+    ensure!(starts == facts.len(), "{starts} of {} messages in the mbox", facts.len());
+    let mut found = 0;
+    for entry in fs::read_dir(maildir.join("cur"))? {
+        let path = entry?.path();
+        let name = path.file_name().context("name")?.to_string_lossy().into_owned();
+        let uid: u32 = name.split('.').nth(1).context("uid")?.parse()?;
+        let fact = facts.get(&uid).with_context(|| format!("{name} is not on the server"))?;
+        ensure!(fs::read(&path)? == fact.bytes, "{name}");
+        let letters = name.rsplit(',').next().context("flags")?;
+        ensure!(
+            letters.contains('S') == fact.flags.iter().any(|flag| flag == "\\Seen"),
+            "{name}: {:?}",
+            fact.flags
+        );
+        ensure!(letters.contains('F') == fact.flags.iter().any(|flag| flag == "\\Flagged"), "{name}");
+        ensure!(name.starts_with(&format!("{}.", path.metadata()?.mtime())), "{name} has another time");
+        found += 1;
+    }
+    ensure!(found == facts.len());
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_says_what_imap_says() -> Result<()> {
+    equal_to_the_server(Layout::Uuid)
+}
+
+#[test]
+fn a_snapshot_of_the_legacy_layout_says_what_imap_says() -> Result<()> {
+    equal_to_the_server(Layout::Legacy)
+}
+
+#[test]
+fn a_message_is_found_in_every_snapshot_that_has_it() -> Result<()> {
+    if let Some(why) = cyrus::missing() {
+        return process::skip(&why);
+    }
+    let home = tempfile::tempdir()?;
+    let rig = Rig::new(home.path())?;
+    let server = filled(home.path(), Layout::Uuid, 40)?;
+    let source = cyrus_source(&home.path().join("lab.toml"), &server, &Options::default())?;
+    let mut snapshots = vec![id(&rig.good_backup(&source)?)?];
+    server.wait_for_greeting(process::HANG)?;
+    let letter = b"From: =?utf-8?Q?J=C3=B6rg_Gr=C3=BCn?= <jg@example.net>\r\nTo: alice@example.org\r\nMessage-ID: <the-one@lab>\r\n\
+        Subject: =?iso-8859-1?Q?Pr=FCfbericht?= 17\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        Content-Transfer-Encoding: quoted-printable\r\n\r\nDie Z=C3=A4hler stehen still.\r\n";
+    server.imap("alice")?.append("INBOX/Work", "\\Flagged", &imap_date(1_600_000_000), letter)?;
+    for round in 0..3 {
+        if round == 2 {
+            let mut imap = server.imap("alice")?;
+            imap.run("SELECT INBOX/Work")?;
+            imap.run("UID STORE * +FLAGS (\\Deleted)")?;
+            // The file stays until cyr_expire takes it; nobody sees it any more.
+            imap.run("EXPUNGE")?;
+        }
+        snapshots.push(id(&rig.good_backup(&source)?)?);
+        server.wait_for_greeting(process::HANG)?;
+    }
+    for terms in [
+        &["jörg", "PRÜFBERICHT"][..],
+        &["from:grün <jg@example.net>", "subject:prüfbericht 17"],
+        &["message-id:<the-one@lab>"],
+        &["text:zähler stehen", "since:2020-09-12", "before:2020-09-15"],
+    ] {
+        let mut all = vec!["mail", "search", "--all-snapshots"];
+        all.extend(terms);
+        let found = objects(&rig, &all)?;
+        let [hit] = of(&found, "match")[..] else { anyhow::bail!("{terms:?}: {found:?}") };
+        ensure!(hit["mailbox"] == "user/alice/Work" && hit["from"] == "Jörg Grün <jg@example.net>", "{hit}");
+        ensure!(
+            hit["subject"] == "Prüfbericht 17" && hit["internal_date"] == "2020-09-13T12:26:40Z",
+            "{hit}"
+        );
+        ensure!(hit["first_snapshot"] == *snapshots[1] && hit["last_snapshot"] == *snapshots[2], "{hit}");
+        ensure!(hit["gone_in"] == *snapshots[3] && hit["snapshots"] == 2, "{hit}");
+        // In one snapshot: where it is, and where it is no more.
+        let in_snapshot = |snapshot: &str| -> Result<usize> {
+            let mut all = vec!["mail", "search", "--snapshot", snapshot];
+            all.extend(terms);
+            Ok(of(&objects(&rig, &all)?, "match").len())
+        };
+        ensure!((in_snapshot(&snapshots[2])?, in_snapshot(&snapshots[3])?) == (1, 0), "{terms:?}");
+    }
+    let refused = rig.run(&words(&["mail", "ls", "latest", "user/alice/Entwurfe"]))?;
+    let line = one_clear_line("a wrong name", &refused)?;
+    ensure!(line.contains("no such mailbox") && line.contains("user/alice/Entwürfe"), "{line}");
+    let refused = rig.run(&words(&["mail", "search", "since:yesterday"]))?;
+    ensure!(refused.code == 64, "{}", refused.err());
+    Ok(())
+}
