@@ -47,8 +47,6 @@ use view::Change;
 const TAP: Duration = Duration::from_millis(120);
 /// A hold is this much longer than asked for, as a hand's would be: at the very moment nothing is certain.
 const HOLD_MARGIN: Duration = Duration::from_millis(200);
-/// Fingers of a chord come down this far apart.
-const CHORD_STAGGER: Duration = Duration::from_millis(60);
 
 /// Do stdin and stdout both belong to a terminal, so that the board will draw on it?
 pub fn has_terminal() -> bool {
@@ -198,28 +196,29 @@ impl Hands {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Tap(button) => self.hold(&[button], TAP),
-            Command::Hold(button, time) => self.hold(&[button], time + HOLD_MARGIN),
-            Command::Chord => self.hold(&Button::ALL, TAP),
+            Command::Tap(button) => self.tap(&[button], BoardEvent::Tapped(button)),
+            Command::Hold(button, time) => self.hold(button, time + HOLD_MARGIN),
+            Command::Chord => self.tap(&Button::ALL, BoardEvent::TappedBoth),
             Command::Insert(index) => self.insert(index),
             Command::Pull => self.pull(),
             Command::Quit => (self.sink)(BoardEvent::Quit),
         }
     }
 
-    fn hold(&mut self, buttons: &[Button], time: Duration) {
-        for (place, button) in buttons.iter().enumerate() {
-            if place > 0 {
-                std::thread::sleep(CHORD_STAGGER);
-            }
-            self.show(Change::Button(*button, true));
-            (self.sink)(BoardEvent::Pressed(*button));
-        }
+    /// Told as one event: how long it took here, on a busy machine, says nothing of the hand.
+    fn tap(&mut self, buttons: &[Button], event: BoardEvent) {
+        buttons.iter().for_each(|button| self.show(Change::Button(*button, true)));
+        std::thread::sleep(TAP);
+        buttons.iter().for_each(|button| self.show(Change::Button(*button, false)));
+        (self.sink)(event);
+    }
+
+    fn hold(&mut self, button: Button, time: Duration) {
+        self.show(Change::Button(button, true));
+        (self.sink)(BoardEvent::Pressed(button));
         std::thread::sleep(time);
-        for button in buttons {
-            self.show(Change::Button(*button, false));
-            (self.sink)(BoardEvent::Released(*button));
-        }
+        self.show(Change::Button(button, false));
+        (self.sink)(BoardEvent::Released(button));
     }
 
     fn insert(&mut self, index: usize) {

@@ -69,6 +69,11 @@ pub enum BoardEvent {
     Pressed(Button),
     /// A button came up, debounced.
     Released(Button),
+    /// A button was pressed for a moment, at a board that knows no more: the keys of a terminal do not come up. However late
+    /// this is told, it was short.
+    Tapped(Button),
+    /// Both buttons were pressed together for a moment, likewise.
+    TappedBoth,
     /// A disk was put in.
     DiskIn(SlotNumber),
     /// A disk was taken out.

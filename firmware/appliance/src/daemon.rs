@@ -238,6 +238,18 @@ impl Daemon {
         match event {
             BoardEvent::Pressed(button) => self.step(Event::Press(of_controller(button)), at),
             BoardEvent::Released(button) => self.step(Event::Release(of_controller(button)), at),
+            BoardEvent::Tapped(button) => {
+                self.step(Event::Press(of_controller(button)), at);
+                self.step(Event::Release(of_controller(button)), at);
+            }
+            BoardEvent::TappedBoth => {
+                mailkeep_board::Button::ALL
+                    .into_iter()
+                    .for_each(|button| self.step(Event::Press(of_controller(button)), at));
+                mailkeep_board::Button::ALL
+                    .into_iter()
+                    .for_each(|button| self.step(Event::Release(of_controller(button)), at));
+            }
             BoardEvent::DiskIn(slot) => {
                 let Some(path) = self.disk_path(slot) else { return };
                 self.insertions += 1;
