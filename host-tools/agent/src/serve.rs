@@ -74,6 +74,7 @@ pub fn serve(
         snapshots: Snapshots::default(),
         looked: Instant::now(),
         called_off: None,
+        removing: None,
     };
     let ended = run.converse();
     run.call_off();
@@ -109,6 +110,8 @@ struct Run<'a> {
     looked: Instant,
     /// A freeze that nobody waits for any more, but for its snapshots.
     called_off: Option<JoinHandle<Result<FrozenTree, NotFrozen>>>,
+    /// Removes snapshots that are of no use.
+    removing: Option<JoinHandle<()>>,
 }
 
 /// What is under way beside this thread.
@@ -370,12 +373,13 @@ impl Run<'_> {
         let Stage::Freezing(freeze, _) = std::mem::replace(&mut self.stage, Stage::Idle) else {
             return Ok(());
         };
-        let died = |_| Err(NotFrozen { why: "the thread that walks died".to_owned(), known: None });
+        let died = |_| Err(NotFrozen::unknown("the thread that walks died"));
         let frozen = freeze.join().unwrap_or_else(died);
         let window = self.window.as_ref().ok_or(AgentError::OutOfOrder { said: "Freeze" })?;
         let mut tree = match frozen {
             Ok(tree) => tree,
-            Err(NotFrozen { why, known }) => {
+            Err(NotFrozen { why, known, snapshots }) => {
+                self.removing = snapshots.remove_aside();
                 // The pass that follows looks at the server as it is, and knows as much.
                 self.known = known;
                 let (millis, files, bytes) = (0, 0, 0);
@@ -504,6 +508,9 @@ impl Run<'_> {
         }
         if let Some(freeze) = self.called_off.take().filter(JoinHandle::is_finished) {
             drop(freeze.join());
+        }
+        if let Some(removing) = self.removing.take() {
+            let _ = removing.join();
         }
     }
 

@@ -74,6 +74,15 @@ pub(crate) struct NotFrozen {
     pub(crate) why: String,
     /// For the pass over the link.
     pub(crate) known: Option<KnownFolders>,
+    /// What was taken before that showed.
+    pub(crate) snapshots: Snapshots,
+}
+
+impl NotFrozen {
+    /// Nothing is left of what was done.
+    pub(crate) fn unknown(why: &str) -> NotFrozen {
+        NotFrozen { why: why.to_owned(), known: None, snapshots: Snapshots::default() }
+    }
 }
 
 impl Freeze {
@@ -85,18 +94,22 @@ impl Freeze {
         let known = self.known.take();
         match self.keep(known.as_ref(), called_off) {
             Ok(tree) => Ok(FrozenTree { known, ..tree }),
-            Err(why) => Err(NotFrozen { why, known }),
+            Err((why, snapshots)) => Err(NotFrozen { why, known, snapshots }),
         }
     }
 
-    fn keep(mut self, known: Option<&KnownFolders>, called_off: &AtomicBool) -> Result<FrozenTree, String> {
+    fn keep(
+        mut self,
+        known: Option<&KnownFolders>,
+        called_off: &AtomicBool,
+    ) -> Result<FrozenTree, (String, Snapshots)> {
         let began = Instant::now();
         if self.clock < self.seen.clock {
-            return Err("the server's clock went back".to_owned());
+            return Err(("the server's clock went back".to_owned(), Snapshots::default()));
         }
-        let mut plan = Plan::new(&self.profile).map_err(|error| one_line(&error))?;
+        let mut plan = Plan::new(&self.profile).map_err(|error| (one_line(&error), Snapshots::default()))?;
         plan.top.at(Path::new("/.mailkeep")).instead = Some(self.export);
-        let mut snapshots = self.ways.take();
+        let snapshots = self.ways.take();
         snapshots.tell(&mut plan);
         let freezer = Freezer {
             since: self.seen.clock.minus_seconds(limits::SETTLED_SECONDS),
@@ -118,7 +131,10 @@ impl Freeze {
             Ok(Err(error)) => Err(one_line(&error)),
             Err(Aborted) => Err(why.unwrap_or_else(|| "it was called off".to_owned())),
         };
-        let (walked, player) = played.inspect_err(|_| std::mem::take(&mut snapshots).remove_aside())?;
+        let (walked, player) = match played {
+            Ok(played) => played,
+            Err(why) => return Err((why, snapshots)),
+        };
         let moved = moved(&walked.watched);
         Ok(FrozenTree {
             clock: self.clock,

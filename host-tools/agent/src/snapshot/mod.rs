@@ -19,6 +19,7 @@ mod subvolume;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mailkeep_mail::source::Freeze;
@@ -166,10 +167,10 @@ impl Snapshots {
         }
     }
 
-    /// Removes them while mail is stopped, which need not wait for that.
-    pub(crate) fn remove_aside(self) {
+    /// Removes them while mail is stopped, which need not wait for that. The run must, or they are left behind.
+    pub(crate) fn remove_aside(self) -> Option<JoinHandle<()>> {
         // Without a thread it is done here and now.
-        let _ = std::thread::Builder::new().name("snapshots".into()).spawn(move || drop(self));
+        std::thread::Builder::new().name("snapshots".into()).spawn(move || drop(self)).ok()
     }
 
     /// Whether mail needs the room that they keep: one line on that.
