@@ -84,6 +84,26 @@ impl std::fmt::Display for Forecast {
     }
 }
 
+/// What there is to tell of a window that took longer than allowed: by how much, and where the time went.
+pub fn overrun(window: &Window, budget: Duration) -> Option<String> {
+    let total = Duration::from_millis(window.total_ms);
+    let over = total.checked_sub(budget).filter(|over| !over.is_zero())?;
+    let phases = [
+        ("stopping mail", window.stop_ms),
+        ("the export of the mailbox list", window.export_ms),
+        ("the last pass", window.freeze_ms),
+        ("starting mail", window.start_ms),
+    ];
+    let (longest, millis) = phases.into_iter().max_by_key(|(_, millis)| *millis)?;
+    Some(format!(
+        "mail was away for {:.1} s, {:.1} s longer than outage-budget allows ({} s); most of it was {longest}, {:.1} s",
+        total.as_secs_f64(),
+        over.as_secs_f64(),
+        budget.as_secs(),
+        Duration::from_millis(millis).as_secs_f64(),
+    ))
+}
+
 /// What to do after a live pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -240,6 +260,20 @@ mod tests {
 
     fn window(stop_ms: u64) -> Window {
         Window { stop_ms, export_ms: 100, freeze_ms: 9_999_999, start_ms: 400, total_ms: 9_999_999 }
+    }
+
+    #[test]
+    fn a_window_that_was_too_long_is_told_with_its_longest_phase() {
+        let took =
+            |stop_ms, total_ms| Window { stop_ms, export_ms: 100, freeze_ms: 900, start_ms: 400, total_ms };
+        assert_eq!(overrun(&took(500, 60_000), BUDGET), None);
+        let told = overrun(&took(70_000, 72_345), BUDGET).unwrap();
+        assert_eq!(
+            told,
+            "mail was away for 72.3 s, 12.3 s longer than outage-budget allows (60 s); most of it was stopping mail, 70.0 s"
+        );
+        assert!(overrun(&took(1, 60_001), BUDGET).unwrap().contains("the last pass, 0.9 s"));
+        assert!(overrun(&took(u64::MAX, u64::MAX), BUDGET).is_some());
     }
 
     #[test]

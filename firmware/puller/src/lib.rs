@@ -15,6 +15,7 @@ pub mod allocator;
 pub mod assemble;
 pub mod budget;
 pub mod change;
+mod digests;
 mod directory;
 mod doubles;
 mod error;

@@ -110,3 +110,10 @@ pub const LINKS_FOLLOWED_MAX: u32 = 40;
 /// Bytes of one file that the mail check takes into memory: a list of some hundred thousand mailboxes, a configuration.
 /// Indexes come in pieces.
 pub const CHECKED_FILE_MAX: usize = 512 << 20;
+
+/// Bytes of new messages that the mail check reads back and hashes, each one of them: more mail than comes in a day.
+pub const DIGESTED_BYTES: u64 = 1 << 30;
+/// The same where there is nothing to compare with and all mail is new, about a thirtieth of a second of processor time.
+pub const FIRST_DIGESTED_BYTES: u64 = 16 << 20;
+/// Beyond that each so many-th message is hashed.
+pub const SAMPLED: u64 = 64;

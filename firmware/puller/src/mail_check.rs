@@ -11,6 +11,7 @@ use mailkeep_mail::cyrus::mailbox_list;
 use mailkeep_mail::{Profile, Source};
 use mailkeep_repository::{Reader, RepositoryError};
 
+use crate::digests::DigestCount;
 use crate::doubles::Part;
 use crate::mailtree::{MAILBOX_LIST, SnapshotTree};
 use crate::{PullError, text};
@@ -22,22 +23,29 @@ pub(crate) struct Checked {
     pub(crate) record: Option<MailCheckRecord>,
     /// The copy's part in a Murder.
     pub(crate) part: Option<Part>,
+    /// How much of what is new was held against its index.
+    pub(crate) digests: Option<DigestCount>,
 }
 
 impl From<MailCheckRecord> for Checked {
     fn from(record: MailCheckRecord) -> Self {
-        Checked { record: Some(record), part: None }
+        Checked { record: Some(record), ..Checked::default() }
     }
 }
 
-/// Checks a copy of a quiescent source.
+/// Checks a copy of a quiescent source. What is not in the tree `before`, of an earlier snapshot that was checked, is new.
 ///
 /// What is wrong with the mail is in the record.
 ///
 /// # Errors
 /// The repository cannot be read.
-pub(crate) fn run(source: &Source, reader: Reader, root: &[ChunkRef]) -> Result<Checked, PullError> {
-    let mut tree = SnapshotTree::new(reader, root.to_vec());
+pub(crate) fn run(
+    source: &Source,
+    reader: Reader,
+    root: &[ChunkRef],
+    before: Option<Vec<ChunkRef>>,
+) -> Result<Checked, PullError> {
+    let mut tree = SnapshotTree::since(reader, root.to_vec(), before);
     let mut broken: Option<RepositoryError> = None;
     let profile = Profile::new(source, &mut |path| match tree.read(path) {
         Ok(Some(bytes)) => Ok(bytes),
@@ -72,7 +80,8 @@ pub(crate) fn run(source: &Source, reader: Reader, root: &[ChunkRef]) -> Result<
         problem_count: check.problem_count,
     };
     let part = cyrus.murder().map(|murder| Part::new(murder, &list));
-    Ok(Checked { record: Some(record), part })
+    let digests = DigestCount { compared: check.digests, new: tree.new_messages() };
+    Ok(Checked { record: Some(record), part, digests: Some(digests) })
 }
 
 fn failed(why: &str) -> MailCheckRecord {

@@ -12,6 +12,7 @@ use mailkeep_format::{ChunkKind, ChunkRef, Node, NodeKind};
 use mailkeep_mail::check::{EntryKind, MailTree, TreeEntry};
 use mailkeep_repository::{Reader, RepositoryError};
 
+use crate::digests::{Digester, Sha1Digest};
 use crate::limits::{CHECKED_FILE_MAX, LINKS_FOLLOWED_MAX, TREE_CACHE_NODES};
 
 /// Where the agent puts the list that it exported inside the window.
@@ -22,12 +23,39 @@ pub(crate) struct SnapshotTree {
     reader: Reader,
     root: Vec<ChunkRef>,
     cache: Directories,
+    /// What was there before: mail that is in it as well is not new.
+    before: Option<Vec<ChunkRef>>,
+    digester: Digester,
 }
 
 impl SnapshotTree {
     /// The tree with this root.
     pub(crate) fn new(reader: Reader, root: Vec<ChunkRef>) -> Self {
-        SnapshotTree { reader, root, cache: Directories::default() }
+        SnapshotTree::since(reader, root, None)
+    }
+
+    /// The tree with this root, in which is new what is not in the other one.
+    pub(crate) fn since(reader: Reader, root: Vec<ChunkRef>, before: Option<Vec<ChunkRef>>) -> Self {
+        let digester = Digester::new(before.is_none());
+        SnapshotTree { reader, root, cache: Directories::default(), before, digester }
+    }
+
+    /// Message files that were found to be new.
+    pub(crate) fn new_messages(&self) -> u64 {
+        self.digester.new_files()
+    }
+
+    /// The messages of a folder as it was before, in ascending order of names.
+    fn messages_before(&mut self, folder: &Path) -> Result<Messages, RepositoryError> {
+        let found = match self.before.clone() {
+            Some(root) => self.find_below(root, folder)?,
+            None => None,
+        };
+        let Some(Found::Directory(content)) = found else { return Ok(Box::new(std::iter::empty())) };
+        let is_one = |node: &Result<Node, _>| {
+            node.as_ref().map_or(true, |node| node.is_file() && is_message(&node.name))
+        };
+        Ok(Box::new(self.reader.tree_nodes(&content).filter(is_one)))
     }
 
     /// What has this name in a directory.
@@ -80,9 +108,13 @@ impl SnapshotTree {
 
     /// What lies at `path`, after all links; `None` if nothing does.
     fn find(&mut self, path: &Path) -> Result<Option<Found>, RepositoryError> {
+        self.find_below(self.root.clone(), path)
+    }
+
+    fn find_below(&mut self, root: Vec<ChunkRef>, path: &Path) -> Result<Option<Found>, RepositoryError> {
         let mut links = 0;
         let mut rest: VecDeque<Vec<u8>> = names(path);
-        let mut way: Vec<Vec<ChunkRef>> = vec![self.root.clone()];
+        let mut way: Vec<Vec<ChunkRef>> = vec![root];
         while let Some(name) = rest.pop_front() {
             if name == b".." {
                 if way.len() > 1 {
@@ -161,17 +193,48 @@ impl MailTree for SnapshotTree {
     fn list(&mut self, folder: &Path, each: &mut dyn FnMut(TreeEntry<'_>)) -> Result<bool, RepositoryError> {
         let Some(Found::Directory(content)) = self.find(folder)? else { return Ok(false) };
         self.each(&content, &mut |node| {
-            each(TreeEntry {
-                name: &node.name,
-                kind: match node.kind {
-                    NodeKind::File { .. } => EntryKind::File,
-                    NodeKind::Directory { .. } => EntryKind::Directory,
-                    _ => EntryKind::Other,
-                },
-                size: node.size(),
-            });
+            each(entry(node));
         })?;
         Ok(true)
+    }
+
+    fn list_with_digests(
+        &mut self,
+        folder: &Path,
+        each: &mut dyn FnMut(TreeEntry<'_>, Option<Sha1Digest>),
+    ) -> Result<bool, RepositoryError> {
+        let Some(Found::Directory(content)) = self.find(folder)? else { return Ok(false) };
+        let mut before = self.messages_before(folder)?.peekable();
+        for node in self.reader.tree_nodes(&content) {
+            let node = node?;
+            if !node.is_file() || !is_message(&node.name) {
+                each(entry(&node), None);
+                continue;
+            }
+            // Both are sorted by name.
+            while before.next_if(|old| old.as_ref().is_ok_and(|old| old.name < node.name)).is_some() {}
+            let old =
+                before.next_if(|old| old.as_ref().map_or(true, |old| old.name == node.name)).transpose()?;
+            let is_new = old.is_none_or(|old| old.content() != node.content());
+            let digest = if is_new { self.digester.digest(&node, &self.reader)? } else { None };
+            each(entry(&node), digest);
+        }
+        Ok(true)
+    }
+}
+
+/// Message files, read as they are asked for.
+type Messages = Box<dyn Iterator<Item = Result<Node, RepositoryError>>>;
+
+fn entry(node: &Node) -> TreeEntry<'_> {
+    TreeEntry {
+        name: &node.name,
+        kind: match node.kind {
+            NodeKind::File { .. } => EntryKind::File,
+            NodeKind::Directory { .. } => EntryKind::Directory,
+            _ => EntryKind::Other,
+        },
+        size: node.size(),
     }
 }
 

@@ -20,6 +20,7 @@ use mailkeep_repository::{Draft, Monitor, Repository, SnapshotEntry, WriterOptio
 
 use crate::assemble::{Assembled, Assembly, Base, Mode};
 use crate::budget::{LivePass, Step, after_live_pass, usual_overhead};
+use crate::digests::{self, DigestCount};
 use crate::doubles::{Part, murder_of};
 use crate::keeping::Keeping;
 use crate::known::KnownFolders;
@@ -93,6 +94,7 @@ pub fn pull(
     let mut store = RepositoryStore::new(repository.writer(options.writer, &monitor)?);
     let mut earlier = Earlier::find(repository, source, &monitor)?;
     let others = std::mem::take(&mut earlier.others);
+    let checked_before = earlier.checked.take();
     progress.update(&Status::of(Phase::Connect));
     let bandwidth = options.bandwidth(source);
     let (session, configured) =
@@ -119,7 +121,7 @@ pub fn pull(
     store.flush()?;
     let checked = if copy.window.is_some() {
         reporter.phase(Phase::Check);
-        mail_check::run(source, store.reader(), &copy.root)?
+        mail_check::run(source, store.reader(), &copy.root, checked_before)?
     } else {
         Checked::default()
     };
@@ -131,9 +133,11 @@ pub fn pull(
     reporter.phase(Phase::Sealing);
     let mut versions = versions(configured.versions);
     // What the box itself says there no server says for it.
-    versions.retain(|(name, _)| name != walk::NAME && name != FREEZE && name != Murder::RECORD);
+    const OURS: [&str; 4] = [walk::NAME, FREEZE, Murder::RECORD, digests::NAME];
+    versions.retain(|(name, _)| !OURS.contains(&name.as_str()));
     versions.extend(how_frozen.map(|how| (FREEZE.to_owned(), how)));
     versions.extend(checked.part.as_ref().map(Part::record));
+    versions.extend(checked.digests.map(DigestCount::record));
     // What the snapshot lacks the next run has to look for.
     versions.extend(walk::record(walk, rules.as_deref(), contradictions).filter(|_| missing.is_empty()));
     let remarks = manifest_remarks(&remarks, &missing);
@@ -192,6 +196,8 @@ pub(crate) struct Earlier {
     pub(crate) parent: Option<SnapshotEntry>,
     /// The windows of its latest snapshots.
     windows: Vec<Window>,
+    /// The tree of its newest snapshot that was checked as mail.
+    checked: Option<Vec<ChunkRef>>,
     /// The newest snapshots of other sources that say which Murder they belong to.
     others: Vec<SnapshotEntry>,
 }
@@ -199,7 +205,7 @@ pub(crate) struct Earlier {
 impl Earlier {
     /// Nothing is known of it.
     pub(crate) fn none() -> Self {
-        Earlier { parent: None, windows: Vec::new(), others: Vec::new() }
+        Earlier { parent: None, windows: Vec::new(), checked: None, others: Vec::new() }
     }
 
     pub(crate) fn find(
@@ -218,7 +224,9 @@ impl Earlier {
         entries.retain(|entry| entry.manifest.source.name == source.name.as_str());
         let windows = entries.iter().rev().filter_map(|entry| entry.manifest.window).take(WINDOWS_LOOKED_AT);
         let windows = windows.collect();
-        Ok(Earlier { parent: entries.pop(), windows, others: others.into_values().collect() })
+        let checked = entries.iter().rev().find(|entry| entry.manifest.mail_check.is_some());
+        let checked = checked.map(|entry| entry.manifest.root.clone());
+        Ok(Earlier { parent: entries.pop(), windows, checked, others: others.into_values().collect() })
     }
 }
 
@@ -356,6 +364,11 @@ impl<'a> Run<'a> {
             self.next_base(&mut passed)?;
             store.flush()?;
         }
+    }
+
+    /// How long mail may be away.
+    pub(crate) fn outage_budget(&self) -> Duration {
+        self.source.outage_budget
     }
 
     /// When the restart guard starts mail, in seconds after the stop.

@@ -4,6 +4,7 @@ use mailkeep_format::SnapshotId;
 use mailkeep_format::manifest::{MailCheckRecord, Manifest, PassKind, PassRecord, Window};
 use serde::Serialize;
 
+use crate::digests::DigestCount;
 use crate::tally::{Notice, Notices};
 
 /// One finished backup.
@@ -55,6 +56,10 @@ pub struct MailCheckSummary {
     pub mailboxes: u64,
     /// Messages looked at.
     pub messages: u64,
+    /// Message files that are new since the last checked snapshot.
+    pub new_messages: u64,
+    /// How many of them were held against the digest in their index.
+    pub digests_compared: u64,
     /// How many problems there were.
     pub problems: u64,
     /// The first of them, one line each.
@@ -104,7 +109,7 @@ impl Summary {
     /// The summary of a sealed snapshot.
     pub(crate) fn new(id: SnapshotId, manifest: &Manifest, problems: &Notices, seconds: f64) -> Self {
         let window = manifest.window.as_ref();
-        let mail_check = manifest.mail_check.as_ref().map(mail_check);
+        let mail_check = manifest.mail_check.as_ref().map(|record| mail_check(record, &manifest.versions));
         let stopped = window.is_some();
         Summary {
             message_type: "summary",
@@ -142,8 +147,11 @@ impl From<&Notice> for ProblemSummary {
     }
 }
 
-fn mail_check(record: &MailCheckRecord) -> MailCheckSummary {
+fn mail_check(record: &MailCheckRecord, versions: &[(String, String)]) -> MailCheckSummary {
+    let digests = DigestCount::of(versions).unwrap_or_default();
     MailCheckSummary {
+        new_messages: digests.new,
+        digests_compared: digests.compared,
         ok: record.ok,
         mailboxes: record.mailboxes,
         messages: record.messages,

@@ -14,6 +14,7 @@ use mailkeep_link::version;
 use mailkeep_mail::source::Freeze;
 
 use crate::assemble::Mode;
+use crate::budget::overrun;
 use crate::keeping::Keeping;
 use crate::limits::LISTED_MAX;
 use crate::pull::{Copy, Passed, Run};
@@ -88,6 +89,9 @@ impl Run<'_> {
             total_ms: resumed.window_ms,
         };
         tracing::info!(?window, ?how, "mail answers again");
+        if let Some(remark) = overrun(&window, self.outage_budget()) {
+            self.remarks.add(remark, "");
+        }
         self.how_frozen = how;
         let (while_, passed) = match passed {
             Some(passed) => ("although mail was stopped", passed),

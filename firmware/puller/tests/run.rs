@@ -354,6 +354,11 @@ fn a_window_that_does_not_fit_is_not_opened_unless_forced() {
     let summary = forced.pull(&target, &server).unwrap();
     assert_eq!(summary.passes[0].bytes_sent, 0);
     assert!(summary.consistent);
+    // And it was too long, which the summary and the manifest say.
+    let told = "mail was away for 0.0 s, 0.0 s longer than outage-budget allows (0 s); most of it was ";
+    assert!(summary.remarks.iter().any(|line| line.starts_with(told)), "{:?}", summary.remarks);
+    let manifest = target.repository.snapshots(&mailkeep_repository::LogMonitor).unwrap().remove(0).manifest;
+    assert_eq!(manifest.remarks, summary.remarks);
 }
 
 #[test]

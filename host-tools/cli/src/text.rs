@@ -624,6 +624,13 @@ pub(crate) mod report {
             let mailboxes = counted(check.mailboxes, "mailbox", "mailboxes");
             let messages = counted(check.messages, "message", "messages");
             lines.push(format!("Mail check: {verdict} ({mailboxes}, {messages})."));
+            if check.digests_compared > 0 {
+                let new = counted(check.new_messages, "new message", "new messages");
+                lines.push(format!(
+                    "  Held against the index, letter by letter: {} of {new}.",
+                    check.digests_compared
+                ));
+            }
             lines.extend(check.problem_list.iter().map(|problem| format!("  {}", shown(problem))));
         }
         lines.extend(summary.remarks.iter().map(|remark| format!("Note: {}", shown(remark))));

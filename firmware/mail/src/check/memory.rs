@@ -11,6 +11,7 @@ use super::tree::{EntryKind, MailTree, TreeEntry};
 #[derive(Debug, Clone, Default)]
 pub struct MemoryMailTree {
     files: BTreeMap<PathBuf, Vec<u8>>,
+    digests: BTreeMap<PathBuf, [u8; 20]>,
 }
 
 impl MemoryMailTree {
@@ -22,6 +23,11 @@ impl MemoryMailTree {
     /// Adds a file, or replaces it.
     pub fn put(&mut self, path: impl Into<PathBuf>, contents: impl Into<Vec<u8>>) {
         self.files.insert(path.into(), contents.into());
+    }
+
+    /// Says what the SHA-1 of a new file is.
+    pub fn put_digest(&mut self, path: impl Into<PathBuf>, sha1: [u8; 20]) {
+        self.digests.insert(path.into(), sha1);
     }
 
     /// Takes a file out and returns its contents, if it was there.
@@ -47,6 +53,18 @@ impl MailTree for MemoryMailTree {
         // Pieces that end inside of records, as they do in chunks.
         let _ = bytes.chunks(1000).all(take);
         Ok(true)
+    }
+
+    fn list_with_digests(
+        &mut self,
+        folder: &Path,
+        each: &mut dyn FnMut(TreeEntry<'_>, Option<[u8; 20]>),
+    ) -> Result<bool, Infallible> {
+        let digests = self.digests.clone();
+        self.list(folder, &mut |entry| {
+            let digest = digests.get(&folder.join(std::ffi::OsStr::from_bytes(entry.name)));
+            each(entry, digest.copied());
+        })
     }
 
     fn list(&mut self, folder: &Path, each: &mut dyn FnMut(TreeEntry<'_>)) -> Result<bool, Infallible> {

@@ -1,13 +1,14 @@
 //! The mail check: does a copy hold every mailbox of the exported list, and every message of every index?
 //!
 //! Pure over [`MailTree`], which the puller implements over a snapshot. Of one mailbox at a time the UIDs and sizes of its
-//! message files are held (20 bytes a message), beside a table of where each unique id lies.
+//! message files are held (20 bytes a message, 24 more of a new one), beside a table of where each unique id lies.
 //!
 //! For each mailbox of the list that has a folder here:
 //! * its folder is found by the unique id in cyrus.header (`sites.rs`), never computed from its name;
 //! * cyrus.index is there, its CRCs are right, and it carries the CRC of this very cyrus.header: a pair from
 //!   two moments is torn;
 //! * each message that IMAP shows has its file, in the data or the archive folder, with the right size;
+//! * each new message whose file was read has the SHA-1 that the index keeps of it, where it keeps one;
 //! * no message file is newer than the index (a UID above its last): such an index was copied before the mail
 //!   came, and a restore would lose that mail.
 //!
@@ -46,6 +47,8 @@ pub struct MailCheck {
     pub mailboxes: u64,
     /// Messages that IMAP would show in them.
     pub messages: u64,
+    /// New messages whose file was held against the digest in the index.
+    pub digests: u64,
     /// The first problems; there may be more than stand here.
     pub problems: Vec<Problem>,
     /// How many problems there are in all.
@@ -97,27 +100,43 @@ pub fn check_mail<T: MailTree>(
 }
 
 /// Message files of one mailbox, sorted by UID; a UID stands twice while Cyrus moves it to the archive.
-struct MessageFiles(Vec<(u32, u64)>);
+struct MessageFiles {
+    /// UID and size.
+    sizes: Vec<(u32, u64)>,
+    /// UID and SHA-1 of those that are new and were read.
+    digests: Vec<(u32, [u8; 20])>,
+}
 
 impl MessageFiles {
     fn list<T: MailTree>(folders: &[&Path], below: &Path, tree: &mut T) -> Result<MessageFiles, T::Error> {
-        let mut files = Vec::new();
+        let (mut sizes, mut digests) = (Vec::new(), Vec::new());
         for folder in folders {
-            tree.list(&folder.join(below), &mut |entry| {
+            tree.list_with_digests(&folder.join(below), &mut |entry, digest| {
                 if let (EntryKind::File, Some(uid)) = (entry.kind, message_uid(entry.name)) {
-                    files.push((uid, entry.size));
+                    sizes.push((uid, entry.size));
+                    digests.extend(digest.map(|digest| (uid, digest)));
                 }
             })?;
         }
-        files.sort_unstable();
-        Ok(MessageFiles(files))
+        sizes.sort_unstable();
+        digests.sort_unstable();
+        Ok(MessageFiles { sizes, digests })
     }
 
     fn sizes(&self, uid: u32) -> &[(u32, u64)] {
-        let start = self.0.partition_point(|(known, _)| *known < uid);
-        let end = self.0.partition_point(|(known, _)| *known <= uid);
-        &self.0[start..end]
+        of_uid(&self.sizes, uid)
     }
+
+    fn digests(&self, uid: u32) -> &[(u32, [u8; 20])] {
+        of_uid(&self.digests, uid)
+    }
+}
+
+/// What stands under a UID in a list that is sorted by it.
+fn of_uid<T>(sorted: &[(u32, T)], uid: u32) -> &[(u32, T)] {
+    let start = sorted.partition_point(|(known, _)| *known < uid);
+    let end = sorted.partition_point(|(known, _)| *known <= uid);
+    &sorted[start..end]
 }
 
 fn check_mailbox<T: MailTree>(
@@ -155,13 +174,15 @@ fn check_mailbox<T: MailTree>(
     if index.header_file_crc.is_some_and(|crc| crc != crc32fast::hash(&header)) {
         check.report(problem(ProblemKind::HeaderMismatch));
     }
-    let Compared { damaged, missing, wrong_size, mut known, shown, gone, .. } = compared;
+    let Compared { damaged, missing, wrong_size, wrong_digest, digests, mut known, shown, gone, .. } =
+        compared;
     check.expunged_without_file += gone;
     check.messages += u64::from(shown);
+    check.digests += digests;
     // UIDs only grow in a sound index; in a damaged one the search below still has to work.
     known.sort_unstable();
     let mut newer = Tally::default();
-    for (uid, _) in files.0.iter().filter(|(uid, _)| known.binary_search(uid).is_err()) {
+    for (uid, _) in files.sizes.iter().filter(|(uid, _)| known.binary_search(uid).is_err()) {
         if *uid > index.last_uid {
             newer.add(*uid);
         } else {
@@ -177,6 +198,7 @@ fn check_mailbox<T: MailTree>(
         (ProblemKind::DamagedRecord, damaged),
         (ProblemKind::MissingMessage, missing),
         (ProblemKind::WrongSize, wrong_size),
+        (ProblemKind::WrongDigest, wrong_digest),
         (ProblemKind::NewerThanIndex, newer),
     ] {
         if let Some(first) = tally.first {
@@ -193,6 +215,9 @@ struct Compared<'a> {
     damaged: Tally,
     missing: Tally,
     wrong_size: Tally,
+    wrong_digest: Tally,
+    /// Messages of which a digest was compared.
+    digests: u64,
     /// UIDs that have a record.
     known: Vec<u32>,
     /// Messages that IMAP shows.
@@ -209,6 +234,8 @@ impl<'a> Compared<'a> {
             damaged: Tally::default(),
             missing: Tally::default(),
             wrong_size: Tally::default(),
+            wrong_digest: Tally::default(),
+            digests: 0,
             known: Vec::new(),
             shown: 0,
             gone: 0,
@@ -232,6 +259,19 @@ impl<'a> Compared<'a> {
             self.missing.add(record.uid);
         } else if !sizes.iter().any(|(_, size)| *size == record.size) {
             self.wrong_size.add(record.uid);
+        } else {
+            self.digest(&record);
+        }
+    }
+
+    fn digest(&mut self, record: &IndexRecord) {
+        let found = self.files.digests(record.uid);
+        let (Some(wanted), false) = (record.guid, found.is_empty()) else { return };
+        self.digests += 1;
+        // While Cyrus moves a message to the archive it has two files; one that is not new may be the right one.
+        let all_read = found.len() == self.files.sizes(record.uid).len();
+        if all_read && found.iter().all(|(_, sha1)| *sha1 != wanted) {
+            self.wrong_digest.add(record.uid);
         }
     }
 }

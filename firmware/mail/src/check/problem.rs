@@ -31,6 +31,8 @@ pub enum ProblemKind {
     MissingMessage,
     /// Messages whose file has another size than the index says.
     WrongSize,
+    /// New messages whose file is not the one that the index has the digest of.
+    WrongDigest,
     /// Message files that came after the index was copied.
     NewerThanIndex,
 }
@@ -48,6 +50,7 @@ impl ProblemKind {
             ProblemKind::WrongCount => "has a wrong number of messages in cyrus.index",
             ProblemKind::MissingMessage => "lacks message files",
             ProblemKind::WrongSize => "has message files of the wrong size",
+            ProblemKind::WrongDigest => "has new messages that are not as they were delivered",
             ProblemKind::NewerThanIndex => "has message files newer than its cyrus.index",
         }
     }

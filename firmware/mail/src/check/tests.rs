@@ -93,6 +93,49 @@ fn a_message_of_the_wrong_size_is_found() {
 }
 
 #[test]
+fn a_new_message_that_is_not_as_it_was_delivered_is_found() {
+    let records: Vec<_> = Index::parse(INDEX).unwrap().records().map(Result::unwrap).collect();
+    let guid = |uid: u32| records.iter().find(|record| record.uid == uid).unwrap().guid.unwrap();
+    let mut tree = whole(false, BELOW);
+    tree.put_digest(format!("/spool/{BELOW}/8."), guid(8));
+    tree.put_digest(format!("/archive/{BELOW}/9."), guid(9));
+    let check = run(&list(), &mut tree);
+    assert!(check.ok && check.digests == 2, "{check:?}");
+    tree.put_digest(format!("/archive/{BELOW}/9."), guid(8));
+    // Nobody sees an expunged one; whether its file is whole is no matter.
+    tree.put_digest(format!("/archive/{BELOW}/1."), [7; 20]);
+    let check = run(&list(), &mut tree);
+    assert_eq!((kinds(&check), check.digests), (vec![ProblemKind::WrongDigest], 2));
+    assert_eq!(
+        check.problems[0].to_string(),
+        "mailbox user.john: has new messages that are not as they were delivered (number 9)"
+    );
+    // While Cyrus moves it to the archive, the other file of it may be the right one.
+    tree.put(
+        format!("/spool/{BELOW}/9."),
+        vec![0; records.iter().find(|r| r.uid == 9).unwrap().size as usize],
+    );
+    assert!(run(&list(), &mut tree).ok);
+    tree.put_digest(format!("/spool/{BELOW}/9."), guid(9));
+    assert!(run(&list(), &mut tree).ok);
+}
+
+#[test]
+fn an_index_without_digests_says_nothing_of_contents() {
+    let mut tree = whole(false, BELOW);
+    let mut index = INDEX.to_vec();
+    for record in index[160..].chunks_exact_mut(112) {
+        record[60..80].fill(0);
+        let crc = crc32fast::hash(&record[..108]);
+        record[108..].copy_from_slice(&crc.to_be_bytes());
+    }
+    tree.put(format!("/spool/{BELOW}/cyrus.index"), index);
+    tree.put_digest(format!("/spool/{BELOW}/8."), [7; 20]);
+    let check = run(&list(), &mut tree);
+    assert!(check.ok && check.digests == 0, "{check:?}");
+}
+
+#[test]
 fn mail_that_came_after_the_index_was_copied_is_found() {
     let mut tree = whole(false, BELOW);
     tree.put(format!("/spool/{BELOW}/28."), b"new".as_slice());

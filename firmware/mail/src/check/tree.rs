@@ -42,6 +42,14 @@ pub trait MailTree {
     /// asked for. Returns whether there is such a file.
     fn stream(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Self::Error>;
 
+    /// As [`MailTree::list`], with the SHA-1 of those message files that are new in this copy and that it found worth
+    /// reading.
+    fn list_with_digests(
+        &mut self,
+        folder: &Path,
+        each: &mut dyn FnMut(TreeEntry<'_>, Option<[u8; 20]>),
+    ) -> Result<bool, Self::Error>;
+
     /// Goes through the names in a folder. Returns whether there is such a folder.
     fn list(&mut self, folder: &Path, each: &mut dyn FnMut(TreeEntry<'_>)) -> Result<bool, Self::Error>;
 }
