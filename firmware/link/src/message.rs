@@ -174,6 +174,10 @@ pub struct Configured {
     /// older than `Known`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
+    /// So long before the deadline the restart guard would begin to start mail, milliseconds. `None` where nothing is
+    /// stopped, where the deadline is too short for this server, or where the box is older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead_millis: Option<u64>,
 }
 
 /// Whether messages are to be compressed on their way. Only the box can tell whether that pays: it sees whether it waits

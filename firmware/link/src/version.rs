@@ -8,6 +8,7 @@
 //! | 2 | `Known` and `Unchanged`: folders in which nothing changed are not listed |
 //! | 3 | `Squeeze` and `Packed`: what the agent says is compressed where the link is slow |
 //! | 4 | `Prepare` and `Freeze`: the final pass crosses the link when mail runs again |
+//! | 5 | `Configured` tells how early the restart guard begins |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -15,13 +16,15 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 4;
+pub const HIGHEST: u32 = 5;
 /// From this version on the box may say `Known`, and the agent then `Unchanged`.
 pub const UNCHANGED: u32 = 2;
 /// From this version on the box may say `Squeeze`, and the agent then `Packed`.
 pub const PACKED: u32 = 3;
 /// From this version on the box may say `Prepare` and `Freeze`.
 pub const FREEZE: u32 = 4;
+/// From this version on the agent says when its restart guard would begin.
+pub const LEAD: u32 = 5;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

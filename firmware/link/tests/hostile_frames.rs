@@ -105,8 +105,9 @@ fn to_box() -> impl Strategy<Value = ToBox> {
     let hello = (any::<u32>(), any::<u32>(), ".{0,20}")
         .prop_map(|(lowest, highest, program)| ToBox::Hello(Hello { lowest, highest, program }));
     let some_text = || proptest::option::of(".{0,20}");
-    let configured = (vec((".{0,8}", ".{0,8}"), 0..4), some_text(), any::<bool>(), some_text()).prop_map(
-        |(versions, quiesce, rescued, rules)| {
+    let lead = proptest::option::of(any::<u64>());
+    let configured = (vec((".{0,8}", ".{0,8}"), 0..4), some_text(), any::<bool>(), some_text(), lead)
+        .prop_map(|(versions, quiesce, rescued, rules, lead_millis)| {
             ToBox::Configured(Configured {
                 host: "mail".into(),
                 boot_id: "b".into(),
@@ -115,9 +116,9 @@ fn to_box() -> impl Strategy<Value = ToBox> {
                 roots: vec!["/var".into()],
                 rescued,
                 rules,
+                lead_millis,
             })
-        },
-    );
+        });
     let chunks = (file_id(), 0u32..100_000, vec((any::<[u8; 32]>(), 1u32..=1 << 20), 1..20)).prop_map(
         |(file, first, chunks)| {
             let chunks = chunks.into_iter().map(|(hash, length)| (ContentHash(hash), length)).collect();

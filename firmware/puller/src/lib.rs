@@ -45,5 +45,5 @@ pub use error::PullError;
 pub use progress::{Phase, Progress, Status};
 pub use pull::{PullOptions, pull};
 pub use summary::Summary;
-pub use survey::{Survey, rehearse, survey, try_restore_key};
+pub use survey::{Survey, WindowForecast, rehearse, survey, try_restore_key};
 pub use transport::{ProcessTransport, Role, Transport};

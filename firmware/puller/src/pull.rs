@@ -319,7 +319,7 @@ impl<'a> Run<'a> {
     /// Live passes until the window is short enough, then the window.
     fn stop_and_copy(&mut self, store: &mut RepositoryStore) -> Result<Copy, PullError> {
         let budget = self.source.outage_budget;
-        let overhead = usual_overhead(&self.windows, budget);
+        let overhead = self.usual_overhead().unwrap_or_default();
         let mut lives = Vec::new();
         loop {
             let mut passed = self.pass(store, Mode::Live)?;
@@ -364,6 +364,11 @@ impl<'a> Run<'a> {
             self.next_base(&mut passed)?;
             store.flush()?;
         }
+    }
+
+    /// What stop, export and start usually take; `None` where mail was never stopped.
+    pub(crate) fn usual_overhead(&self) -> Option<Duration> {
+        (!self.windows.is_empty()).then(|| usual_overhead(&self.windows, self.source.outage_budget))
     }
 
     /// How long mail may be away.

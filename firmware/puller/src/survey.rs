@@ -1,6 +1,7 @@
 //! The dry run: one walk that reads no file, stores nothing and stops nothing, and tells what a backup would do.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use mailkeep_format::{ChunkRef, ContentHash, SnapshotId};
 use mailkeep_link::Role;
@@ -10,6 +11,7 @@ use mailkeep_repository::{Reader, Repository, WriterOptions};
 use serde::Serialize;
 
 use crate::assemble::Mode;
+use crate::keeping::Keeping;
 use crate::monitor::Forward;
 use crate::progress::Silent;
 use crate::pull::{Earlier, PullOptions, Run};
@@ -48,10 +50,53 @@ pub struct Survey {
     pub files_to_read: u64,
     /// Sum of their sizes, bytes.
     pub bytes_to_read: u64,
+    /// How long mail would be away, as far as it can be told before anything is copied; `null` if it would not be stopped.
+    pub window: Option<WindowForecast>,
     /// How many things could not be looked at.
     pub problem_count: u64,
     /// The first of them.
     pub problems: Vec<ProblemSummary>,
+}
+
+/// The window as it is expected to be, milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WindowForecast {
+    /// What stop, export and start took the last times; `null` where mail was never stopped for a backup.
+    pub stop_start_ms: Option<u64>,
+    /// Looking at everything once more, and keeping what changed in the last moments.
+    pub pass_ms: u64,
+    /// What is kept on the server meanwhile crosses the link when mail runs again.
+    pub kept_on_server: bool,
+    /// The sum.
+    pub total_ms: u64,
+    /// What `outage-budget` allows.
+    pub budget_ms: u64,
+    /// When mail answers again whatever happens, after the stop.
+    pub deadline_ms: u64,
+    /// So long before the deadline the restart guard begins to start mail; `null` if the agent does not say.
+    pub guard_lead_ms: Option<u64>,
+}
+
+impl WindowForecast {
+    fn of(
+        source: &Source,
+        overhead: Option<Duration>,
+        over_link: Duration,
+        kept: Option<Duration>,
+        lead: Option<u64>,
+    ) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let pass = kept.unwrap_or(over_link);
+        WindowForecast {
+            stop_start_ms: overhead.map(millis),
+            pass_ms: millis(pass),
+            kept_on_server: kept.is_some(),
+            total_ms: millis(pass.saturating_add(overhead.unwrap_or_default())),
+            budget_ms: millis(source.outage_budget),
+            deadline_ms: millis(source.quiesce.deadline),
+            guard_lead_ms: lead,
+        }
+    }
 }
 
 impl Survey {
@@ -126,9 +171,14 @@ fn look(
     let (session, configured) =
         Session::open(options.transport, source, options.program, bandwidth, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
+    let overhead = run.usual_overhead();
     let passed = run.pass(store, Mode::Survey)?;
-    let stops = configured.quiesce.is_some() && !options.live_only;
-    let freeze = if stops { Some(run.prepare()?.unwrap_or_default().describe()) } else { None };
+    let over_link = passed.took;
+    let stops = configured.quiesce.as_deref().is_some_and(|how| how != "none") && !options.live_only;
+    let keeping = if stops { run.prepare()?.unwrap_or_default() } else { Keeping::default() };
+    let lead = configured.lead_millis;
+    let window = stops.then(|| WindowForecast::of(source, overhead, over_link, keeping.takes(), lead));
+    let freeze = stops.then(|| keeping.describe());
     let copy = run.last(passed, false, None);
     let Run { session, missing, .. } = run;
     let host = session.host().to_owned();
@@ -146,6 +196,7 @@ fn look(
         bytes: copy.tally.bytes_seen,
         files_to_read: copy.tally.files_changed,
         bytes_to_read: copy.tally.bytes_changed,
+        window,
         problem_count: missing.count,
         problems: missing.listed.iter().map(ProblemSummary::from).collect(),
     })

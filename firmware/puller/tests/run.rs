@@ -538,6 +538,23 @@ fn a_survey_tells_what_would_be_done_and_touches_nothing() {
     assert_eq!(seen.quiesce.as_deref(), Some("stop and start by a fake"));
     assert!(seen.parent.is_some());
     assert_eq!(seen.exit_code(), 0);
+    // What the agent reckons stands for the last pass; stop, export and start are those of the backup before.
+    let window = seen.window.unwrap();
+    assert_eq!((window.stop_start_ms, window.kept_on_server), (Some(3 + 2 + 4), false));
+    assert_eq!(window.total_ms, window.pass_ms + 9);
+    assert_eq!(
+        (window.budget_ms, window.deadline_ms, window.guard_lead_ms),
+        (600_000, 600_000, Some(65_000))
+    );
+    server.state().keeps = Ok(());
+    let look = || {
+        How::default()
+            .with(&server, |source, options, news| survey(&target.repository, source, options, news))
+    };
+    let window = look().unwrap().window.unwrap();
+    assert_eq!((window.pass_ms, window.total_ms, window.kept_on_server), (1, 10, true));
+    server.state().can_stop = false;
+    assert_eq!(look().unwrap().window, None);
 }
 
 #[test]

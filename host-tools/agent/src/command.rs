@@ -1,19 +1,21 @@
 //! Runs a command under a bound and never waits longer.
 //!
 //! What it prints goes to a file without a name: a mail service that keeps its starter's output open for ever neither
-//! holds our pipes open nor blocks on them. It gets a process group of its own, so that it can be ended as a whole.
+//! holds our pipes open nor blocks on them. It gets a process group of its own, so that it can be ended as a whole. What is
+//! the agent's own, its limit of open files and the variables it was called with, it does not get: mail may be among what is
+//! started.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use mailkeep_mail::source::Argv;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::limits;
+use crate::{limits, open_files};
 
 /// What came of a command.
 #[derive(Debug, Clone)]
@@ -122,8 +124,11 @@ impl Running {
             Some(file) => Stdio::from(file),
             None => Stdio::from(said.try_clone().map_err(failed)?),
         };
-        let child = Command::new(argv.program())
-            .args(argv.arguments())
+        let mut command = open_files::as_found(argv);
+        for name in limits::NOT_FOR_OTHERS {
+            command.env_remove(name);
+        }
+        let child = command
             .envs(token.map(|token| (MARK, token)))
             .stdin(input)
             .stdout(out)

@@ -21,6 +21,7 @@ mod error;
 pub mod facts;
 pub mod limits;
 pub mod meta;
+pub mod open_files;
 mod owners;
 pub mod pass;
 pub mod plan;

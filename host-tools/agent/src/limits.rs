@@ -55,6 +55,17 @@ pub const READERS: usize = 4;
 pub const XATTR_BYTES: usize = 1 << 20;
 /// Open files that are asked for: pieces, the way down from the root, commands.
 pub const OPEN_FILES: u64 = 8192;
+/// Variables that are the agent's own or its login's: mail must not begin with them.
+pub const NOT_FOR_OTHERS: [&str; 8] = [
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "SSH_AUTH_SOCK",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_ORIGINAL_COMMAND",
+    "SSH_TTY",
+];
 /// Links followed on the way to one root before it counts as a loop (Linux: 40).
 pub const LINK_HOPS: usize = 40;
 /// Nice value of the reading threads outside the window.

@@ -259,6 +259,20 @@ impl Run<'_> {
                 Some("none".to_owned())
             }
         };
+        let lead = match rung
+            .as_ref()
+            .ok()
+            .and_then(Rung::service)
+            .map(|service| window::lead(&service, source.quiesce.deadline))
+        {
+            Some(Ok(lead)) => Some(u64::try_from(lead.as_millis()).unwrap_or(u64::MAX)),
+            // Told again, as an error, where mail is really to be stopped.
+            Some(Err(error)) => {
+                self.remark(one_line(&error))?;
+                None
+            }
+            None => None,
+        };
         let roots = profile.roots().iter().map(|root| root.path.display().to_string()).collect();
         self.link.send(ToBox::Configured(Configured {
             host: facts::kernel_line("/proc/sys/kernel/hostname"),
@@ -268,6 +282,7 @@ impl Run<'_> {
             roots,
             rescued,
             rules: (self.link.version() >= version::UNCHANGED).then(|| rules(&configure.source, &profile)),
+            lead_millis: lead.filter(|_| self.link.version() >= version::LEAD),
         }))?;
         let rate = source.limits.read.map(|rate| rate.bytes_per_second());
         let pace = rate.map(|rate| Arc::new(Pace::new(Some(rate), Box::<SystemClock>::default())));

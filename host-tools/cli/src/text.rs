@@ -183,7 +183,9 @@ pub(crate) fn see_help(verb: Option<&str>) -> String {
 
 /// What the verbs report.
 pub(crate) mod report {
-    use mailkeep_puller::{Summary as Pulled, Survey};
+    use std::time::Duration;
+
+    use mailkeep_puller::{Summary as Pulled, Survey, WindowForecast};
     use mailkeep_repository::retention::{Reason, Rule};
     use mailkeep_repository::{
         PruneReport, RepairPlan, RepairReport, RollBack, SnapshotEntry, SourceStatistics, Statistics,
@@ -660,14 +662,46 @@ pub(crate) mod report {
             format!("  stop mail   {stop}"),
         ];
         lines.extend(survey.freeze.iter().map(|how| format!("  keep        {}", shown(how))));
-        lines.extend([
-            format!(
-                "  read        {to_read} ({}) of {all} ({})",
-                size(survey.bytes_to_read),
-                size(survey.bytes)
-            ),
-            format!("  build on    {parent}"),
-        ]);
+        let away = survey.window.iter().flat_map(window);
+        lines.extend(away.map(|(heading, text)| format!("  {heading:<10}  {text}")));
+        lines.push(format!(
+            "  read        {to_read} ({}) of {all} ({})",
+            size(survey.bytes_to_read),
+            size(survey.bytes)
+        ));
+        lines.push(format!("  build on    {parent}"));
         lines
+    }
+
+    /// How long mail would be away, and what brings it back if nothing else does; by heading.
+    pub(crate) fn window(window: &WindowForecast) -> Vec<(&'static str, String)> {
+        let seconds = |ms: u64| format!("{:.1} s", Duration::from_millis(ms).as_secs_f64());
+        let whole = |ms: u64| units::duration(Duration::from_millis(ms).as_secs_f64());
+        let pass = seconds(window.pass_ms);
+        let changed = if window.kept_on_server { "keep what changed" } else { "copy what changed" };
+        let (total, deadline) = (seconds(window.total_ms), whole(window.deadline_ms));
+        let away = match window.stop_start_ms {
+            Some(ms) => format!(
+                "about {total}: {} to stop and start it, as the last times, {pass} to look at all and {changed}",
+                seconds(ms)
+            ),
+            None => format!(
+                "{total} to look at all and {changed}, and what it takes to stop and start, which is not known yet"
+            ),
+        };
+        let fits =
+            if window.total_ms <= window.budget_ms { "" } else { "; it would NOT be stopped for longer" };
+        let guard = match window.guard_lead_ms {
+            Some(lead) => format!(
+                "it answers again {deadline} after the stop at the latest; for that a guard starts it {} before",
+                whole(lead)
+            ),
+            None => format!("it is started again {deadline} after the stop at the latest, by a guard"),
+        };
+        vec![
+            ("mail away", away),
+            ("allowed", format!("{} by outage-budget{fits}", whole(window.budget_ms))),
+            ("guarded", guard),
+        ]
     }
 }

@@ -235,6 +235,7 @@ impl Agent<'_> {
                         roots: vec!["/spool".into()],
                         rescued: false,
                         rules: None,
+                        lead_millis: can_stop.then_some(65_000),
                     }))?;
                 }
                 ToAgent::BeginPass(begin) => self.pass(begin)?,

@@ -25,9 +25,9 @@ use mailkeep_link::message::{Data, FileDone, Need, PassEnded, ReadOutcome, ToAge
 use mailkeep_link::pace::Pace;
 use mailkeep_link::{LinkError, Sender, SharedBytes};
 use mailkeep_mail::Profile;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::AgentError;
+use crate::open_files;
 use crate::plan::Plan;
 use crate::{limits, owners, priority};
 pub(crate) use frozen::{Freeze, FrozenTree, NotFrozen, foresee};
@@ -364,10 +364,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// How many descriptors the stage may hold, by what the system allows.
 pub(crate) fn staged_descriptors() -> usize {
-    // Raises the limit where it can be raised.
-    pieces_ahead();
-    let soft = getrlimit(Resource::Nofile).current.unwrap_or(limits::OPEN_FILES);
-    limits::STAGED_DESCRIPTORS.min(usize::try_from(soft / 4).unwrap_or(0))
+    limits::STAGED_DESCRIPTORS.min(usize::try_from(open_files::raise() / 4).unwrap_or(0))
 }
 
 struct FailOnPanic(Arc<Ledger>);
@@ -436,12 +433,5 @@ impl Say for Voice {
 
 /// How many directories may be held open, by what the system allows.
 fn pieces_ahead() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let hard = limit.maximum.unwrap_or(limits::OPEN_FILES);
-    let wanted = limits::OPEN_FILES.min(hard);
-    let mut soft = limit.current.unwrap_or(wanted);
-    if soft < wanted && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok() {
-        soft = wanted;
-    }
-    limits::PIECES_AHEAD.min(usize::try_from(soft / 4).unwrap_or(16)).max(16)
+    limits::PIECES_AHEAD.min(usize::try_from(open_files::raise() / 4).unwrap_or(16)).max(16)
 }

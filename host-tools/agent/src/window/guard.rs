@@ -8,11 +8,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mailkeep_mail::quiesce::SYSTEMD_MARK;
+use mailkeep_mail::source::Argv;
 use rustix::process::geteuid;
 
 use super::intent::{AGENT_LOCK, Intent, Starter, since_boot};
@@ -21,6 +22,7 @@ use super::state::StateFolder;
 use super::timer;
 use crate::error::{AgentError, one_line};
 use crate::limits;
+use crate::open_files;
 
 /// Held by a living guard.
 const GUARD_LOCK: &str = "guard.lock";
@@ -48,8 +50,8 @@ pub fn arm(folder: &StateFolder, intent: &Intent) -> Result<Option<Child>, Agent
     let child = if systemd && as_unit(&program, &words, intent) {
         None
     } else {
-        let spawned = Command::new(&program)
-            .args(&words)
+        let argv = Argv::new(program.display().to_string(), words.iter().cloned());
+        let spawned = open_files::as_found(&argv)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

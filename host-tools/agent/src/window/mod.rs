@@ -123,6 +123,14 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
     }
 }
 
+/// How long before this deadline the guard of this service would begin to start mail. Looks only.
+///
+/// # Errors
+/// Such a deadline is too short; or the agent's own state cannot be used.
+pub fn lead(service: &[String], deadline: Duration) -> Result<Duration, AgentError> {
+    Ok(Starts::load(&StateFolder::open(service)?).lead(deadline)?.before)
+}
+
 impl Window {
     /// Everything up to the point where mail may be stopped.
     fn arm(settings: Settings) -> Result<Window, AgentError> {

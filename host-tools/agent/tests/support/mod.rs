@@ -35,8 +35,14 @@ impl Agent {
 
     /// Called with these words, by a box that offers this.
     pub fn start_with(state: &Path, words: &[&str], options: &Options) -> Agent {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
-            .args(words)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"));
+        command.args(words);
+        Agent::start_command(command, state, options)
+    }
+
+    /// An agent that is called like this.
+    pub fn start_command(mut command: Command, state: &Path, options: &Options) -> Agent {
+        let mut child = command
             .env("MAILKEEP_AGENT_STATE", state)
             .env("MAILKEEP_AGENT_BOOT", "no")
             .stdin(Stdio::piped())

@@ -3,6 +3,7 @@
 use mailkeep_pairing::{Paired, Undone};
 use mailkeep_restorer::path;
 
+use super::report;
 use crate::units::{counted, size};
 
 pub(crate) const ABOUT: &str =
@@ -67,6 +68,8 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
         format!("  stop mail    {stop}"),
         format!("  read         {} ({})", counted(survey.files, "file", "files"), size(survey.bytes)),
     ];
+    let away = survey.window.iter().flat_map(report::window);
+    lines.extend(away.map(|(heading, text)| format!("  {heading:<11}  {text}")));
     for problem in &survey.problems {
         lines.push(format!("Could not be looked at: {}: {}", shown(&problem.path), shown(&problem.what)));
     }
