@@ -1,7 +1,8 @@
 //! For what a connection is good: each key of a box has one role, which its forced command gives to the agent.
 //!
-//! The box never says its role: a box that was stolen would say what it likes. The key that it uses every night can so never
-//! overwrite a server, and the one for restores can neither stop mail nor read any.
+//! The box never says its role: a box that was stolen would say what it likes. So nothing that the box says with the key that it
+//! uses every night puts a snapshot back, and with the one for restores it can neither stop mail nor read any. What the key of
+//! every night still can is run the commands that the source file names for stop and start, as root.
 //!
 //! | role | may say |
 //! |---|---|
