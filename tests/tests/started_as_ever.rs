@@ -30,17 +30,8 @@ fn inherited(server: &Cyrus) -> Result<BTreeMap<String, String>> {
         all.insert(name.to_owned(), fs::read_to_string(proc(name))?);
     }
     all.insert("folder".to_owned(), fs::read_link(proc("cwd"))?.display().to_string());
-    let wanted = [
-        "Umask:",
-        "SigBlk:",
-        "SigIgn:",
-        "SigCgt:",
-        "NoNewPrivs:",
-        "Seccomp:",
-        "Cpus_allowed:",
-        "CapEff:",
-        "Groups:",
-    ];
+    let wanted =
+        ["Umask:", "SigIgn:", "SigCgt:", "NoNewPrivs:", "Seccomp:", "Cpus_allowed:", "CapEff:", "Groups:"];
     for line in fs::read_to_string(proc("status"))?.lines() {
         if wanted.iter().any(|key| line.starts_with(key)) {
             let (key, value) = line.split_once(':').context("status")?;

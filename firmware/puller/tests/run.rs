@@ -546,7 +546,7 @@ fn a_survey_tells_what_would_be_done_and_touches_nothing() {
         (window.budget_ms, window.deadline_ms, window.guard_lead_ms),
         (600_000, 600_000, Some(65_000))
     );
-    server.state().keeps = Ok(());
+    server.state().keeps = Ok(String::new());
     let look = || {
         How::default()
             .with(&server, |source, options, news| survey(&target.repository, source, options, news))

@@ -19,7 +19,8 @@ fn greeter_process() {
     support::greet_for_ever();
 }
 
-/// What a process gets from whoever starts it. `ps` and `ionice` tell of priorities; descriptors above 2 are leaks.
+/// What a process gets from whoever starts it. Descriptors and masks are read by the shell itself: while it starts something,
+/// it has others for a moment.
 const RECORD: &str = r#"
 echo "files $(ulimit -S -n) of $(ulimit -H -n)"
 echo "umask $(umask)"
@@ -27,8 +28,8 @@ echo "folder $(pwd -P)"
 echo "oom $(cat /proc/$$/oom_score_adj)"
 echo "nice $(ps -o ni= -p $$ | tr -d ' ')"
 echo "disk $(ionice -p $$)"
-echo "descriptors $(ls /proc/$$/fd | tr '\n' ' ')"
-grep -E '^Sig(Blk|Ign|Cgt):' /proc/$$/status
+cd /proc/$$/fd; echo descriptors *; cd /
+while read -r key value; do case $key in SigBlk:|SigIgn:|SigCgt:) echo "$key $value" ;; esac; done < /proc/$$/status
 grep -vE '^Max open files' /proc/$$/limits
 env | grep -vE '^(MAILKEEP_|_=|PWD=|OLDPWD=|SHLVL=)' | sort
 "#;
