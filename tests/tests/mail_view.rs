@@ -293,3 +293,114 @@ fn a_message_is_found_in_every_snapshot_that_has_it() -> Result<()> {
     ensure!(refused.code == 64, "{}", refused.err());
     Ok(())
 }
+
+/// Flags, dates and bytes without the UIDs, which are new wherever a message is put back.
+fn contents(facts: &Facts) -> Vec<(Vec<String>, String, Vec<u8>)> {
+    let mut all: Vec<_> =
+        facts.values().map(|fact| (fact.flags.clone(), fact.date.clone(), fact.bytes.clone())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn messages_come_back_into_the_running_server_once_with_flags_and_dates() -> Result<()> {
+    if let Some(why) = cyrus::missing() {
+        return process::skip(&why);
+    }
+    let home = tempfile::tempdir()?;
+    let rig = Rig::new(home.path())?;
+    let server = filled(home.path(), Layout::Uuid, 60)?;
+    let source = cyrus_source(&home.path().join("lab.toml"), &server, &Options::default())?;
+    // Two that are equal to the letter have to come back as two.
+    let letter = b"From: a@b.c\r\nMessage-ID: <twin@lab>\r\nSubject: twin\r\n\r\nx\r\n";
+    for flags in ["\\Seen work", "\\Seen work"] {
+        server.imap("alice")?.append("INBOX/Work", flags, &imap_date(1_500_000_000), letter)?;
+    }
+    let snapshot = id(&rig.good_backup(&source)?)?;
+    server.wait_for_greeting(process::HANG)?;
+    let password = home.path().join("password");
+    fs::write(&password, format!("{}\nnot this\n", cyrus::PASSWORD))?;
+    let url = format!("imap://{}@127.0.0.1:{}", cyrus::ADMIN, server.ports().imap);
+    let (password, mailbox) = (password.display().to_string(), "user/alice/Work");
+    let common = ["--imap", &url, "--as", "alice", "--password-file", &password];
+    let restore = |more: &[&str]| -> Result<Value> {
+        let mut all = vec!["mail", "restore", &snapshot, mailbox];
+        all.extend(common);
+        all.extend(more);
+        of(&objects(&rig, &all)?, "summary").into_iter().next().cloned().context("no summary")
+    };
+    let counts = |summary: &Value| {
+        ["created", "merged", "skipped", "failed"].map(|name| summary[name].as_u64().unwrap_or(u64::MAX))
+    };
+    let mut imap = server.imap("alice")?;
+    let before = over_imap(&mut imap, "INBOX/Work")?;
+    let rest = over_imap(&mut imap, "INBOX/Entw&APw-rfe")?;
+    let all = before.len() as u64;
+    ensure!(all > 3, "{all}");
+
+    // Into a new folder with a name of its own.
+    let into = ["--into", "INBOX/Zurück/heute"];
+    ensure!(counts(&restore(&[into[0], into[1], "--dry-run"])?) == [all, 0, 0, 0]);
+    ensure!(over_imap(&mut imap, "INBOX/Zur&APw-ck/heute").is_err(), "a dry run made the folder");
+    ensure!(counts(&restore(&into)?) == [all, 0, 0, 0]);
+    let back = over_imap(&mut imap, "INBOX/Zur&APw-ck/heute")?;
+    ensure!(contents(&back) == contents(&before), "what came back differs");
+    ensure!(counts(&restore(&into)?) == [0, 0, all, 0], "run again it makes nothing");
+    // A flag that was taken off comes back; one that was set stays.
+    imap.run("SELECT \"INBOX/Zur&APw-ck/heute\"")?;
+    imap.run("STORE * -FLAGS (work)")?;
+    imap.run("STORE * +FLAGS (later)")?;
+    ensure!(counts(&restore(&into)?) == [0, 1, all - 1, 0]);
+    let flags = over_imap(&mut imap, "INBOX/Zur&APw-ck/heute")?.pop_last().context("no message")?.1.flags;
+    ensure!(flags == ["\\Seen", "later", "work"], "{flags:?}");
+
+    // In place: only what is missing comes, by its UID and then all of it.
+    imap.run("SELECT INBOX/Work")?;
+    imap.run("STORE 2:* +FLAGS (\\Deleted)")?;
+    imap.run("EXPUNGE")?;
+    imap.append("INBOX/Work", "\\Flagged", &imap_date(1_700_000_000), b"Subject: newer\r\n\r\nnew\r\n")?;
+    let uids: Vec<String> = before.keys().map(u32::to_string).collect();
+    ensure!(counts(&restore(&["--into", "INBOX/Work", &uids[0], &uids[2]])?) == [1, 0, 1, 0]);
+    ensure!(counts(&restore(&["--into", "INBOX/Work"])?) == [all - 2, 0, 2, 0]);
+    let after = over_imap(&mut imap, "INBOX/Work")?;
+    let mut expected = contents(&before);
+    expected.extend(
+        after
+            .values()
+            .filter(|fact| fact.bytes.ends_with(b"new\r\n"))
+            .map(|fact| (fact.flags.clone(), fact.date.clone(), fact.bytes.clone())),
+    );
+    expected.sort();
+    ensure!(contents(&after) == expected && after.len() as u64 == all + 1);
+    ensure!(over_imap(&mut imap, "INBOX/Entw&APw-rfe")? == rest, "another mailbox was touched");
+
+    // Refusals: one line, and the code that says what to do.
+    let mut missing = vec!["mail", "restore", &snapshot, mailbox, "9999", "--into", "INBOX/X"];
+    missing.extend(common);
+    let refused = rig.run(&words(&missing))?;
+    ensure!(refused.code == 1 && one_clear_line("no such UID", &refused)?.contains("has no message 9999"));
+    let wrong = home.path().join("wrong");
+    fs::write(&wrong, "wrong\n")?;
+    let wrong = wrong.display().to_string();
+    let refused = rig.run(&words(&[
+        "mail",
+        "restore",
+        &snapshot,
+        mailbox,
+        "--imap",
+        &url,
+        "--into",
+        "INBOX/X",
+        "--password-file",
+        &wrong,
+    ]))?;
+    ensure!(
+        refused.code == 1 && one_clear_line("wrong password", &refused)?.contains("refused to let cyrus in")
+    );
+    server.stop()?;
+    let mut all = vec!["mail", "restore", &snapshot, mailbox, "--into", "INBOX/X"];
+    all.extend(common);
+    let refused = rig.run(&words(&all))?;
+    ensure!(refused.code == 75, "{}: {}", refused.code, refused.err());
+    Ok(())
+}
