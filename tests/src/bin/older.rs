@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result};
-use mailkeep_link::frame::{Frame, read_frame};
+use mailkeep_link::frame::read_frame;
 use mailkeep_link::message::{ToAgent, ToBox};
 use mailkeep_link::wire::Message;
 
@@ -47,7 +47,7 @@ fn carry<M: Message>(
     let first = read_frame(&mut input, &mut || {})?;
     let message = change(M::incoming(first.kind, &first.payload.into())?);
     let mut bytes = Vec::new();
-    Frame::from(message.encode()?).put(&mut bytes);
+    message.encode()?.put(&mut bytes);
     output.write_all(&bytes)?;
     output.flush()?;
     let mut buffer = vec![0; 1 << 16];
