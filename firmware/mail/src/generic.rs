@@ -3,6 +3,8 @@
 //! A pattern without `/` is matched against the name alone; one with `/` against the path below its root
 //! (a leading `/` only says that there is one). `*` and `?` stop at `/`, `**` does not.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::error::MailError;
@@ -59,7 +61,7 @@ impl GenericProfile {
     }
 
     pub(crate) fn classify(&self, path: &Path, is_dir: bool) -> FileClass {
-        let Some(below) = self.roots.iter().find_map(|root| path.strip_prefix(&root.path).ok()) else {
+        let Some(below) = self.roots.iter().find_map(|root| below(&root.path, path)) else {
             return FileClass::Mutable;
         };
         // A root is wanted by name, whatever the patterns say.
@@ -73,6 +75,18 @@ impl GenericProfile {
         } else {
             FileClass::Mutable
         }
+    }
+}
+
+/// What of a path is below this root. As [`Path::strip_prefix`], which goes through both part by part; this is asked for every
+/// file of a spool.
+fn below<'a>(root: &Path, path: &'a Path) -> Option<&'a Path> {
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_prefix(root.as_os_str().as_bytes()) {
+        Some([b'/', rest @ ..]) if !matches!(rest, [b'/' | b'.', ..]) => {
+            Some(Path::new(OsStr::from_bytes(rest)))
+        }
+        _ => path.strip_prefix(root).ok(),
     }
 }
 
@@ -123,5 +137,29 @@ mod tests {
         let p = profile(&["/srv/data/inner", "/srv/data", "/srv/data2", "/srv/data"], &[], &[]);
         let paths: Vec<_> = p.roots().iter().map(|r| r.path.to_str().unwrap()).collect();
         assert_eq!(paths, ["/srv/data", "/srv/data2"]);
+    }
+
+    #[test]
+    fn what_is_below_a_root_is_what_its_parts_say() {
+        let roots = ["/srv/data", "/srv/data/", "/", "/srv//data", "/srv/./data"];
+        let paths = [
+            "/srv/data",
+            "/srv/data/",
+            "/srv/data/a",
+            "/srv/data/a/b.",
+            "/srv/data//a",
+            "/srv/data/./a",
+            "/srv/data/.a",
+            "/srv/database",
+            "/srv/dat",
+            "/a",
+            "/",
+            "/srv/data/a/",
+            "/other/srv/data/a",
+        ];
+        for (root, path) in roots.iter().flat_map(|root| paths.iter().map(move |path| (root, path))) {
+            let parts = Path::new(path).strip_prefix(root).ok();
+            assert_eq!(below(Path::new(root), Path::new(path)), parts, "{path} below {root}");
+        }
     }
 }

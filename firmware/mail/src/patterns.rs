@@ -35,7 +35,8 @@ impl Patterns {
     }
 
     pub(crate) fn matches(&self, below: &Path) -> bool {
-        let name = below.file_name().map(Path::new);
-        name.is_some_and(|name| self.on_name.is_match(name)) || self.on_path.is_match(below)
+        // A set takes a path apart before it notices that it is empty.
+        let by_name = || below.file_name().is_some_and(|name| self.on_name.is_match(Path::new(name)));
+        (!self.on_name.is_empty() && by_name()) || (!self.on_path.is_empty() && self.on_path.is_match(below))
     }
 }

@@ -170,6 +170,17 @@ impl Directory {
         collect(|buffer| fs::llistxattr(&path, buffer), |name, buffer| fs::lgetxattr(&path, name, buffer))
     }
 
+    /// Extended attributes of this directory itself.
+    ///
+    /// # Errors
+    /// [`XattrTrouble`].
+    pub fn xattrs_of_self(&self) -> Result<Xattrs, XattrTrouble> {
+        collect(
+            |buffer| fs::flistxattr(&self.fd, buffer),
+            |name, buffer| fs::fgetxattr(&self.fd, name, buffer),
+        )
+    }
+
     /// The type of the file system of this directory (statfs(2)); 0 if it cannot be told.
     #[allow(clippy::unnecessary_cast)] // Its width differs between architectures.
     pub fn file_system(&self) -> u64 {

@@ -48,6 +48,9 @@ pub const BORDERS: usize = 64;
 pub const FREEZE_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a recorded walk that are kept in memory.
 pub const RECORD_BYTES: usize = 1 << 20;
+/// Directories that are kept open between the look at them and the entering, of one directory and of all: opening one once
+/// more, or asking for its attributes by its path, is much of what an unchanged folder costs.
+pub const OPENED_AHEAD: (usize, usize) = (16, 64);
 /// Threads that read files. Most of a mail that is not in memory is waiting for it: on a disk without moving parts two threads
 /// leave it idle, and one with them finds a shorter way through four requests than through two.
 pub const READERS: usize = 4;

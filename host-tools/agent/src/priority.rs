@@ -87,6 +87,20 @@ mod tests {
     }
 
     #[test]
+    fn the_disks_too_serve_everything_else_first() {
+        let class = || {
+            let asked = Command::new("ionice").args(["-p", &gettid().as_raw_nonzero().to_string()]).output();
+            asked.ok().map(|asked| String::from_utf8_lossy(&asked.stdout).trim().to_owned())
+        };
+        let before = class();
+        let Some(humble) = humbly(move || std::thread::spawn(class).join().unwrap()).unwrap() else {
+            return eprintln!("there is no ionice here");
+        };
+        assert_eq!(humble, "idle");
+        assert_eq!(class(), before);
+    }
+
+    #[test]
     fn work_that_panics_is_an_error_and_the_next_work_is_done() {
         assert!(humbly::<()>(|| panic!("as a test")).is_err());
         assert_eq!(humbly(|| 7).unwrap(), 7);

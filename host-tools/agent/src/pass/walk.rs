@@ -4,13 +4,14 @@
 //! profile decides; what it excludes is not listed, what it empties is listed and not entered. A folder that has not
 //! changed since the box knew it is not listed: only what in it may change without it is looked at.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mailkeep_format::limits::DEPTH_MAX;
@@ -161,6 +162,9 @@ pub(crate) struct Walk<'a> {
     part: Part,
     /// By device: whether a directory's times tell of its names.
     trusted: RefCell<HashMap<u64, bool>>,
+    /// What the profile calls the entry that is looked at.
+    called: RefCell<PathBuf>,
+    opened: Rc<()>,
 }
 
 /// A directory to enter.
@@ -170,6 +174,15 @@ struct Child<'a> {
     stop: Option<&'a Stop>,
     /// What the profile calls it; `None` outside of the roots.
     profile_path: Option<PathBuf>,
+    /// Itself, if it was opened when it was looked at.
+    opened: Option<Opened>,
+}
+
+/// A directory that was opened when it was looked at.
+struct Opened {
+    directory: Directory,
+    /// As many as there are of these are open.
+    _one: Rc<()>,
 }
 
 /// A directory that is being walked.
@@ -192,6 +205,8 @@ struct Listing<'a> {
     profile_path: Option<PathBuf>,
     stop: Option<&'a Stop>,
     depth: usize,
+    /// Directories in it that were opened when they were looked at.
+    opened: Cell<usize>,
 }
 
 impl Listing<'_> {
@@ -214,7 +229,10 @@ struct Found<'a> {
     node: Node,
     hint: Hint,
     stop: Option<&'a Stop>,
+    /// Of a directory.
     profile_path: Option<PathBuf>,
+    /// Of a directory that is to be entered, perhaps.
+    opened: Option<Opened>,
     owner: (u32, u32),
 }
 
@@ -231,10 +249,10 @@ struct Filling {
 impl Filling {
     /// Adds an entry under this index.
     fn push<'a>(&mut self, id: DirectoryId, index: u32, found: Found<'a>, children: &mut Vec<Child<'a>>) {
-        let Found { node, hint, stop, profile_path, .. } = found;
+        let Found { node, hint, stop, profile_path, opened, .. } = found;
         if hint == Hint::Descend {
             let place = FileId { directory: id, index };
-            children.push(Child { name: node.name.clone(), place, stop, profile_path });
+            children.push(Child { name: node.name.clone(), place, stop, profile_path, opened });
         }
         if node.is_file() {
             self.files.push(Candidate::new(index, &node, hint, None));
@@ -255,8 +273,9 @@ impl<'a> Walk<'a> {
         clock: Timestamp,
     ) -> Self {
         let recent_from = clock.minus_seconds(limits::RECENT_SECONDS);
-        let (part, trusted) = (Part::Now, RefCell::default());
-        Walk { profile, plan, known, sink, is_final, clock, recent_from, part, trusted }
+        let (trusted, called, opened) = (RefCell::default(), RefCell::default(), Rc::default());
+        let part = Part::Now;
+        Walk { profile, plan, known, sink, is_final, clock, recent_from, part, trusted, called, opened }
     }
 
     /// Walks everything but what is kept.
@@ -279,6 +298,7 @@ impl<'a> Walk<'a> {
             profile_path,
             stop: Some(&self.plan.top),
             depth: 0,
+            opened: Cell::default(),
         };
         let top = self.enter(top, None, b"/", &mut walked)?;
         self.descend(top, 0, &mut walked)?;
@@ -308,6 +328,7 @@ impl<'a> Walk<'a> {
                 profile_path,
                 stop,
                 depth,
+                opened: Cell::default(),
             };
             let level = self.enter(listing, None, b"", &mut walked)?;
             self.descend(level, depth, &mut walked)?;
@@ -335,10 +356,11 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let level = &stack[stack.len() - 1];
-            let opened = match (instead, kept) {
-                (Some(instead), _) => Directory::open(instead),
-                (None, Some(kept)) => kept.open(),
-                (None, None) => level.directory.open_child(&child.name),
+            let opened = match (instead, kept, child.opened) {
+                (Some(instead), ..) => Directory::open(instead),
+                (None, Some(kept), _) => kept.open(),
+                (None, None, Some(opened)) => Ok(opened.directory),
+                (None, None, None) => level.directory.open_child(&child.name),
             };
             let directory = match opened {
                 Ok(directory) => directory,
@@ -357,6 +379,7 @@ impl<'a> Walk<'a> {
                 profile_path: child.profile_path,
                 stop: child.stop,
                 depth,
+                opened: Cell::default(),
             };
             self.note_border(&listing, level, walked)?;
             let level = self.enter(listing, watched_parent, &child.name, walked)?;
@@ -556,13 +579,21 @@ impl<'a> Walk<'a> {
         if is_dir && name == snapshot::FOLDER.as_bytes() && snapshot::is_ours(&stat) {
             return Ok(None);
         }
-        let stop_root = stop.and_then(|stop| stop.root.clone());
-        let profile_path = stop_root
-            .or_else(|| listing.profile_path.as_ref().map(|path| path.join(OsStr::from_bytes(name))));
-        let class = match &profile_path {
-            Some(path) => self.profile.classify(path, is_dir),
-            None => FileClass::Mutable,
-        };
+        let stop_root = stop.and_then(|stop| stop.root.as_ref());
+        let in_profile = stop_root.is_some() || listing.profile_path.is_some();
+        let mut called = self.called.borrow_mut();
+        called.as_mut_os_string().clear();
+        match (stop_root, &listing.profile_path) {
+            (Some(root), _) => called.push(root),
+            (None, Some(above)) => {
+                called.push(above);
+                called.push(OsStr::from_bytes(name));
+            }
+            (None, None) => {}
+        }
+        let class = if in_profile { self.profile.classify(&called, is_dir) } else { FileClass::Mutable };
+        let profile_path = (in_profile && is_dir).then(|| called.clone());
+        drop(called);
         let class = match class {
             // It is wanted by name, or leads to what is.
             FileClass::Exclude if stop.is_some() => FileClass::Mutable,
@@ -572,12 +603,38 @@ impl<'a> Walk<'a> {
             }
             class => class,
         };
-        let Some((node, hint)) = self.node(listing, name, &stat, class, &path)? else {
+        let owner = (stat.st_uid, stat.st_gid);
+        if meta::file_type(&stat) == FileType::RegularFile {
+            let hint = if class == FileClass::Message { Hint::Message } else { Hint::Plain };
+            let kind = meta::file_kind(&stat, Facts::of(&stat).size);
+            let node = Node { name: name.to_vec(), meta: meta::meta_of(&stat, Vec::new()), kind };
+            return Ok(Some(Found { node, hint, stop, profile_path: None, opened: None, owner }));
+        }
+        let Some((mut node, hint)) = self.node(listing, name, &stat, class, &path)? else {
             return Ok(None);
         };
-        Ok(Some(Found { node, hint, stop, profile_path, owner: (stat.st_uid, stat.st_gid) }))
+        let is_itself = stop.is_none_or(|stop| stop.instead.is_none() && stop.kept.is_none());
+        let opened = if hint == Hint::Descend && is_itself { self.open_ahead(listing, name) } else { None };
+        node.meta.xattrs = match opened.as_ref().map(|opened| opened.directory.xattrs_of_self()) {
+            Some(Ok(xattrs)) => xattrs,
+            _ => self.xattrs(listing, name, &path())?,
+        };
+        Ok(Some(Found { node, hint, stop, profile_path, opened, owner }))
     }
 
+    /// Opens a directory that will be entered soon, if not too many are open.
+    fn open_ahead(&self, listing: &Listing<'a>, name: &[u8]) -> Option<Opened> {
+        let (of_one, of_all) = limits::OPENED_AHEAD;
+        let count = listing.opened.get();
+        if count >= of_one || Rc::strong_count(&self.opened) > of_all {
+            return None;
+        }
+        let directory = listing.directory.open_child(name).ok()?;
+        listing.opened.set(count + 1);
+        Some(Opened { directory, _one: Rc::clone(&self.opened) })
+    }
+
+    /// What is no regular file, without its extended attributes.
     fn node(
         &self,
         listing: &Listing<'a>,
@@ -586,12 +643,6 @@ impl<'a> Walk<'a> {
         class: FileClass,
         path: &dyn Fn() -> PathBuf,
     ) -> Result<Option<(Node, Hint)>, Aborted> {
-        if meta::file_type(stat) == FileType::RegularFile {
-            let hint = if class == FileClass::Message { Hint::Message } else { Hint::Plain };
-            let kind = meta::file_kind(stat, Facts::of(stat).size);
-            let node = Node { name: name.to_vec(), meta: meta::meta_of(stat, Vec::new()), kind };
-            return Ok(Some((node, hint)));
-        }
         let target = if meta::file_type(stat) == FileType::Symlink {
             match listing.directory.link_target(name) {
                 Ok(target) => Some(target),
@@ -613,8 +664,7 @@ impl<'a> Walk<'a> {
             NodeKind::Directory { .. } => self.directory_hint(listing, name, stat, class, &path())?,
             _ => Hint::Plain,
         };
-        let xattrs = self.xattrs(listing, name, &path())?;
-        Ok(Some((Node { name: name.to_vec(), meta: meta::meta_of(stat, xattrs), kind }, hint)))
+        Ok(Some((Node { name: name.to_vec(), meta: meta::meta_of(stat, Vec::new()), kind }, hint)))
     }
 
     fn directory_hint(
