@@ -13,13 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use mailkeep_tests::process::descendants;
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use serde::{Deserialize, Serialize};
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// Ticks per second in which the kernel shows processor time (USER_HZ, the same everywhere).
+const TICKS_PER_SECOND: f64 = 100.0;
 /// How long a process that was left behind may go on.
 const LINGER: Duration = Duration::from_secs(20);
 
@@ -32,6 +35,9 @@ pub(crate) struct Cost {
     pub(crate) wall: f64,
     /// Peak resident memory of its processes summed up, MiB.
     pub(crate) peak_mib: f64,
+    /// Peak resident memory of the largest agent among them, MiB.
+    #[serde(default)]
+    pub(crate) agent_mib: f64,
 }
 
 impl Cost {
@@ -41,6 +47,7 @@ impl Cost {
             cpu: self.cpu + next.cpu,
             wall: self.wall + next.wall,
             peak_mib: self.peak_mib.max(next.peak_mib),
+            agent_mib: self.agent_mib.max(next.agent_mib),
         }
     }
 }
@@ -48,7 +55,7 @@ impl Cost {
 /// The far end of [`run`]: runs `command`, prints its [`Cost`] as JSON on the last line of stderr.
 pub(crate) fn measure_self(command: &[String]) -> Result<()> {
     let (program, args) = command.split_first().context("--measure wants a command")?;
-    set_child_subreaper(Some(getpid())).context("adopt orphans")?;
+    adopt()?;
     let start = Instant::now();
     let mut child = Command::new(program).args(args).spawn().with_context(|| format!("start {program}"))?;
     let done = AtomicBool::new(false);
@@ -61,14 +68,56 @@ pub(crate) fn measure_self(command: &[String]) -> Result<()> {
         Ok((status?, wall, looker.join().unwrap_or_default()))
     })?;
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
     let cost = Cost {
         cpu: seconds(usage.user_time()) + seconds(usage.system_time()),
         wall,
-        peak_mib: sampled.max(usage.max_rss() as f64 / 1024.0),
+        peak_mib: sampled.all_mib.max(usage.max_rss() as f64 / 1024.0),
+        agent_mib: sampled.agent_mib,
     };
     eprintln!("\n{}", serde_json::to_string(&cost)?);
     std::process::exit(status.code().unwrap_or(1));
+}
+
+/// Runs `work`, whose command has a part below `server`, a child of this process, and adds what that part took to its
+/// cost. What a connection leaves behind comes to this process if it adopts ([`adopt`]).
+pub(crate) fn with_far_end(server: u32, work: impl FnOnce() -> Result<Cost>) -> Result<Cost> {
+    let before = served(server)?;
+    let cost = work()?;
+    let waited_for = waited_for()?;
+    let start = Instant::now();
+    while descendants(std::process::id()).iter().any(|process| process.pid != server) {
+        ensure!(start.elapsed() < LINGER, "what served a connection does not end");
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        thread::sleep(Duration::from_millis(5));
+    }
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+    let far = served(server)? - before + self::waited_for()? - waited_for;
+    Ok(Cost { cpu: cost.cpu + far, ..cost })
+}
+
+/// From now on what processes below this one leave behind comes to it.
+pub(crate) fn adopt() -> Result<()> {
+    set_child_subreaper(Some(getpid())).context("adopt orphans")
+}
+
+/// Processor seconds of a process and of those that it has waited for.
+fn served(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // utime, stime, cutime, cstime, counted from behind the name.
+    let fields = text.rsplit_once(") ").context("a row of the process table")?.1.split(' ').skip(11).take(4);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Processor seconds of everything that this process has waited for.
+fn waited_for() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+fn seconds(time: nix::sys::time::TimeVal) -> f64 {
+    time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6
 }
 
 /// Waits for what the command left behind, so that it is counted.
@@ -83,9 +132,19 @@ fn reap() {
     }
 }
 
-/// The sum of the peaks of all processes below this one, MiB, when `done` has been set.
-fn watch_memory(done: &AtomicBool) -> f64 {
+/// What was seen of the memory of processes, MiB.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    /// The sum of their peaks.
+    all_mib: f64,
+    /// The largest peak of an agent.
+    agent_mib: f64,
+}
+
+/// The peaks of all processes below this one, when `done` has been set.
+fn watch_memory(done: &AtomicBool) -> Memory {
     let mut peaks: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut agent = 0;
     let me = std::process::id();
     while !done.load(Ordering::Relaxed) {
         let mut parents = vec![me];
@@ -93,12 +152,20 @@ fn watch_memory(done: &AtomicBool) -> f64 {
             for pid in children(parent) {
                 let peak = peaks.entry(pid).or_default();
                 *peak = (*peak).max(peak_kib(pid).unwrap_or(0));
+                if is_agent(pid) {
+                    agent = agent.max(*peak);
+                }
                 parents.push(pid);
             }
         }
         thread::sleep(LOOK);
     }
-    peaks.values().sum::<u64>() as f64 / 1024.0
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    Memory { all_mib: mib(peaks.values().sum()), agent_mib: mib(agent) }
+}
+
+fn is_agent(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "mailkeep-agent")
 }
 
 fn children(pid: u32) -> Vec<u32> {

@@ -4,7 +4,11 @@
 //! between the live and the final pass: the stop command waits while they are made, so that making them is not measured.
 //! The final pass is that run less one that makes a live pass alone, the cheapest of several. `rsync -a` onto a full copy
 //! is measured beside it, on the same disk and without the cost of ssh. `window s` is how long mail was away in that run,
-//! without what its stop and start commands took; the run is held to 10 Mbit/s.
+//! without what its stop and start commands took; the run is held to 10 Mbit/s. `peak MiB` is what box and agent held
+//! together, `agent MiB` the agent alone, which keeps the final pass while mail is stopped.
+//!
+//! Then all of it once more over a real sshd on this machine (`final ssh s`, `rsync ssh s`), with as large a change: of both
+//! tools both ends count, ssh and sshd among them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mailkeep_tests::process::{have, run as run_quietly, write_script};
 use mailkeep_tests::programs;
+use mailkeep_tests::ssh::{self, Sshd};
 
 use crate::measure::{self, Cost};
 use crate::options::Options;
@@ -41,8 +46,10 @@ const LINK: &str = "10 Mbit/s";
 pub(crate) fn run(options: &Options) -> Result<()> {
     let work = options.folder.clone().unwrap_or_else(std::env::temp_dir).join("mailkeep-passes");
     let sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size <= options.passes_up_to).collect();
+    measure::adopt()?;
     println!(
-        "folders       messages  live s  final s  final to first  rsync s  final to rsync  peak MiB  window s"
+        "folders       messages  live s  final s  final to first  rsync s  final to rsync  peak MiB  agent MiB  window s  \
+         final ssh s  rsync ssh s  final to rsync"
     );
     for fixed in [false, true] {
         let mut first = None;
@@ -50,17 +57,28 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let folders = if fixed { FIXED_FOLDERS } else { size / IN_A_FOLDER };
             let done = one(&work, size, folders);
             let removed = fs::remove_dir_all(&work);
-            let Measured { live, last, rsync, window } = done?;
+            let Measured { live, last, rsync, window, over_ssh } = done?;
             removed.with_context(|| format!("remove {}", work.display()))?;
             let first = *first.get_or_insert(last.cpu);
-            let rsync_text = rsync.map_or("-".to_owned(), |rsync| format!("{rsync:.3}"));
-            let ratio = rsync.map_or("-".to_owned(), |rsync| format!("{:.2}", last.cpu / rsync));
+            let text =
+                |seconds: Option<f64>| seconds.map_or("-".to_owned(), |seconds| format!("{seconds:.3}"));
+            let ratio = |last: f64, rsync: Option<f64>| {
+                rsync.map_or("-".into(), |rsync| format!("{:.3}", last / rsync))
+            };
+            let (last_ssh, rsync_ssh) = over_ssh.map_or((None, None), |(last, rsync)| (Some(last), rsync));
             println!(
-                "{folders:>7} {} {size:>8}  {live:6.3}  {:7.3}  {:14.2}  {rsync_text:>7}  {ratio:>14}  {:8.0}  {window:8.3}",
+                "{folders:>7} {} {size:>8}  {live:6.3}  {:7.3}  {:14.2}  {:>7}  {:>14}  {:8.0}  {:9.1}  {window:8.3}  \
+                 {:>11}  {:>11}  {:>14}",
                 if fixed { "same" } else { "    " },
                 last.cpu,
                 last.cpu / first,
-                last.peak_mib
+                text(rsync),
+                ratio(last.cpu, rsync),
+                last.peak_mib,
+                last.agent_mib,
+                text(last_ssh),
+                text(rsync_ssh),
+                last_ssh.map_or("-".into(), |last| ratio(last, rsync_ssh)),
             );
         }
     }
@@ -73,6 +91,8 @@ struct Measured {
     rsync: Option<f64>,
     /// Seconds that mail was away, without its own stop and start.
     window: f64,
+    /// Over ssh: the final pass, and rsync.
+    over_ssh: Option<(f64, Option<f64>)>,
 }
 
 fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
@@ -90,15 +110,17 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
     write_script(&at("start"), &format!("#!/bin/sh\n: > {}\n", at("running").display()))?;
     write_script(&at("runs"), &format!("#!/bin/sh\ntest -e {}\n", at("running").display()))?;
     fs::write(at("running"), "")?;
-    let source = format!(
-        "name = \"passes\"\nsystem = \"generic\"\noutage-budget = \"10m\"\n[transport]\nkind = \"local\"\n\
-         [generic]\npaths = [{spool:?}]\nwrite-once = [\"[1-9]*.\"]\n\
-         [quiesce]\nmode = \"command\"\nstop = [{:?}]\nstart = [{:?}]\nrunning = [{:?}]\n",
-        at("stop"),
-        at("start"),
-        at("runs")
-    );
-    fs::write(at("source.toml"), source)?;
+    let source = |transport: &str| {
+        format!(
+            "name = \"passes\"\nsystem = \"generic\"\noutage-budget = \"10m\"\n[transport]\n{transport}\n\
+             [generic]\npaths = [{spool:?}]\nwrite-once = [\"[1-9]*.\"]\n\
+             [quiesce]\nmode = \"command\"\nstop = [{:?}]\nstart = [{:?}]\nrunning = [{:?}]\n",
+            at("stop"),
+            at("start"),
+            at("runs")
+        )
+    };
+    fs::write(at("source.toml"), source("kind = \"local\""))?;
     let text = |path: PathBuf| path.display().to_string();
     let env = [
         ("MAILKEEP_REPO", text(at("repo"))),
@@ -113,46 +135,101 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
             .chain(words.iter().map(|word| (*word).to_owned()))
             .collect::<Vec<_>>()
     };
-    let (source, recovery) = (text(at("source.toml")), text(at("recovery")));
+    let (source_file, recovery) = (text(at("source.toml")), text(at("recovery")));
     measure::run(&line(&["init", "--recovery-out", &recovery]), &env, work)?;
     std::thread::sleep(SETTLE);
-    let live_only = line(&["backup", "-q", "--live-only", "--source", &source]);
+    let live_only = line(&["backup", "-q", "--live-only", "--source", &source_file]);
     measure::run(&live_only, &env, work)?;
     let copy = at("copy");
-    let sync = |spool: &Path| {
-        let from = format!("{}/", spool.display());
-        vec!["rsync".to_owned(), "-a".into(), "--delete".into(), from, format!("{}/", copy.display())]
+    let sync = |from: &str, more: &[String]| {
+        let from = format!("{from}{}/", spool.display());
+        let mut line = vec!["rsync".to_owned(), "-a".into(), "--delete".into()];
+        line.extend_from_slice(more);
+        line.extend([from, format!("{}/", copy.display())]);
+        line
     };
     let has_rsync = have("rsync");
     if has_rsync {
-        measure::run(&sync(&spool), &[], work)?;
+        measure::run(&sync("", &[]), &[], work)?;
     }
     let mut live = f64::INFINITY;
     for _ in 0..BASELINES {
         live = live.min(measure::run(&live_only, &env, work)?.cpu);
     }
+    let backup = |source: &str| line(&["backup", "-q", "--limit-download", LINK, "--source", source]);
     // Its live pass is as cheap as the one before; its final pass finds the change.
-    let asked = at("asked");
-    let with_window = std::thread::scope(|scope| {
+    let with_window =
+        changed_meanwhile(&at("asked"), &spool, 0, || measure::run(&backup(&source_file), &env, work))?;
+    let last = Cost { cpu: with_window.cpu - live, ..with_window };
+    let rsync = if has_rsync { Some(measure::run(&sync("", &[]), &[], work)?.cpu) } else { None };
+    let window = window(&line(&["show", "latest", "--json"]), &env)?;
+    if let Some(why) = ssh::missing() {
+        eprintln!("nothing over ssh: {why}");
+        return Ok(Measured { live, last, rsync, window, over_ssh: None });
+    }
+
+    let sshd =
+        Sshd::start_with(&at("sshd"), &format!("SetEnv MAILKEEP_AGENT_STATE={}\n", at("agent").display()))?;
+    let agent = programs::bin("mailkeep-agent")?;
+    let transport = format!(
+        "kind = \"ssh\"\nhost = \"127.0.0.1\"\nuser = \"root\"\nport = {}\nidentity-file = {:?}\n\
+         known-hosts-file = {:?}\nagent-path = {agent:?}",
+        sshd.port(),
+        sshd.identity(),
+        sshd.known_hosts(),
+    );
+    let source_file = text(at("ssh.toml"));
+    fs::write(&source_file, source(&transport))?;
+    let live_only = line(&["backup", "-q", "--live-only", "--source", &source_file]);
+    // What the agent goes by is in the source file, which is another one: everything is listed once.
+    std::thread::sleep(SETTLE);
+    measure::run(&live_only, &env, work)?;
+    let mut live_ssh = f64::INFINITY;
+    for _ in 0..BASELINES {
+        let run = || measure::run(&live_only, &env, work);
+        live_ssh = live_ssh.min(measure::with_far_end(sshd.pid(), run)?.cpu);
+    }
+    let with_window = measure::with_far_end(sshd.pid(), || {
+        changed_meanwhile(&at("asked"), &spool, 1, || measure::run(&backup(&source_file), &env, work))
+    })?;
+    let rsync_ssh = if has_rsync {
+        let shell = format!(
+            "ssh -F none -p {} -i {} -o UserKnownHostsFile={} -o BatchMode=yes",
+            sshd.port(),
+            sshd.identity().display(),
+            sshd.known_hosts().display()
+        );
+        let rsync = sync("root@127.0.0.1:", &["-e".into(), shell]);
+        Some(measure::with_far_end(sshd.pid(), || measure::run(&rsync, &[], work))?.cpu)
+    } else {
+        None
+    };
+    Ok(Measured { live, last, rsync, window, over_ssh: Some((with_window.cpu - live_ssh, rsync_ssh)) })
+}
+
+/// Runs a backup, and changes the spool when mail is stopped in it.
+fn changed_meanwhile(
+    asked: &Path,
+    spool: &Path,
+    round: usize,
+    backup: impl FnOnce() -> Result<Cost>,
+) -> Result<Cost> {
+    std::thread::scope(|scope| {
         let changer = scope.spawn(|| -> Result<()> {
             let begun = Instant::now();
             while !asked.exists() {
                 ensure!(begun.elapsed() < PATIENCE, "mail was never stopped");
                 std::thread::sleep(Duration::from_millis(20));
             }
-            let changed = change(&spool);
-            fs::remove_file(&asked)?;
+            let changed = change(spool, round);
+            fs::remove_file(asked)?;
             changed
         });
-        let cost =
-            measure::run(&line(&["backup", "-q", "--limit-download", LINK, "--source", &source]), &env, work);
+        let cost = backup();
         let changed =
             changer.join().unwrap_or_else(|_| anyhow::bail!("the thread that changes the spool died"));
         changed.and(cost)
-    })?;
-    let rsync = if has_rsync { Some(measure::run(&sync(&spool), &[], work)?.cpu) } else { None };
-    let window = window(&line(&["show", "latest", "--json"]), &env)?;
-    Ok(Measured { live, last: Cost { cpu: with_window.cpu - live, ..with_window }, rsync, window })
+    })
 }
 
 /// Of the newest snapshot: the window less the stop and the start, in seconds.
@@ -185,18 +262,21 @@ fn make(spool: &Path, messages: usize, folders: usize) -> Result<()> {
     Ok(())
 }
 
-/// The same change whatever there is.
-fn change(spool: &Path) -> Result<()> {
+/// The same change whatever there is, once for each round.
+fn change(spool: &Path, round: usize) -> Result<()> {
+    let (first_new, first_expunged) = (900_000 + round * NEW, 1 + round * EXPUNGED / TOUCHED);
     for number in 0..NEW {
         let folder = folder(spool, number % TOUCHED);
-        let mail = format!("From: a@b\r\nSubject: new {number}\r\n\r\n{}\r\n", "day ".repeat(200));
-        fs::write(folder.join(format!("{}.", 900_000 + number)), mail)?;
+        let mail = format!("From: a@b\r\nSubject: new {round} {number}\r\n\r\n{}\r\n", "day ".repeat(200));
+        fs::write(folder.join(format!("{}.", first_new + number)), mail)?;
     }
     for number in 0..EXPUNGED {
-        fs::remove_file(folder(spool, number % TOUCHED).join(format!("{}.", 1 + number / TOUCHED)))?;
+        let uid = first_expunged + number / TOUCHED;
+        fs::remove_file(folder(spool, number % TOUCHED).join(format!("{uid}.")))?;
     }
     for number in 0..TOUCHED {
-        fs::write(folder(spool, number).join("cyrus.index"), format!("cyrus.index {number} changed"))?;
+        let text = format!("cyrus.index {number} changed {round}");
+        fs::write(folder(spool, number).join("cyrus.index"), text)?;
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ fn run_round(options: &Options, round: usize, work: &Path, results: &mut Results
             }
             match measure_row(tool, row, &lines, &spool) {
                 Ok((cost, before, after)) => {
-                    let Cost { cpu, wall, peak_mib } = cost;
+                    let Cost { cpu, wall, peak_mib, .. } = cost;
                     eprintln!(
                         "  {:<10} {:<9} {cpu:8.3} s CPU {wall:8.2} s {peak_mib:6.0} MiB {:9.1} MB in all",
                         row.name(),

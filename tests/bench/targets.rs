@@ -133,7 +133,7 @@ mod tests {
             round: 0,
             row: Row::Verify,
             tool,
-            cost: Cost { cpu, wall: 1.0, peak_mib: 65.0 },
+            cost: Cost { cpu, wall: 1.0, peak_mib: 65.0, agent_mib: 0.0 },
             before: 0,
             after: 0,
         });

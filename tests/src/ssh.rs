@@ -79,6 +79,11 @@ impl Sshd {
         self.port
     }
 
+    /// The process that listens.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The client's private key.
     pub fn identity(&self) -> PathBuf {
         self.folder.join("client")
