@@ -15,6 +15,15 @@ pub const LARGE_BASE64: usize = 16 << 10;
 pub const SESSION_CHUNKS: usize = 100_000;
 /// Index runs that a lookup may have to ask; beyond, the smaller ones are merged.
 pub const RUNS_MAX: usize = 6;
+/// An index run of at least this many entries is long: 400 pages of 4 KiB, of which a lookup opens one or two.
+pub const RUN_LONG: u64 = 50_000;
+/// Long runs of about one length that are left alone; with one more they are merged. 500 new mails cost 500 pages of each.
+pub const LONG_RUNS_MAX: usize = 3;
+/// Runs are of about one length if the longest has at most this many times the entries of the shortest.
+pub const RUNS_ALIKE: u64 = 4;
+/// Chunks that a writer remembers not to be there between the question and the bytes, 40 bytes each: what a server has on
+/// its way at a time is less.
+pub const ABSENT_CHUNKS: usize = 8192;
 /// As [`RUNS_MAX`], in the middle of a backup: what a usual one adds can wait until the next one begins.
 pub const RUNS_IN_BACKUP_MAX: usize = 2 * RUNS_MAX;
 /// Decoded blocks that a reader keeps, in bytes. For directories and single reads (a mount); a restore gathers what lies

@@ -194,7 +194,7 @@ fn what_an_interrupted_run_has_written_is_never_sent_twice() {
         let storage = sharing(&after);
         let repository = open(&storage, &LogMonitor).unwrap();
         assert_eq!(snapshots(&repository).0, []);
-        let writer = repository.writer(&options(), &LogMonitor).unwrap();
+        let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
         for bytes in source(2).values().flat_map(|files| files.values()) {
             for piece in bytes.chunks(700) {
                 let hash = mailkeep_repository::format::ContentHash::of(piece);

@@ -436,7 +436,7 @@ fn chunks_are_found_again_whatever_was_deleted() {
         whole(&opened(&disk), &expected, &source, &format!("day {day}"));
     }
     // What was put before is known, but for what lies in packs that are to go.
-    let writer = repository.writer(&options(), &LogMonitor).unwrap();
+    let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
     let hash = |bytes: &[u8]| mailkeep_repository::format::ContentHash::of(bytes);
     for bytes in source(5).values().flat_map(|files| files.values()) {
         for piece in bytes.chunks(700) {

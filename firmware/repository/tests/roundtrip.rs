@@ -95,6 +95,27 @@ fn the_same_again_adds_nothing_and_seals_a_new_generation() {
 }
 
 #[test]
+fn a_chunk_that_was_asked_for_more_than_once_is_stored_once() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let repository = init(&storage).unwrap();
+    let mut writer = repository.writer(&options(), &LogMonitor).unwrap();
+    let bytes = noise(3, 900);
+    let hash = ContentHash::of(&bytes);
+    // Two files with the same mail are on their way.
+    for _ in 0..2 {
+        assert_eq!(writer.chunk_for(ChunkKind::Data, &hash, 900).unwrap(), None);
+    }
+    let chunk = writer.put(ChunkKind::Data, &bytes).unwrap();
+    assert_eq!(writer.put(ChunkKind::Data, &bytes).unwrap(), chunk);
+    writer.flush().unwrap();
+    let added = writer.added_bytes();
+    assert_eq!(writer.put(ChunkKind::Data, &bytes).unwrap(), chunk);
+    writer.flush().unwrap();
+    assert_eq!(writer.added_bytes(), added, "it was stored once more");
+    assert_eq!(&*writer.reader().chunk(ChunkKind::Data, &chunk).unwrap(), bytes.as_slice());
+}
+
+#[test]
 fn a_chunk_is_known_as_soon_as_it_was_put_and_readable_after_a_flush() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let repository = init(&storage).unwrap();
@@ -232,7 +253,7 @@ fn many_runs_are_merged_and_nothing_in_them_gets_lost() {
     }
     let report = verify(&repository, VerifyOptions { read: ReadData::All }, &LogMonitor).unwrap();
     assert_eq!(report.problems, []);
-    let writer = repository.writer(&options, &LogMonitor).unwrap();
+    let mut writer = repository.writer(&options, &LogMonitor).unwrap();
     for bytes in source(11).values().flat_map(|files| files.values()) {
         for piece in bytes.chunks(700) {
             assert!(

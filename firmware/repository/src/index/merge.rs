@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use mailkeep_format::Salt;
@@ -15,26 +16,22 @@ use crate::storage::Storage;
 use crate::{layout, limits};
 
 /// Merges runs until a lookup has few to ask; gives those that are left, the largest first. Small ones go first, so that
-/// every entry is rewritten a logarithmic number of times.
+/// every entry is rewritten a logarithmic number of times. Long ones of about one length, as a first backup leaves them, are
+/// merged although they are few: a new chunk is looked for in each of them, page by page.
 pub(super) fn merge_small(
     repository: &Repository,
     storage: &dyn Storage,
     mut runs: Vec<Arc<Run>>,
 ) -> Result<Vec<Arc<Run>>, RepositoryError> {
-    if runs.len() <= limits::RUNS_MAX {
-        return Ok(runs);
-    }
     runs.sort_by_key(|run| run.reader.entry_count());
-    let (mut count, mut sum) = (0, 0);
-    for run in &runs {
-        let entries = run.reader.entry_count();
-        if count >= 2 && runs.len() - count < limits::RUNS_MAX && entries > 2 * sum {
-            break;
-        }
-        count += 1;
-        sum += entries;
-    }
-    let mut left = runs.split_off(count);
+    let lengths: Vec<u64> = runs.iter().map(|run| run.reader.entry_count()).collect();
+    let Some(merged) = to_merge(&lengths) else {
+        runs.reverse();
+        return Ok(runs);
+    };
+    let mut left = runs.split_off(merged.end);
+    let group = runs.drain(merged.start..).collect();
+    left.extend(std::mem::replace(&mut runs, group));
     let sound: Vec<Arc<Run>> = runs.iter().map(Run::sound).collect::<Result<_, _>>()?;
     left.push(Arc::new(merge_runs(repository, storage, &sound)?));
     left.sort_by_key(|run| Reverse(run.reader.entry_count()));
@@ -43,6 +40,27 @@ pub(super) fn merge_small(
     }
     storage.sync_dir(layout::INDEX)?;
     Ok(left)
+}
+
+/// Which runs to merge, of those that have these lengths, ascending.
+fn to_merge(lengths: &[u64]) -> Option<Range<usize>> {
+    let alike = |from: usize| {
+        let most = lengths[from].saturating_mul(limits::RUNS_ALIKE);
+        from..lengths.partition_point(|entries| *entries <= most)
+    };
+    if lengths.len() <= limits::RUNS_MAX {
+        let first_long = lengths.partition_point(|entries| *entries < limits::RUN_LONG);
+        return (first_long..lengths.len()).map(alike).find(|range| range.len() > limits::LONG_RUNS_MAX);
+    }
+    let (mut count, mut sum) = (0, 0);
+    for entries in lengths {
+        if count >= 2 && lengths.len() - count < limits::RUNS_MAX && *entries > 2 * sum {
+            break;
+        }
+        count += 1;
+        sum += entries;
+    }
+    Some(0..count)
 }
 
 /// Writes one run with everything that is in these, going through them side by side, a page of each in memory.
@@ -117,5 +135,38 @@ impl<'a> Cursor<'a> {
             *next_page += 1;
         }
         Ok(page.next().map(|entry| RunEntry { block: entry.block + *first_block, ..entry }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_runs_are_merged_the_small_ones_first() {
+        assert_eq!(to_merge(&[1, 1, 1, 9, 9, 9]), None);
+        assert_eq!(to_merge(&[1, 1, 1, 1, 1, 1, 1_000]), Some(0..6));
+        assert_eq!(to_merge(&[]), None);
+    }
+
+    #[test]
+    fn long_runs_of_about_one_length_are_merged_although_they_are_few() {
+        let long = limits::RUN_LONG;
+        assert_eq!(to_merge(&[7, long, long, long, long, 9 * long]), Some(1..5));
+        assert_eq!(to_merge(&[7, long, long, long, 9 * long]), None, "three of a kind may stay");
+        assert_eq!(to_merge(&[long - 1; 6]), None, "short ones are opened as fast as they are");
+        // However long the backup, an entry is written anew once for each time that there is four times as much.
+        let (mut runs, mut written) = (Vec::new(), 0);
+        for _ in 0..256 {
+            runs.push(long);
+            runs.sort_unstable();
+            while let Some(range) = to_merge(&runs) {
+                let sum: u64 = runs.drain(range).sum();
+                written += sum;
+                runs.push(sum);
+                runs.sort_unstable();
+            }
+        }
+        assert!(written <= 6 * 256 * long, "{} times", written / (256 * long));
     }
 }

@@ -11,7 +11,7 @@ mod seal;
 mod sweeping;
 mod tree;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -74,6 +74,8 @@ pub struct Writer {
     /// Chunks that were put since the last flush.
     session: HashMap<ChunkId, u32>,
     session_chunks: usize,
+    /// Chunks that were asked for since the last flush and are in no pack: they are about to be put.
+    absent: HashSet<ChunkId>,
     data: OpenBlock,
     trees: OpenBlock,
     alone: Alone,
@@ -165,6 +167,7 @@ impl Writer {
             known,
             session: HashMap::new(),
             session_chunks: options.session_chunks.max(1),
+            absent: HashSet::new(),
             data: OpenBlock::default(),
             trees: OpenBlock::default(),
             alone: Alone { kind: ChunkKind::Data, raw: Vec::new(), blocks: Vec::new() },
@@ -180,7 +183,7 @@ impl Writer {
     /// # Errors
     /// The index cannot be read.
     pub fn chunk_for(
-        &self,
+        &mut self,
         kind: ChunkKind,
         hash: &ContentHash,
         length: u32,
@@ -190,6 +193,10 @@ impl Writer {
             Some(&stored) => Some(stored),
             None => self.known.length_of(&id)?,
         };
+        // Of a chunk that only a pack has which is not relied on no length is known either.
+        if stored.is_none() && self.absent.len() < limits::ABSENT_CHUNKS {
+            self.absent.insert(id);
+        }
         Ok((stored == Some(length)).then_some(ChunkRef { id, length }))
     }
 
@@ -216,7 +223,9 @@ impl Writer {
         self.pipeline.check()?;
         let id = self.repository.keys().id.chunk_id(kind, hash);
         let chunk = ChunkRef { id, length: bytes.len() as u32 };
-        if !self.has(&id)? {
+        let is_there =
+            self.session.contains_key(&id) || (!self.absent.remove(&id) && self.known.contains(&id)?);
+        if !is_there {
             self.add(kind, chunk, bytes)?;
         }
         Ok(chunk)
@@ -279,6 +288,7 @@ impl Writer {
         // What was put stands in the packs' tables now, and is asked for again when it stands in the run: the two need
         // not be in memory beside each other.
         self.session = HashMap::new();
+        self.absent = HashSet::new();
         if !packs.is_empty() {
             let run = self.publish(&packs).map_err(|error| self.pipeline.stop(error))?;
             let mut view = self.known.with(run);
