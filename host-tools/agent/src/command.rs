@@ -272,16 +272,22 @@ mod tests {
 
     #[test]
     fn a_hanging_command_is_ended_with_its_children() {
-        // Long enough for a shell to start on a machine that is busy with all other tests.
-        let bound = Duration::from_secs(6);
         let dir = tempfile::tempdir().unwrap();
         let pid_file = dir.path().join("pid");
-        let script = format!("sleep 60 & echo $! > {}; wait", pid_file.display());
-        assert!(matches!(run(&sh(&script), bound, &|| false), Err(CommandError::Hung { .. })));
-        let pid: i32 = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
-        // Gone, or a zombie that waits for its new parent.
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "{state}");
+        let script = format!("sleep 600 & echo $! > {}; wait", pid_file.display());
+        // More and more time, until the shell has got so far within it.
+        let bounds = (0..8).map(|power| Duration::from_secs(1 << power));
+        let pid = bounds.into_iter().find_map(|bound| {
+            assert!(matches!(run(&sh(&script), bound, &|| false), Err(CommandError::Hung { .. })));
+            std::fs::read_to_string(&pid_file).ok()?.trim().parse::<i32>().ok()
+        });
+        // Gone, or a zombie that waits for its new parent; a signal takes its time.
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.unwrap())).unwrap_or_default();
+        let is_over = |state: &str| state.is_empty() || state.contains(") Z");
+        (0..3000)
+            .take_while(|_| !is_over(&state()))
+            .for_each(|_| std::thread::sleep(Duration::from_millis(100)));
+        assert!(is_over(&state()), "{}", state());
         assert!(matches!(
             run(&sh("sleep 60"), Duration::from_secs(60), &|| true),
             Err(CommandError::CalledOff { .. })

@@ -7,8 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::tree;
 
 /// What lies in the mail folders must be the same file by file: names, bytes, mtimes, owners. Names that were no links of
-/// one another must not have become any; that links of one another may come back as files of their own is what
-/// [`without_parted_links`] is about.
+/// one another must not have become any; links of one another may come back as files of their own until the next full walk.
 ///
 /// # Errors
 /// They differ; the text says where.
