@@ -33,6 +33,34 @@ pub enum RunError<E> {
 /// An opened page.
 type Page = Arc<[u8]>;
 
+/// A page of entries in hand.
+struct Near {
+    /// Its number among the pages of entries.
+    number: u64,
+    page: Page,
+    held: usize,
+    first: ChunkId,
+    last: ChunkId,
+}
+
+impl Near {
+    fn new(number: u64, page: Page, held: usize) -> Result<Self, FormatError> {
+        let (first, last) = (entry_at(&page, 0)?.id, entry_at(&page, held - 1)?.id);
+        Ok(Near { number, page, held, first, last })
+    }
+
+    /// Whether the first entry with this id lies in this page, if there is one. Entries with the id that the page begins
+    /// with may lie in the page before.
+    fn has(&self, id: &ChunkId) -> bool {
+        self.first < *id && *id <= self.last
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Option<(u64, RunEntry)>, FormatError> {
+        let found = find_in(&self.page, self.held, id)?;
+        Ok(found.map(|(slot, entry)| (self.number * RunEntry::PER_PAGE as u64 + slot as u64, entry)))
+    }
+}
+
 /// An open run. It holds no file: each call is given a closure that fills a buffer from an offset of the run's file.
 /// It may be shared between threads.
 pub struct RunReader {
@@ -156,9 +184,20 @@ impl RunReader {
         mut each: impl FnMut(usize, u64, &RunEntry),
     ) -> Result<(), RunError<E>> {
         let mut from = 0;
+        // Where many are asked for the next one often lies in the same page.
+        let mut near: Option<Near> = None;
         for (index, id) in ids.iter().enumerate() {
-            let Some((first, mut entry)) = self.first_of(id, from, &mut read_at)? else { continue };
-            from = first / RunEntry::PER_PAGE as u64;
+            let found = match near.as_ref().filter(|near| near.has(id)) {
+                Some(near) => near.find(id)?,
+                None => self.first_of(id, from, &mut read_at)?,
+            };
+            let Some((first, mut entry)) = found else { continue };
+            let page = first / RunEntry::PER_PAGE as u64;
+            if near.as_ref().is_none_or(|near| near.number != page) {
+                let bytes = self.page(self.counts.first_entry_page() + page, &mut read_at)?;
+                near = Some(Near::new(page, bytes, self.held(page))?);
+            }
+            from = page;
             let mut number = first;
             while entry.id == *id {
                 each(index, number, &entry);
