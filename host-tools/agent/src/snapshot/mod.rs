@@ -4,7 +4,7 @@
 //! taken, mail is started, and the final pass walks the snapshot. It holds the very inodes and times of the original, so
 //! that nothing in it looks changed that is not; only its device has another number, which nobody is shown
 //! ([`crate::dir::Directory::open_kept`]). What lies below a root on another file system or in a subvolume of its own is
-//! not in a snapshot: such a root is kept as all others are, by open descriptors and copies ([`crate::stage`]).
+//! not in a snapshot: such a root is kept as all others are, by open descriptors and copies (`stage`).
 //!
 //! A snapshot has a name, and so it can be left behind. It lies in a folder of ours that nobody else can enter
 //! ([`FOLDER`]), and before it is made a note of it is durable (`note`). It goes when the pass is over; what an agent

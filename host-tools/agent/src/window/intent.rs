@@ -42,7 +42,7 @@ pub struct Intent {
     pub written: u64,
     /// Mail answers this long after the stop, whatever happens.
     pub deadline_seconds: u64,
-    /// So long before that it is started, in milliseconds: see [`super::lead`].
+    /// So long before that it is started, in milliseconds: see [`mod@super::lead`].
     #[serde(default)]
     pub lead_ms: u64,
     /// The boot in which it was written; another one means that the server went down meanwhile.

@@ -1,7 +1,7 @@
 //! The window: from the armed guard over the stop to the greeting.
 //!
 //! The order is the promise. 1. The agent's lock is taken, the intent written durably, the guard seen armed; it starts
-//! mail early enough ([`lead`]) for mail to answer by the deadline. 2. The
+//! mail early enough ([`mod@lead`]) for mail to answer by the deadline. 2. The
 //! token is compared, mail is stopped, the token is compared again. 3. Whatever happens from there on, an error, a
 //! panic, a signal, the end of the link, [`Window`] starts mail when it is dropped; if the agent itself is gone, the
 //! guard does. 4. Only a greeting closes the window and removes the intent.
