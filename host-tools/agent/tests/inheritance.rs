@@ -60,11 +60,16 @@ fn recorded() -> (Mail, String) {
     (mail, source)
 }
 
-/// The program with few open files, another umask, and a place on the processor that is not the usual one.
+/// The program with few open files, another umask, and a place on the processor that is not the usual one. Signals are as a
+/// login leaves them, however these tests were started (`nohup` and `&` have some ignored).
 fn by_hand(program: &str, words: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -S -n 256; umask 027; cd /; exec nice -n 1 \"$0\" \"$@\"", program])
+        .args([
+            "-c",
+            "ulimit -S -n 256; umask 027; cd /; exec env --default-signal nice -n 1 \"$0\" \"$@\"",
+            program,
+        ])
         .args(words);
     command.stdin(Stdio::null());
     command
