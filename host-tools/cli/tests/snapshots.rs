@@ -335,6 +335,8 @@ fn a_mount_outlives_a_prune_that_moves_what_it_shows() {
     fs::create_dir(&point).unwrap();
     let said = lab.run(&["mount", &lab.text("mnt")]);
     assert_eq!(said.code, 0, "{}", said.err);
+    let latest = || fs::read_link(point.join("latest")).unwrap();
+    let fourth = latest();
     let prune = |keep: &str| {
         let said = lab.run(&["prune", "--keep-last", keep, "--grace", "0s"]);
         assert_eq!(said.code, 0, "{}", said.err);
@@ -347,11 +349,16 @@ fn a_mount_outlives_a_prune_that_moves_what_it_shows() {
     prune("2");
     let after = packs();
     assert!(before.iter().any(|pack| !after.contains(pack)), "no pack went: {before:?}");
-    // Nothing of it was read before; and `latest` is what it was when it was mounted.
-    let read = |name: &str| fs::read(point.join("latest/srv").join(name));
-    let seen = (read("always"), read("daily"));
+    // Nothing of it was read before.
+    let read = |snapshot: &Path, name: &str| fs::read(point.join(snapshot).join("srv").join(name));
+    let seen = (read(&fourth, "always"), read(&fourth, "daily"));
+    // And `latest` goes on to what came since.
+    let tries = (0..3000).take_while(|_| latest() == fourth);
+    tries.for_each(|_| std::thread::sleep(std::time::Duration::from_millis(100)));
+    let newest = read(&latest(), "daily");
     rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert!(seen.0.unwrap() == noise(1) && seen.1.unwrap() == noise(4));
+    assert!(newest.unwrap() == noise(9));
 }
 
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
