@@ -8,7 +8,7 @@ packages() {
     case $1 in
     build) echo gcc pkg-config libbtrfsutil-dev libclang-dev ;;
     run) echo btrfs-progs cyrus-imapd cyrus-clients cyrus-admin sasl2-bin ;;
-    test) echo git python3 zstd age rsync fuse3 acl attr strace openssh-server openssh-client systemd iproute2 bindfs xfsprogs ;;
+    test) echo git python3 zstd age rsync fuse3 acl attr strace openssh-server openssh-client systemd iproute2 bindfs xfsprogs qemu-system-x86 busybox-static lvm2 thin-provisioning-tools ;;
     bench) echo restic borgbackup rsync ;;
     *) echo "images/packages.sh: unknown purpose $1" >&2 && return 64 ;;
     esac
@@ -16,15 +16,28 @@ packages() {
 
 installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
+# A kernel for the guest of the tests (tests/guest), which is unpacked and never installed.
+kernel_place=/var/cache/mailkeep-guest/kernel
+unpack_kernel() (
+    name=$(apt-cache depends "linux-image-cloud-$(dpkg --print-architecture)" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
+    [ -n "$name" ] && mkdir -p "${kernel_place%/*}" && work=$(mktemp -d "$kernel_place.XXXXXX") || exit 1
+    trap 'rm -rf "$work"' EXIT
+    cd "$work" && apt-get download -qq "$name" && dpkg -x "$name"_*.deb unpacked && chmod 755 unpacked &&
+        mv -T unpacked "$kernel_place"
+)
+
 missing=()
 for purpose in "$@"; do
     for package in $(packages "$purpose"); do
         installed "$package" || missing+=("$package")
     done
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+kernel=
+[[ " $* " != *" test "* ]] || [ -d "$kernel_place" ] || kernel=wanted
+[ ${#missing[@]} -gt 0 ] || [ "$kernel" ] || exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     echo "missing packages; as root: for p in ${missing[*]}; do apt-get install -y \$p; done" >&2
+    [ ! "$kernel" ] || echo "a kernel for the tests' guest is missing; as root: images/packages.sh test" >&2
     exit 0
 fi
 
@@ -42,3 +55,7 @@ for package in "${missing[@]}"; do
     apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
         echo "could not install $package; what needs it will say so" >&2
 done
+if [ "$kernel" ]; then
+    echo "unpacking a kernel in $kernel_place"
+    unpack_kernel 2>/dev/null || [ -d "$kernel_place" ] || echo "could not unpack a kernel; what needs it will say so" >&2
+fi

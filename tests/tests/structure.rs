@@ -27,6 +27,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("mount", "host-tools/mount", &["mailview", "restorer"]),
     ("cli", "host-tools/cli", &["mount", "mailview", "restorer", "repository", "puller", "pairing", "mail"]),
     ("board", "board", &[]),
+    // Only tests need it.
+    ("guest", "tests/guest", &[]),
 ];
 
 /// What may lie at the top; everything else is a room's business.
