@@ -3,6 +3,7 @@
 //! against; a suite that cannot run on this machine says so (see [`process::skip`]).
 
 pub mod block;
+pub mod clock;
 pub mod cyrus;
 pub mod mime;
 pub mod mutations;

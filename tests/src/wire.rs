@@ -5,6 +5,7 @@
 //! A test that wants one runs itself again inside ([`inside`]); what it starts then is the server's side. The box's
 //! commands go through [`Wire::at_the_box`].
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,13 +58,33 @@ pub fn inside(test: &str) -> Result<bool> {
     }
     let own = std::env::current_exe()?;
     let mut again = Command::new("setpriv");
-    again.args(["--pdeathsig", "KILL", "unshare", "-n"]).arg(own).env(MARK, "1");
+    // Mounts, too: disks that are made inside are seen there alone.
+    again.args(["--pdeathsig", "KILL", "unshare", "-n", "-m"]).arg(own).env(MARK, "1");
     let output = run_limited(again.args(["--exact", test, "--nocapture"]), LONGEST)?;
     eprint!("{}{}", output.out(), output.err());
     ensure!(output.code == 0, "it failed in a network of its own: see above");
     // A name that matches no test would pass, too.
     ensure!(output.out().contains("1 passed"), "{test} was not run: {}", output.out());
     Ok(false)
+}
+
+/// From now on this side sees that the kernel was started once more: its boot has another id. Only in a process for which
+/// [`inside`] was true.
+///
+/// # Errors
+/// The id cannot be covered.
+pub fn boot_again() -> Result<()> {
+    ensure!(std::env::var_os(MARK).is_some(), "another boot belongs into mounts of one's own");
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let file = std::env::temp_dir().join(format!("boot-{}", id.trim()));
+    std::fs::write(&file, id)?;
+    let known = Path::new("/proc/sys/kernel/random/boot_id");
+    // What covered it so far, if anything did, has no name any more, and nothing is mounted on such a file.
+    run(Command::new("umount").arg(known))?;
+    let covered = run(Command::new("mount").arg("--bind").arg(&file).arg(known));
+    // The mount keeps what it covers with.
+    std::fs::remove_file(&file)?;
+    covered?.expect_code("mount --bind", 0).map(drop)
 }
 
 impl Wire {

@@ -1,26 +1,32 @@
-//! Chaos in the window (set H): a real Cyrus under load is backed up over a real sshd, and something goes wrong at a
-//! random moment while mail is stopped or about to be: the link is cut or goes dead, box or agent are killed or hang,
-//! the guard dies with the agent and the server comes up again, stop hangs, start fails, somebody else starts mail, the
-//! agent's disk is full. After each: mail answers by the deadline; nothing is sealed as consistent that differs from what
-//! the server was when it was stopped, by its files and as a second Cyrus on the restored ones shows it over IMAP.
+//! Chaos in the window (set H): a real Cyrus under load is backed up over a real sshd, and something goes wrong while mail
+//! is stopped: the link is cut or goes dead, box or agent are killed or hang, the power fails and the server boots again,
+//! stop hangs before or after its work, start fails, somebody else starts mail, the disk is full under the agent's notes
+//! or under what it keeps, the wall clock jumps by a day. After each: mail answers by the deadline; nothing is sealed as consistent that differs
+//! from what the server was when it was stopped, by its files and as a second Cyrus on the restored ones shows it over IMAP.
 //!
-//! Server and box live in networks of their own with a wire between them. `MAILKEEP_CHAOS` is the number of rounds. No
-//! bound goes by who is faster: allowed is the deadline and what this machine was seen to stand still, or to take for
-//! a start of Cyrus beyond the time that the guard had left for it.
+//! No strike misses: the scripts of the server wait for it ([`Moment`]), and that mail is down is seen right before it. A
+//! run that ends before that is repeated where it was refused, and red otherwise.
+//!
+//! Server and box live in networks of their own with a wire between them; a few such labs work side by side, since most
+//! of a round is waiting. `MAILKEEP_CHAOS` is the number of rounds in all of them together; the first ones are one of each
+//! kind. No bound goes by who is faster: allowed is the deadline and what this machine was seen to stand still, or to
+//! take for a start of Cyrus beyond the time that the guard had left for it, or a script to wait for the strike itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mailkeep_tests::clock::Clock;
 use mailkeep_tests::cyrus::files::files_are_equal;
 use mailkeep_tests::cyrus::load::Load;
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::source::{Options, Transport, cyrus_source};
 use mailkeep_tests::cyrus::state::imap_is_equal;
 use mailkeep_tests::cyrus::{self, Cyrus, Layout};
-use mailkeep_tests::process::{self, Running, env_number, processes, run, signal};
+use mailkeep_tests::process::{self, Running, env_number, processes, run, signal, write_script};
 use mailkeep_tests::programs::{bin, json_line};
 use mailkeep_tests::rig::{Rig, id};
 use mailkeep_tests::rng::Rng;
@@ -33,13 +39,17 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 /// By this time mail answers.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(30);
 /// The same where nothing is done to the backup and it has to be good: time for a machine that is busy with all else.
 const CALM: Duration = Duration::from_secs(300);
+/// Labs that work side by side.
+const LABS: usize = 3;
+/// Between two acts of a user: a server that grows from round to round takes longer to stop, to copy and to look through.
+const PAUSE: Duration = Duration::from_millis(30);
 /// Between an event and our seeing it.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Nothing,
     LinkCut,
@@ -49,34 +59,57 @@ enum Fault {
     AgentKilled,
     BoxKilled,
     BothKilled,
+    GuardKilled,
     AgentHangs,
     BoxHangs,
     PowerCut,
     StopHangs,
+    StopLingers,
     StartFails,
     StrangerStarts,
     StateFull,
+    StageFull,
+    ClockForward,
+    ClockBack,
 }
 
-const FAULTS: [Fault; 15] = [
+/// Where the strike falls. Until it has, and for as long as it lasts, mail is held down by the script that waits there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// The stop has done its work and has not come back yet.
+    Stopped,
+    /// The mailbox list is about to be exported.
+    Export,
+    /// Some time after the stop has come back: while stragglers are looked for, the tree is walked and kept.
+    Within(Duration),
+    /// All is kept, and mail is about to be started.
+    Start,
+}
+
+const FAULTS: [Fault; 20] = [
     Fault::Nothing,
     Fault::LinkCut,
     Fault::AgentKilled,
+    Fault::GuardKilled,
     Fault::StrangerStarts,
     Fault::StartFails,
     Fault::BothKilled,
     Fault::PowerCut,
     Fault::BoxKilled,
     Fault::StateFull,
+    Fault::StageFull,
+    Fault::ClockForward,
+    Fault::ClockBack,
     Fault::LinkStutters,
     Fault::LinkNarrow,
     Fault::StopHangs,
+    Fault::StopLingers,
     Fault::LinkPulled,
     Fault::AgentHangs,
     Fault::BoxHangs,
 ];
 /// The first of them take a second or two each, the rest a good part of the deadline.
-const QUICK: usize = 11;
+const QUICK: usize = 15;
 
 struct Lab {
     // Dropped in this order: the server before the folder that it lies in.
@@ -87,6 +120,8 @@ struct Lab {
     rig: Rig,
     source: PathBuf,
     calm: PathBuf,
+    /// The wall clock of the agent and of what it starts.
+    clock: Clock,
     home: tempfile::TempDir,
 }
 
@@ -97,17 +132,27 @@ impl Lab {
         let rig = Rig::new(home.path())?;
         let wire = Wire::new()?;
         let sshd = Sshd::start_with(&home.path().join("ssh"), &format!("ListenAddress {}\n", wire::SERVER))?;
-        let server = Cyrus::create(&home.path().join("server"), &["alice", "bob"], Layout::Uuid)?;
+        // On a disk of its own that can be full, with another one for the agent's notes.
+        let root = home.path().join("server");
+        small_disk(&root)?;
+        let server = Cyrus::create(&root, &["alice", "bob"], Layout::Uuid)?;
+        small_disk(&server.agent_state())?;
         server.start()?;
         populate(&server, 60, 5)?;
         let deadline = format!("{}s", DEADLINE.as_secs());
         let options = Options { transport: Transport::Ssh(&sshd), deadline: &deadline, ..Options::default() };
         let source = cyrus_source(&home.path().join("lab.toml"), &server, &options)?;
+        let clock = Clock::new(home.path())?;
+        let agent = fs::read_to_string(server.script("agent"))?;
+        let faked = clock.shell() + "exec ";
+        write_script(&server.script("agent"), &agent.replacen("exec ", &faked, 1))?;
         // The same server by way of the wire.
         let (direct, wired) = ("host = \"127.0.0.1\"".to_owned(), format!("host = \"{}\"", wire::SERVER));
         let text = fs::read_to_string(&source)?;
         ensure!(text.contains(&direct), "{text}");
-        let text = text.replace(&direct, &wired);
+        let text = text
+            .replace(&direct, &wired)
+            .replace(cyrus::BIN_DIR, &server.held_tools()?.display().to_string());
         fs::write(&source, &text)?;
         let (short, long) =
             (format!("deadline = \"{deadline}\""), format!("deadline = \"{}s\"", CALM.as_secs()));
@@ -116,7 +161,7 @@ impl Lab {
         fs::write(&calm, text.replace(&short, &long))?;
         let hosts = fs::read_to_string(sshd.known_hosts())?;
         fs::write(sshd.known_hosts(), hosts.replace("127.0.0.1", wire::SERVER))?;
-        Ok(Lab { server, wire, sshd, stalls: Stalls::watch(), rig, source, calm, home })
+        Ok(Lab { server, wire, sshd, stalls: Stalls::watch(), rig, source, calm, clock, home })
     }
 
     /// A backup as the box runs it.
@@ -168,11 +213,18 @@ impl Lab {
     }
 
     /// One round; tells how long mail was away.
-    fn round(&self, number: usize, fault: Fault, rng: &mut Rng) -> Result<Round> {
+    fn round(
+        &self,
+        number: usize,
+        fault: Fault,
+        moment: Moment,
+        rng: &mut Rng,
+        load: &Load,
+    ) -> Result<Round> {
         let truth = self.home.path().join(format!("truth-{number}"));
         self.server.keep_truth_in(&truth)?;
         let before = self.rig.snapshots()?;
-        let (stops, stalls) = (self.stops(), self.stalls.so_far());
+        let stalls = self.stalls.so_far();
         match fault {
             Fault::StopHangs => fs::write(self.server.root().join("run/hang-stop"), "")?,
             Fault::StartFails => self.server.fail_starts(1 + rng.below(2) as u32)?,
@@ -182,32 +234,34 @@ impl Lab {
             Fault::Nothing => (&self.calm, CALM),
             _ => (&self.source, DEADLINE),
         };
-        let mut backup = Running::spawn(&mut self.backup_command(source))?;
-        let began = Instant::now();
-        while self.stops() == stops && !backup.ended()? {
-            ensure!(began.elapsed() < process::HANG, "the backup never stopped mail");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let stopped = since_boot();
+        let (mut backup, stopped) = self.backup_until_stopped(source, fault, moment, &truth)?;
         let intent = self.intents().pop();
-        std::thread::sleep(Duration::from_micros(rng.below(if number % 2 == 0 { 60_000 } else { 700_000 })));
-        let frozen = self.strike(fault, &mut backup)?;
+        let mut struck = Struck::default();
+        if fault.strikes() {
+            ensure!(!self.server.is_running(), "mail runs, and is to be struck while it is down");
+            struck = self.strike(fault, &mut backup, stopped)?;
+            self.let_go()?;
+        }
+        let held = struck.took;
         let back = self.back();
-        frozen.iter().for_each(|pid| signal(*pid, Signal::CONT));
+        struck.frozen.iter().for_each(|pid| signal(*pid, Signal::CONT));
         self.wire.pull(false)?;
         self.wire.narrow(None)?;
+        self.clock.put(0)?;
         let last_down = back.with_context(|| format!("mail does not answer: {}", self.server.diagnosis()))?;
         let output = backup.wait(process::HANG)?;
-        ensure!(self.stops() > stops, "the backup ended before it stopped mail: {}", output.err());
         ensure!(!output.err().contains("panicked at"), "{}", output.err());
         self.server.wait_for_greeting(process::HANG).context("after the backup has ended")?;
+        load.rest(true);
 
+        // A strike that itself lasts until mail is back (a boot) is no moment at which it was seen to be down.
+        let started = self.starts().pop().filter(|started| *started > stopped);
+        let last_down = last_down.max(started);
         let away = last_down.map_or(Duration::ZERO, |down| down.saturating_sub(stopped));
         let lead = intent.as_ref().map_or(Duration::ZERO, |intent| intent.lead);
-        let started = self.starts().pop().filter(|started| *started > stopped);
         let start_took = last_down.zip(started).map_or(Duration::ZERO, |(down, at)| down.saturating_sub(at));
         let stalled = self.stalls.so_far() - stalls;
-        let allowed = deadline + TOLERANCE + stalled + start_took.saturating_sub(lead);
+        let allowed = deadline + TOLERANCE + stalled + held + start_took.saturating_sub(lead);
         ensure!(
             away <= allowed,
             "mail was away for {away:?}, {start_took:?} of it for its start, where the guard had left {lead:?}; the \
@@ -215,7 +269,10 @@ impl Lab {
             self.server.diagnosis()
         );
         if let Some(intent) = &intent {
-            self.guard_was_on_time(intent, stopped, stalled)?;
+            // An agent that hangs while it starts mail is given half of the lead before the guard does it all the same.
+            let starter_hangs = fault == Fault::AgentHangs && moment == Moment::Start;
+            let waits = if starter_hangs { lead / 2 } else { Duration::ZERO };
+            self.guard_was_on_time(intent, stopped, waits + stalled + held)?;
         }
 
         let mut judged = false;
@@ -234,19 +291,95 @@ impl Lab {
         }
         let _ = fs::remove_file(self.server.root().join("run/hang-stop"));
         self.server.fail_starts(0)?;
+        let place = if fault.strikes() { format!(" at {moment:?}") } else { String::new() };
         eprintln!(
-            "round {number}: {fault:?}, mail was away for {away:?} of {allowed:?}, exit {}{}",
+            "round {number}: {fault:?}{place}, mail was away for {away:?} of {allowed:?}, exit {}{}",
             output.code,
             if judged { ", consistent and equal" } else { "" }
         );
         Ok(Round { away, judged })
     }
 
-    fn strike(&self, fault: Fault, backup: &mut Running) -> Result<Vec<u32>> {
+    /// A backup that has stopped mail and come as far as `moment`, where it waits; and since when mail is stopped. One
+    /// that is refused before it stops mail is begun again.
+    fn backup_until_stopped(
+        &self,
+        source: &Path,
+        fault: Fault,
+        moment: Moment,
+        truth: &Path,
+    ) -> Result<(Running, Duration)> {
+        let first = if moment == Moment::Export { "list" } else { "stop" };
+        let began = Instant::now();
+        loop {
+            if fault.strikes() {
+                [first, "start"].into_iter().try_for_each(|place| self.server.hold(place, true))?;
+            }
+            let stops = self.stops();
+            let mut backup = Running::spawn(&mut self.backup_command(source))?;
+            let reached = |place: &str, backup: &mut Running| -> Result<bool> {
+                // Where mail is about to be started this run will never come there: the stop hung, say.
+                while !self.server.is_held(place) && !self.server.is_held("start") && !backup.ended()? {
+                    ensure!(began.elapsed() < process::HANG, "the backup never came to its {place}");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(self.server.is_held(place))
+            };
+            while self.stops() == stops && !backup.ended()? {
+                ensure!(began.elapsed() < process::HANG, "the backup never stopped mail");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let stopped = since_boot();
+            let there = match moment {
+                _ if !fault.strikes() => self.stops() > stops,
+                Moment::Stopped | Moment::Export => reached(first, &mut backup)?,
+                Moment::Within(time) => {
+                    let stopped = reached(first, &mut backup)?;
+                    self.server.hold(first, false)?;
+                    std::thread::sleep(time);
+                    stopped && !self.server.is_running()
+                }
+                Moment::Start => {
+                    let stopped = reached(first, &mut backup)?;
+                    self.server.hold(first, false)?;
+                    stopped && reached("start", &mut backup)?
+                }
+            };
+            if there {
+                return Ok((backup, stopped));
+            }
+            self.let_go()?;
+            let output = backup.wait(process::HANG)?;
+            // Refused because the last round is still at work, or not come so far because Cyrus itself hung.
+            ensure!(
+                output.code == 75 || stop_hung(&output),
+                "the backup ended before it was struck: exit {}: {}",
+                output.code,
+                output.err()
+            );
+            ensure!(began.elapsed() < process::HANG, "no backup comes to its {moment:?}: {}", output.err());
+            self.back()?;
+            // The next stop is the one whose truth counts.
+            if truth.exists() {
+                fs::remove_dir_all(truth)?;
+            }
+        }
+    }
+
+    /// The scripts go on.
+    fn let_go(&self) -> Result<()> {
+        ["stop", "list", "start"].into_iter().try_for_each(|place| self.server.hold(place, false))
+    }
+
+    fn strike(&self, fault: Fault, backup: &mut Running, stopped: Duration) -> Result<Struck> {
         let freeze = |pids: Vec<u32>| {
             pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
             pids
         };
+        let mut frozen = Vec::new();
+        // Mail waits for us from here on; not where we wait for the agent.
+        let mut began = Instant::now();
+        let mut took = None;
         match fault {
             Fault::LinkCut => drop(self.sshd.cut()),
             Fault::LinkPulled => self.wire.pull(true)?,
@@ -260,30 +393,73 @@ impl Lab {
             }
             Fault::LinkNarrow => self.wire.narrow(Some(4000))?,
             Fault::AgentKilled => self.kill_agents(),
+            Fault::GuardKilled => self.server.guards().into_iter().for_each(|pid| signal(pid, Signal::KILL)),
             Fault::BoxKilled => backup.kill_alone(),
             Fault::BothKilled => {
                 self.kill_agents();
                 backup.kill_alone();
             }
-            Fault::AgentHangs => return Ok(freeze(self.agents())),
-            Fault::BoxHangs => return Ok(freeze(vec![backup.pid()])),
+            Fault::AgentHangs => frozen = freeze(self.agents()),
+            Fault::BoxHangs => frozen = freeze(vec![backup.pid()]),
             Fault::PowerCut => {
-                // All that is left of the run on the server dies at once; the boot runs the rescue.
+                // All that runs for the server dies at once, the scripts and Cyrus too; the boot runs the rescue.
                 let dying: Vec<u32> = self.server.guards().into_iter().chain(self.agents()).collect();
-                dying.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+                dying.into_iter().chain(self.of_the_server()).for_each(|pid| signal(pid, Signal::KILL));
                 // A boot finds none of them; a signal takes its time, and a lock goes with its owner.
                 self.gone()?;
+                self.let_go()?;
+                wire::boot_again()?;
+                took = Some(began.elapsed());
                 let mut rescue = Command::new(bin("mailkeep-agent")?);
                 rescue.arg("rescue").env("MAILKEEP_AGENT_STATE", self.server.agent_state());
                 run(rescue.env("MAILKEEP_AGENT_BOOT", "no"))?.expect_code("rescue", 0)?;
             }
             Fault::StrangerStarts => {
-                // What a package upgrade or a monitor does. The stop script may be at work.
-                let _ = run(&mut Command::new(self.server.script("start")))?;
+                // What a package upgrade or a monitor does.
+                run(Command::new(self.server.script("start")).env("LAB_STRANGER", "1"))?
+                    .expect_code("a stranger's start", 0)?;
             }
+            Fault::StageFull => {
+                // Not a byte more than there is, until all that is to be kept has been tried.
+                resize(self.server.root(), used(self.server.root())?)?;
+                self.server.hold("stop", false)?;
+                self.server.hold("list", false)?;
+                while !self.server.is_held("start") && !backup.ended()? {
+                    ensure!(began.elapsed() < process::HANG, "nobody starts mail");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                began = Instant::now();
+                resize(self.server.root(), SPACE)?;
+            }
+            Fault::StopLingers => {
+                // It has done its work and does not come back: the script goes on waiting until somebody ends it.
+                self.server.hold("start", false)?;
+                let started = || self.starts().pop().is_some_and(|started| started > stopped);
+                while !started() {
+                    ensure!(
+                        began.elapsed() < process::HANG,
+                        "a stop that does not come back keeps mail down"
+                    );
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                took = Some(Duration::ZERO);
+            }
+            Fault::ClockForward => self.clock.put(86_400)?,
+            Fault::ClockBack => self.clock.put(-86_400)?,
             Fault::Nothing | Fault::StopHangs | Fault::StartFails | Fault::StateFull => {}
         }
-        Ok(Vec::new())
+        Ok(Struck { frozen, took: took.unwrap_or_else(|| began.elapsed()) })
+    }
+
+    /// All processes of the server that name its folder: Cyrus and the scripts.
+    fn of_the_server(&self) -> Vec<u32> {
+        let root = self.server.root().display().to_string();
+        let names = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&root)
+        };
+        let pids = processes().into_iter().filter(process::Process::runs).map(|process| process.pid);
+        pids.filter(names).collect()
     }
 
     /// Waits until no agent and no guard of this server is left, nor any of their locks: a process of several threads
@@ -340,7 +516,7 @@ impl Lab {
     }
 
     /// A guard that acted because of the deadline did so at its time, by its own word and the clock that nobody sets.
-    fn guard_was_on_time(&self, intent: &Intent, stopped: Duration, stalled: Duration) -> Result<()> {
+    fn guard_was_on_time(&self, intent: &Intent, stopped: Duration, late: Duration) -> Result<()> {
         let log = fs::read_to_string(intent.folder.join("guard.log")).unwrap_or_default();
         for line in log.lines().filter(|line| line.contains("the deadline comes near")) {
             let at = line.split_once("(boot and ").and_then(|(_, rest)| rest.split_once(" s)"));
@@ -348,7 +524,7 @@ impl Lab {
             let (at, due) = (Duration::from_secs_f64(at), intent.deadline - intent.lead);
             if at > stopped {
                 ensure!(at >= due, "the guard took mail from a living window: {at:?}, {intent:?}");
-                ensure!(at <= due + TOLERANCE + stalled, "the guard began late: {at:?}, {intent:?}");
+                ensure!(at <= due + TOLERANCE + late, "the guard began late: {at:?}, {intent:?}");
             }
         }
         Ok(())
@@ -368,6 +544,59 @@ impl Lab {
         equal.context("sealed as consistent, and it is not")?;
         Ok(true)
     }
+}
+
+impl Fault {
+    /// A moment for it.
+    fn moment(self, rng: &mut Rng) -> Moment {
+        let moment = match rng.below(8) {
+            0 | 1 => Moment::Stopped,
+            2 => Moment::Export,
+            3..6 => Moment::Within(Duration::from_micros(rng.below(60_000))),
+            _ => Moment::Start,
+        };
+        match self {
+            Fault::StopLingers => Moment::Stopped,
+            // What is to be full is kept after these two alone.
+            Fault::StageFull if !matches!(moment, Moment::Stopped | Moment::Export) => Moment::Stopped,
+            _ => moment,
+        }
+    }
+
+    /// Whether something is done while the scripts wait; the others lie in the scripts or in the disk.
+    fn strikes(self) -> bool {
+        !matches!(self, Fault::Nothing | Fault::StopHangs | Fault::StartFails | Fault::StateFull)
+    }
+}
+
+/// Bytes of the disks of the server: more than it ever needs.
+const SPACE: u64 = 4 << 30;
+
+/// A disk in memory, gone with this process.
+fn small_disk(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let options = format!("size={SPACE},mode=0755");
+    let mount = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "lab"]).arg(folder))?;
+    mount.expect_code("mount", 0).map(drop)
+}
+
+fn resize(folder: &Path, bytes: u64) -> Result<()> {
+    let options = format!("remount,size={bytes}");
+    run(Command::new("mount").args(["-o", &options]).arg(folder))?.expect_code("mount", 0).map(drop)
+}
+
+fn used(folder: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok((stat.f_blocks - stat.f_bfree) * stat.f_frsize)
+}
+
+/// What a strike has done.
+#[derive(Default)]
+struct Struck {
+    /// Processes that have to be let go on when mail is back.
+    frozen: Vec<u32>,
+    /// For so long mail was kept down by the strike itself.
+    took: Duration,
 }
 
 /// What came of a round.
@@ -405,50 +634,76 @@ fn stop_hung(output: &process::Output) -> bool {
     output.code == 1 && output.err().contains("the stop failed")
 }
 
-const NAME: &str = "mail_answers_whatever_happens_and_nothing_torn_is_called_consistent";
+#[test]
+fn mail_answers_and_nothing_torn_is_called_consistent_in_the_first_lab() -> Result<()> {
+    rounds_of(0, "mail_answers_and_nothing_torn_is_called_consistent_in_the_first_lab")
+}
 
 #[test]
-fn mail_answers_whatever_happens_and_nothing_torn_is_called_consistent() -> Result<()> {
+fn mail_answers_and_nothing_torn_is_called_consistent_in_the_second_lab() -> Result<()> {
+    rounds_of(1, "mail_answers_and_nothing_torn_is_called_consistent_in_the_second_lab")
+}
+
+#[test]
+fn mail_answers_and_nothing_torn_is_called_consistent_in_the_third_lab() -> Result<()> {
+    rounds_of(2, "mail_answers_and_nothing_torn_is_called_consistent_in_the_third_lab")
+}
+
+/// What one lab does of all the rounds; `name` is the test's own.
+fn rounds_of(share: usize, name: &str) -> Result<()> {
     if let Some(why) = cyrus::missing().or_else(ssh::missing).or_else(wire::missing) {
         return process::skip(&why);
     }
-    if !wire::inside(NAME)? {
+    if !wire::inside(name)? {
         return Ok(());
     }
     let lab = Lab::new()?;
     lab.sound_backup()?;
-    let (mut rng, seed) = Rng::of_run();
-    eprintln!("seed {seed}");
+    let (_, seed) = Rng::of_run();
+    let mut rng = Rng::new(seed.wrapping_add(share as u64));
+    eprintln!("seed {seed}, lab {share}");
     let load = Load::start(&lab.server, 1, 9);
-    let (mut longest, mut judged) = (Duration::ZERO, 0);
+    load.pause(PAUSE);
+    let mut table = BTreeMap::<Fault, Row>::new();
     let rounds = env_number("MAILKEEP_CHAOS", FAULTS.len());
-    for number in 0..rounds {
+    for (count, number) in (share..rounds).step_by(LABS).enumerate() {
         // All of them, and then the quick ones more often.
-        let any = |count: usize, rng: &mut Rng| FAULTS[rng.below(count as u64) as usize];
-        let fault = match FAULTS.get(number) {
-            Some(fault) => *fault,
-            None if number < 20 => any(QUICK, &mut rng),
-            None => any(FAULTS.len(), &mut rng),
-        };
-        let context = || format!("round {number}: {fault:?}, seed {seed}");
+        let kinds = if rng.chance(0.6) { QUICK } else { FAULTS.len() };
+        let fault = FAULTS.get(number).copied().unwrap_or_else(|| FAULTS[rng.index(kinds)]);
+        let moment = fault.moment(&mut rng);
+        let context = || format!("round {number}: {fault:?} at {moment:?}, seed {seed}, lab {share}");
+        load.rest(false);
         load.wait_for(3).with_context(context)?;
+        let row = table.entry(fault).or_default();
+        row.rounds += 1;
         if fault == Fault::StateFull {
             full_state(&lab).with_context(context)?;
             continue;
         }
-        let round = lab.round(number, fault, &mut rng).with_context(context)?;
-        longest = longest.max(round.away);
-        judged += usize::from(round.judged);
-        if number % 5 == 4 {
+        let round = lab.round(number, fault, moment, &mut rng, &load).with_context(context)?;
+        row.away = row.away.max(round.away);
+        row.judged += usize::from(round.judged);
+        if count % 6 == 5 {
             lab.sound_backup().with_context(context)?;
         }
     }
     load.stop();
-    eprintln!(
-        "{rounds} rounds: mail was away for {longest:?} at most; {judged} consistent snapshots, all equal"
-    );
+    for (fault, row) in &table {
+        eprintln!(
+            "{fault:?}: {} rounds, mail away for {:?} at most, {} consistent snapshots, all equal",
+            row.rounds, row.away, row.judged
+        );
+    }
     lab.sound_backup()?;
     lab.rig.verify_all()
+}
+
+/// What came of all rounds of a kind.
+#[derive(Default)]
+struct Row {
+    rounds: usize,
+    away: Duration,
+    judged: usize,
 }
 
 /// A server whose disk is full where the intent has to lie: nothing is stopped.

@@ -109,6 +109,24 @@ pub enum AgentError {
         /// A deadline that would do, in seconds.
         enough: u64,
     },
+    /// The last stops of mail all had to be ended, so nothing was stopped this time.
+    #[error(
+        "the last {stops} stops of mail did not come back within {seconds:.1} s, all that the deadline of {deadline} s leaves \
+         for one, so mail was not stopped; see what keeps the stop, or write deadline = \"{enough}s\" into [quiesce] of the \
+         source file; it is tried again in {next} runs"
+    )]
+    StopTooLong {
+        /// How many.
+        stops: usize,
+        /// What the shortest was given, in seconds.
+        seconds: f64,
+        /// The deadline, in seconds.
+        deadline: u64,
+        /// One that gives a stop twice the time, in seconds.
+        enough: u64,
+        /// In how many runs it is tried again.
+        next: usize,
+    },
     /// A command of the window failed. Mail has been started again.
     #[error("{what} failed: {why}; mail was started again")]
     Window {
@@ -146,7 +164,8 @@ impl AgentError {
     pub fn failed(&self) -> Failed {
         // The exit codes of the interface page.
         let exit_code = match self {
-            AgentError::Mail(_) | AgentError::NothingToStop | AgentError::DeadlineTooShort { .. } => 78,
+            AgentError::Mail(_) | AgentError::NothingToStop => 78,
+            AgentError::DeadlineTooShort { .. } | AgentError::StopTooLong { .. } => 78,
             AgentError::RootMissing { .. } | AgentError::WindowBusy => 75,
             AgentError::NotForThisKey { .. } => 77,
             _ => 1,

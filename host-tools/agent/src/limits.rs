@@ -92,6 +92,10 @@ pub const FIRST_START: Duration = Duration::from_secs(30);
 pub const START_MARGIN: Duration = Duration::from_secs(5);
 /// Longest time that a stop command may take; a third of the time to the start if that is less. systemd gives a service 90 s.
 pub const STOP_BOUND: Duration = Duration::from_secs(100);
+/// Stops that had to be ended, one after the other, from which on mail is not stopped when there is no more time for it.
+pub const STOPS_TRUSTED: usize = 3;
+/// Runs that are refused because of them before mail is stopped once more: a busy day must not end all backups.
+pub const STOPS_REFUSED: usize = 3;
 /// Longest time for the export of the mailbox list; a quarter of the time to the start if that is less.
 pub const EXPORT_BOUND: Duration = Duration::from_secs(120);
 /// Longest time for one start command before it is tried again.

@@ -322,6 +322,45 @@ fn a_stop_that_hangs() {
 }
 
 #[test]
+fn a_stop_that_never_comes_back_is_not_tried_every_time() {
+    let mail = Mail::new();
+    mail.set("hang-stop");
+    let run = |deadline: u32| {
+        let agent = Agent::start(&mail.state());
+        agent.configure(&mail.source(""));
+        let ToBox::Failed(failed) = agent.quiesce(deadline) else { panic!("its stop came back") };
+        assert!(mail.is_up());
+        agent.end();
+        wait_for("the guard's end", || mail.settled());
+        // Without measured starts a stop is given a sixth of the deadline, on every machine.
+        let _ = fs::remove_file(mail.folder().join("starts.json"));
+        failed
+    };
+    let first = run(20);
+    assert!(first.what.contains("deadline = \"40s\""), "{}", first.what);
+    run(20);
+    run(20);
+    assert_eq!(mail.count("stop"), 3);
+    let refused = run(20);
+    assert!(refused.what.contains("mail was not stopped"), "{}", refused.what);
+    assert_eq!((refused.exit_code, mail.count("stop"), mail.note().is_none()), (78, 3, true));
+    // With more time it is tried.
+    run(40);
+    assert_eq!(mail.count("stop"), 4);
+    assert!(run(20).what.contains("mail was not stopped"));
+    // One that ends well is a reason to try again.
+    fs::remove_file(mail.path("hang-stop")).unwrap();
+    let agent = stopped(&mail, 600);
+    agent.resume();
+    agent.goodbye();
+    wait_for("the guard's end", || mail.settled());
+    fs::remove_file(mail.folder().join("starts.json")).unwrap();
+    mail.set("hang-stop");
+    run(12);
+    assert_eq!(mail.count("stop"), 6);
+}
+
+#[test]
 fn a_stop_that_is_called_off_by_resume() {
     let mail = Mail::new();
     mail.set("hang-stop");

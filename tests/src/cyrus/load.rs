@@ -18,6 +18,8 @@ use crate::words::Words;
 
 /// Pause after each act, so that two cores are left some time for what is tested.
 const PAUSE: Duration = Duration::from_millis(4);
+/// While it rests, how often it looks whether it is to go on.
+const REST: Duration = Duration::from_millis(20);
 /// Pause after a lost connection.
 const RETRY: Duration = Duration::from_millis(60);
 
@@ -31,6 +33,9 @@ pub struct Load {
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
+    rests: AtomicBool,
+    /// Milliseconds after each act.
+    pause: AtomicU64,
     done: AtomicU64,
     refused: AtomicU64,
     lost: AtomicU64,
@@ -51,6 +56,7 @@ impl Load {
     /// Starts one thread per user, at most `threads`.
     pub fn start(server: &Cyrus, threads: usize, seed: u64) -> Self {
         let shared = Arc::new(Shared::default());
+        shared.pause.store(PAUSE.as_millis() as u64, Ordering::Relaxed);
         let users = server.users().iter().take(threads).enumerate();
         let threads = users
             .map(|(i, user)| {
@@ -66,6 +72,17 @@ impl Load {
             })
             .collect();
         Self { shared, threads }
+    }
+
+    /// From now on it pauses so long after each act: for tests of many windows, in which the server must not grow from one
+    /// to the next.
+    pub fn pause(&self, pause: Duration) {
+        self.shared.pause.store(pause.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// From now on it does nothing (but for the act that is under way), or goes on.
+    pub fn rest(&self, rests: bool) {
+        self.shared.rests.store(rests, Ordering::Relaxed);
     }
 
     /// What has been done so far.
@@ -126,6 +143,10 @@ impl Worker {
     fn work(mut self) {
         let mut connection: Option<Imap> = None;
         while !self.shared.stop.load(Ordering::Relaxed) {
+            if self.shared.rests.load(Ordering::Relaxed) {
+                sleep(REST);
+                continue;
+            }
             let result = match &mut connection {
                 Some(imap) => self.act(imap),
                 None => match Imap::login_as(self.port, ADMIN, PASSWORD, &self.user) {
@@ -137,7 +158,7 @@ impl Worker {
                 },
             };
             match result {
-                Ok(()) => sleep(PAUSE),
+                Ok(()) => sleep(Duration::from_millis(self.shared.pause.load(Ordering::Relaxed))),
                 Err(_) => {
                     connection = None;
                     self.shared.lost.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The window: from the armed guard over the stop to the greeting.
 //!
-//! The order is the promise. 1. The agent's lock is taken, the intent written durably, the guard seen armed; it starts
+//! The order is the promise. 1. The agent's lock is taken, a stop that has no prospect refused ([`mod@overrun`]), the intent
+//! written durably, the guard seen armed; it starts
 //! mail early enough ([`mod@lead`]) for mail to answer by the deadline. 2. The
 //! token is compared, mail is stopped, the token is compared again. 3. Whatever happens from there on, an error, a
 //! panic, a signal, the end of the link, [`Window`] starts mail when it is dropped; if the agent itself is gone, the
@@ -11,6 +12,7 @@ pub mod guard;
 pub mod intent;
 pub mod lead;
 pub mod lock;
+pub mod overrun;
 pub mod recovery;
 pub mod start;
 pub mod state;
@@ -39,6 +41,7 @@ use crate::facts::{self, Versions};
 use crate::limits;
 use intent::{AGENT_LOCK, Intent, Starter, StopNote};
 use lead::{Lead, Starts};
+use overrun::Overruns;
 use recovery::Recovery;
 use start::Care;
 use state::Lock;
@@ -151,6 +154,8 @@ impl Window {
             return Err(AgentError::NotRunning { what, why });
         }
         let Lead { before, remark } = Starts::load(&folder).lead(settings.deadline)?;
+        let usable = settings.deadline.saturating_sub(before);
+        Overruns::allow(&folder, stop_bound(usable), settings.deadline)?;
         boot::Place::find().install()?;
         let name = settings.source.name.as_str();
         let intent = Intent::new(name, &token, recovery.clone(), settings.deadline, before);
@@ -162,7 +167,7 @@ impl Window {
             recovery,
             guard: None,
             holder: None,
-            usable: settings.deadline.saturating_sub(before),
+            usable,
             remark,
             stop_began: None,
             instance: None,
@@ -193,7 +198,7 @@ impl Window {
         }
         let began = Instant::now();
         self.stop_began = Some(began);
-        let bound = limits::STOP_BOUND.min(self.usable / 3);
+        let bound = stop_bound(self.usable);
         if let Rung::GlobalLock { run, .. } = self.settings.rung.clone() {
             self.take_lock(&run, bound, off)?;
         }
@@ -203,7 +208,7 @@ impl Window {
                 Ok(done) if done.ok => {}
                 Ok(done) => return Err(failed("the stop", &done.describe())),
                 Err(CommandError::CalledOff { .. }) => return Err(AgentError::CalledOff),
-                Err(error @ CommandError::Hung { .. }) => return Err(self.hung(&error)),
+                Err(error @ CommandError::Hung { .. }) => return Err(self.hung(&error, bound)),
                 Err(error) => return Err(failed("the stop", &one_line(&error))),
             }
         }
@@ -303,12 +308,24 @@ impl Window {
             self.intent.stop = StopNote::Done;
             self.intent.write(&self.folder).map_err(noted)?;
         }
+        if done.ok {
+            Overruns::forget(&self.folder);
+        }
         Ok(done)
     }
 
     /// The stop hangs. A Cyrus master that spins on its own zombies would also keep the start from working.
-    fn hung(&self, error: &CommandError) -> AgentError {
-        let why = one_line(error);
+    fn hung(&self, error: &CommandError, bound: Duration) -> AgentError {
+        let mut why = one_line(error);
+        Overruns::note(&self.folder, bound);
+        if bound < limits::STOP_BOUND {
+            why = format!(
+                "{why}, all that the deadline of {} s leaves for it; if it needs more, write deadline = \"{}s\" into [quiesce] \
+                 of the source file",
+                self.settings.deadline.as_secs(),
+                overrun::doubled(self.settings.deadline)
+            );
+        }
         let told = told_stuck(&self.recovery.end_stuck_masters());
         failed("the stop", &told.map_or(why.clone(), |told| format!("{why}; {told}")))
     }
@@ -511,6 +528,11 @@ fn lock_when_free(folder: &StateFolder) -> Result<Lock, AgentError> {
         }
         std::thread::sleep(limits::POLL);
     }
+}
+
+/// How long a stop may take of so much time.
+fn stop_bound(usable: Duration) -> Duration {
+    limits::STOP_BOUND.min(usable / 3)
 }
 
 /// What the admin has to know of masters that hung.
