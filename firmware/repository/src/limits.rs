@@ -35,9 +35,6 @@ pub const BLOCK_CACHE: usize = 6 << 20;
 pub const SHORT_TREE: usize = 4 << 10;
 /// Short directories that a reader keeps, in bytes: some 1,500. A second pass finds there what the first has read.
 pub const SHORT_TREE_CACHE: usize = 1 << 20;
-/// Tables of contents of packs that a restore keeps, in bytes of memory: of four packs of small mail, which have a
-/// megabyte each.
-pub const FOOTER_CACHE: usize = 4 << 20;
 /// Compressing threads at most; one that fills packs, one that waits for the disk, and the caller come on top.
 pub const WORKERS_MAX: usize = 4;
 /// A lease of another box that is older than this many seconds is taken over without asking.

@@ -1,8 +1,8 @@
 //! Getting chunks back: index, pack footer, block, chunk, and the proof that it is the one that was asked for.
 //!
 //! Decoded blocks are cached, so that what was written together is decoded once when it is read in order. A chunk's hash
-//! is checked on its way out, whatever the cache holds. Single chunks are found by the index alone: a pack's table of
-//! contents is as long as a block and is only opened by who wants all that lies in one ([`Reader::gather`]).
+//! is checked on its way out, whatever the cache holds. Chunks are found by the index alone: a pack's table of contents is
+//! as long as a block and is not opened.
 
 mod gather;
 
@@ -19,7 +19,7 @@ use crate::error::RepositoryError;
 use crate::index::View;
 use crate::lru::Lru;
 use crate::monitor::{LogMonitor, Monitor};
-use crate::packfile::{self, OpenPack};
+use crate::packfile::{self, PackFile};
 use crate::repository::Repository;
 use crate::{limits, sync};
 
@@ -43,7 +43,7 @@ struct Shared {
     /// Packs that were found gone, for whose sake the index was loaded again: once for each. `None` where somebody else
     /// keeps the view current.
     gone: Option<Mutex<HashSet<PackId>>>,
-    packs: Mutex<Lru<PackId, Arc<OpenPack>>>,
+    packs: Mutex<Lru<PackId, Arc<PackFile>>>,
     blocks: Mutex<Lru<BlockKey, Arc<Block>>>,
     /// Short directories by themselves.
     short: Mutex<Lru<ChunkId, Chunk>>,
@@ -136,7 +136,7 @@ impl Reader {
                 repository: repository.clone(),
                 view,
                 gone,
-                packs: Mutex::new(Lru::new(limits::FOOTER_CACHE, OPEN_PACKS)),
+                packs: Mutex::new(Lru::new(usize::MAX, OPEN_PACKS)),
                 blocks: Mutex::new(Lru::new(limits::BLOCK_CACHE, usize::MAX)),
                 short: Mutex::new(Lru::new(limits::SHORT_TREE_CACHE, usize::MAX)),
                 openers: Mutex::default(),
@@ -300,14 +300,13 @@ impl Reader {
         Ok(filled)
     }
 
-    /// A pack and its table of contents.
-    fn pack(&self, id: &PackId) -> Result<Arc<OpenPack>, RepositoryError> {
+    /// The file of a pack. Nothing is asked of its table of contents: the index knows enough to get at a block.
+    fn pack(&self, id: &PackId) -> Result<Arc<PackFile>, RepositoryError> {
         if let Some(pack) = sync::lock(&self.shared.packs).get(id) {
             return Ok(pack);
         }
-        let pack = Arc::new(packfile::open(&self.shared.repository, id)?);
-        let weight = pack.footer.chunk_count() * 28 + pack.footer.blocks.len() * 64;
-        sync::lock(&self.shared.packs).insert(*id, pack.clone(), weight);
+        let pack = Arc::new(packfile::open_file(&self.shared.repository, id)?);
+        sync::lock(&self.shared.packs).insert(*id, pack.clone(), 0);
         Ok(pack)
     }
 
@@ -336,7 +335,7 @@ impl Reader {
             Some(opener) => opener,
             None => packfile::opener(&self.shared.repository)?,
         };
-        // The index knows enough to get at the block without the pack's own table of contents.
+        // Opened for this one block: whether the pack is still there is to be seen.
         let file = packfile::open_file(&self.shared.repository, &place.pack)?;
         let raw = file.read_block(&mut opener, &place.salt, place.number, &place.head)?;
         sync::lock(&self.shared.openers).push(opener);

@@ -16,7 +16,7 @@ use mailkeep_repository::Scratch;
 use rustix::io::Errno;
 
 use crate::batch::{Batch, Task};
-use crate::bulk::Job;
+use crate::bulk::{Job, whole};
 use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::engine::Engine;
 use crate::folder::Folder;
@@ -87,7 +87,8 @@ impl Engine<'_> {
             for _ in 0..self.options.workers.max(1) {
                 scope.spawn(|| self.work(&jobs));
             }
-            let mut walker = Walker { engine: self, view: &plan.view, queue, batch: Batch::default() };
+            let (batch, folders) = (Batch::default(), limits::batch_folders());
+            let mut walker = Walker { engine: self, view: &plan.view, queue, batch, folders };
             let walked = traverse(&plan.view, &plan.selection, &mut walker);
             if walked.is_err() {
                 self.failed.store(true, Ordering::Relaxed);
@@ -131,6 +132,8 @@ struct Walker<'a, 'e> {
     queue: SyncSender<Job>,
     /// What comes next, so far.
     batch: Batch,
+    /// Folders that a batch may keep open.
+    folders: usize,
 }
 
 impl Walker<'_, '_> {
@@ -154,7 +157,7 @@ impl Walker<'_, '_> {
         if batch.is_empty() {
             return;
         }
-        batch.pass = Some(self.engine.gate.enter());
+        batch.close();
         if !self.engine.stopped() {
             batch.gather(self.engine.placer.contents);
         }
@@ -299,10 +302,9 @@ impl Hands for Walker<'_, '_> {
         }
         let identity = identity(node);
         if identity.is_some_and(|identity| engine.links.is_begun(identity)) {
+            self.hold();
             self.batch.add_link(Walker::task(parent, item.node, there));
-            if self.batch.is_full() {
-                self.dispatch();
-            }
+            self.dispatch_full();
             return Ok(());
         }
         if let Some(identity) = identity {
@@ -310,7 +312,7 @@ impl Hands for Walker<'_, '_> {
         }
         let done = match (verdict, there.as_ref()) {
             (Verdict::Same, Some(there)) => self.amend(parent, &item, there),
-            _ if node.is_file() => {
+            _ if !node.content().is_empty() => {
                 self.add(Walker::task(parent, item.node, there));
                 return Ok(());
             }
@@ -360,12 +362,33 @@ impl Hands for Walker<'_, '_> {
 
 impl Walker<'_, '_> {
     fn add(&mut self, task: Task) {
+        if let Err(error) = whole(&task.node) {
+            self.engine.made(&task.path(), Err(error));
+            if let Some(identity) = task.identity {
+                self.engine.links.finish(identity, false);
+            }
+            self.engine.done(task.folder);
+            return;
+        }
         if task.node.content().len() >= limits::STREAMED_CHUNKS {
             let _ = self.queue.send(Job::Whole(Box::new(task)));
             return;
         }
+        self.hold();
         self.batch.add_file(task);
-        if self.batch.is_full() {
+        self.dispatch_full();
+    }
+
+    /// Waits with the first name of a batch until the one before is done: two at a time would have to be half as large, and
+    /// nothing is won, since the walk is much faster.
+    fn hold(&mut self) {
+        if self.batch.pass.is_none() {
+            self.batch.pass = Some(self.engine.gate.enter());
+        }
+    }
+
+    fn dispatch_full(&mut self) {
+        if self.batch.is_full(self.folders) {
             self.dispatch();
         }
     }

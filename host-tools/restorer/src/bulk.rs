@@ -12,7 +12,7 @@ use mailkeep_format::{Node, NodeKind};
 use mailkeep_repository::{Piece, Scratch};
 use rustix::io::Errno;
 
-use crate::batch::{Batch, Filling, State, Task};
+use crate::batch::{Batch, State, Task};
 use crate::engine::Engine;
 use crate::fill::{FillError, write_pieces};
 use crate::meta::Shortfall;
@@ -37,9 +37,9 @@ impl Engine<'_> {
         }
         let contents = self.placer.contents;
         contents.read(&batch.groups[group], &batch.chunks, scratch, &mut |pieces| {
-            for pieces in pieces.chunk_by(|one, other| batch.home(one.0).0 == batch.home(other.0).0) {
+            for pieces in pieces.chunk_by(|one, other| batch.home(one.0) == batch.home(other.0)) {
                 if let Some((first, _)) = pieces.first() {
-                    self.fill_file(batch, &batch.files[batch.home(*first).0 as usize], pieces);
+                    self.fill_file(batch, batch.home(*first), pieces);
                 }
             }
             self.tally.progress();
@@ -47,19 +47,19 @@ impl Engine<'_> {
     }
 
     /// Writes what one block has of one file; if it was the last of its blocks, finishes the file.
-    fn fill_file(&self, batch: &Batch, filling: &Filling, pieces: &[Piece<'_>]) {
-        let mut progress = filling.progress();
+    fn fill_file(&self, batch: &Batch, file: u32, pieces: &[Piece<'_>]) {
+        let mut progress = batch.files[file as usize].progress();
         progress.blocks_left = progress.blocks_left.saturating_sub(1);
-        let task = &filling.task;
-        if self.stopped() {
+        if self.stopped() || matches!(progress.state, State::Ended) {
             return;
         }
+        let Some(task) = batch.task(file) else { return };
         let part = match std::mem::replace(&mut progress.state, State::Ended) {
             State::Ended => return,
-            State::Untouched => whole(&task.node).and_then(|()| self.placer.begin(&task.folder, &task.node)),
+            State::Untouched => self.placer.begin(&task.folder, &task.node),
             State::Aside(aside) => {
                 let name = aside.name.clone();
-                let part = self.placer.take_up(&task.folder, aside);
+                let part = self.placer.take_up(&task.folder, *aside);
                 if part.is_err() {
                     self.placer.discard(&task.folder, &name);
                 }
@@ -67,41 +67,52 @@ impl Engine<'_> {
             }
             State::Open(part) => {
                 self.open_parts.fetch_sub(1, Ordering::Relaxed);
-                Ok(part)
+                Ok(*part)
             }
         };
-        let written = part.and_then(|part| match self.write(batch, &task.node, &part, pieces) {
+        let written = part.and_then(|part| match self.write(batch, file, &task.node, &part, pieces) {
             Ok(()) => Ok(part),
             Err(error) => {
                 self.placer.discard(&task.folder, &part.name);
                 Err(error)
             }
         });
-        match written {
+        let made = match written {
             Ok(part) if progress.blocks_left == 0 => {
-                let made = self.placer.finish(&task.folder, part, &task.node, task.there.as_deref());
-                self.ended(task, made);
+                self.placer.finish(&task.folder, part, &task.node, task.there.as_deref())
             }
             Ok(part) if self.open_parts.load(Ordering::Relaxed) < limits::OPEN_PARTS => {
                 self.open_parts.fetch_add(1, Ordering::Relaxed);
-                progress.state = State::Open(part);
+                progress.state = State::Open(Box::new(part));
+                return;
             }
             Ok(part) => {
                 let name = part.name.clone();
                 match part.set_aside() {
-                    Ok(aside) => progress.state = State::Aside(aside),
+                    Ok(aside) => {
+                        progress.state = State::Aside(Box::new(aside));
+                        return;
+                    }
                     Err(error) => {
                         self.placer.discard(&task.folder, &name);
-                        self.ended(task, Err(error));
+                        Err(error)
                     }
                 }
             }
-            Err(error) => self.ended(task, Err(error)),
-        }
+            Err(error) => Err(error),
+        };
+        self.ended(batch, file, task, made);
     }
 
     /// Writes pieces of `node`, neighbours at once.
-    fn write(&self, batch: &Batch, node: &Node, part: &Part, pieces: &[Piece<'_>]) -> Result<(), PlaceError> {
+    fn write(
+        &self,
+        batch: &Batch,
+        home: u32,
+        node: &Node,
+        part: &Part,
+        pieces: &[Piece<'_>],
+    ) -> Result<(), PlaceError> {
         let sparse = matches!(node.kind, NodeKind::File { sparse: true, .. });
         let (file, uncached) = (part.file.as_fd(), &self.placer.uncached);
         let mut bytes = 0;
@@ -109,7 +120,7 @@ impl Engine<'_> {
             |one: &Piece<'_>, other: &Piece<'_>| one.0 + 1 == other.0 && one.1.is_some() && other.1.is_some();
         for pieces in pieces.chunk_by(follows) {
             let Some(&(first, _)) = pieces.first() else { continue };
-            let (_, offset) = batch.home(first);
+            let offset = batch.offset(home, first);
             let known: Vec<&[u8]> = pieces.iter().filter_map(|(_, piece)| *piece).collect();
             if known.is_empty() {
                 // Not in the block where the index said it is: damage, or found nowhere. One by one, wherever it is.
@@ -131,11 +142,16 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// A file is complete or given up.
-    fn ended(&self, task: &Task, made: Result<Shortfall, PlaceError>) {
+    /// A file is complete or given up. The last one of a folder brings it into view.
+    fn ended(&self, batch: &Batch, file: u32, task: Task, made: Result<Shortfall, PlaceError>) {
         let made = self.made(&task.path(), made);
         if let Some(identity) = task.identity {
             self.links.finish(identity, made);
+        }
+        self.got(&task.folder);
+        drop(task);
+        if let Some(folder) = batch.ended(file) {
+            self.release(folder);
         }
     }
 
@@ -151,29 +167,29 @@ impl Engine<'_> {
 
     /// All blocks of a batch went by: what is left is small.
     pub(crate) fn finish_batch(&self, batch: Batch) {
-        let Batch { files, empty, links, pass: _pass, .. } = batch;
-        for filling in files {
-            let (task, state) = filling.end();
+        for (file, filling) in (0..).zip(&batch.files) {
+            let state = std::mem::replace(&mut filling.progress().state, State::Ended);
             let name = match &state {
-                State::Ended => None,
-                State::Untouched => Some(None),
-                State::Open(part) => Some(Some(&part.name)),
-                State::Aside(aside) => Some(Some(&aside.name)),
+                State::Ended => continue,
+                State::Untouched => None,
+                State::Open(part) => Some(&part.name),
+                State::Aside(aside) => Some(&aside.name),
             };
             // Only a restore that was stopped leaves files unfinished.
+            let Some(task) = batch.task(file) else { continue };
             if let Some(name) = name {
-                if let Some(name) = name {
-                    self.placer.discard(&task.folder, name);
-                }
-                if let Some(identity) = task.identity {
-                    self.links.finish(identity, false);
-                }
+                self.placer.discard(&task.folder, name);
             }
-            self.done(task.folder);
+            if let Some(identity) = task.identity {
+                self.links.finish(identity, false);
+            }
+            self.got(&task.folder);
+            drop(task);
+            if let Some(folder) = batch.ended(file) {
+                self.release(folder);
+            }
         }
-        for task in empty {
-            self.make_whole(task);
-        }
+        let Batch { links, pass: _pass, .. } = batch;
         for task in links {
             self.make_link(task);
         }
@@ -216,7 +232,7 @@ impl Engine<'_> {
 }
 
 /// Whether the pieces of a file make up its length.
-fn whole(node: &Node) -> Result<(), PlaceError> {
+pub(crate) fn whole(node: &Node) -> Result<(), PlaceError> {
     let stored: u64 = node.content().iter().map(|chunk| u64::from(chunk.length)).sum();
     if stored == node.size() {
         return Ok(());

@@ -6,17 +6,21 @@ pub const CACHED_NODES: usize = 16_384;
 pub const CACHED_LISTINGS: usize = 256;
 /// Threads that write file contents. The work is system calls and decompression; more than 4 only wait on the disk.
 pub const WORKERS_DEFAULT: usize = 3;
-/// Names that are restored together; with their nodes about half a KiB each. A block is opened once for every batch that
-/// wants something of it: on a spool of 100,000 mails, with 12,288 of them in a batch, 1.8 times the repository was read,
-/// and on one of 20,000 1.4 times.
-pub const BATCH_FILES: usize = 18_432;
-/// Batches that workers have at a time; one more is being gathered. Fewer of them that are larger take the same memory
-/// and open fewer blocks.
+/// Bytes of memory for files that are restored together: some 80 for each and 40 for each of its chunks, so that a hundred
+/// thousand mails are a batch, and half as much again while it is found out where they lie. A block is opened once for every
+/// batch that wants something of it: with 18,432 mails in each, on a spool of 100,000, 1.7 times the repository was read.
+pub const BATCH_BYTES: usize = 22 << 20;
+/// Batches under way at a time.
 pub const BATCHES: usize = 1;
-/// Chunks of a batch, about 90 bytes each.
-pub const BATCH_CHUNKS: usize = 73_728;
-/// Folders of a batch; each is open until the batch is done.
-pub const BATCH_FOLDERS: usize = 256;
+/// Further names of files in a batch, which are made at its end: until then their folders are not complete, and a restore
+/// that is cut off has made them in vain.
+pub const BATCH_LINKS: usize = 8_192;
+/// Folders of a batch; each is open until all of the batch in it is made. See [`batch_folders`].
+const BATCH_FOLDERS: usize = 2_048;
+/// A chunk of at least this many bytes may lie in a block by itself, which takes [`BLOCK_BYTES`].
+pub const ALONE: u32 = 16 << 10;
+/// Bytes of memory that a batch keeps for each block.
+pub const BLOCK_BYTES: usize = 192;
 /// Chunks of a single file from which on it is restored by itself, front to back: it fills whole blocks anyway.
 pub const STREAMED_CHUNKS: usize = 8_192;
 /// Blocks that a worker takes at a time. Neighbouring blocks go to the same folder, where two threads that make files
@@ -45,3 +49,10 @@ pub const UNCACHED_WRITE: usize = 32 << 10;
 pub const NAMES_HELD: usize = 8_192;
 /// Folders of a listing that are held back; each level of the walk may hold as many.
 pub const FOLDERS_HELD: usize = 64;
+
+/// Folders that a batch may keep open: a third of the files that this process may have open.
+pub(crate) fn batch_folders() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    most.map_or(BATCH_FOLDERS, |most| usize::try_from(most / 3).unwrap_or(BATCH_FOLDERS))
+        .clamp(64, BATCH_FOLDERS)
+}

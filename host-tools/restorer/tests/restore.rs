@@ -7,10 +7,14 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mailkeep_format::{NodeKind, Timestamp};
-use mailkeep_restorer::{Overwrite, RestoreError, RestoreMonitor, RestoreOptions, Step, apply, plan};
+use mailkeep_format::{ChunkRef, Node, NodeKind, Timestamp};
+use mailkeep_restorer::{
+    Contents, ContentsError, MemoryContents, Nodes, Overwrite, RestoreError, RestoreMonitor, RestoreOptions,
+    Step, View, apply, plan,
+};
 use support::{Builder, Ear, Kind, describe, me, restore, steps};
 use tempfile::TempDir;
 
@@ -344,6 +348,58 @@ fn stopped_in_the_middle_of_a_new_folder_it_takes_that_away_and_leaves_what_is_i
     let names = fs::read_dir(target.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["old"]);
     assert_eq!(fs::read(target.path().join("old/1")).unwrap(), b"mine");
+}
+
+/// Contents that have a restore stopped when one chunk is asked for.
+struct Stops {
+    inner: Arc<MemoryContents>,
+    at: ChunkRef,
+    stop: Arc<AtomicBool>,
+}
+
+impl Contents for Stops {
+    fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
+        self.inner.tree(content)
+    }
+
+    fn nodes<'a>(&'a self, content: &[ChunkRef]) -> Nodes<'a> {
+        self.inner.nodes(content)
+    }
+
+    fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
+        self.stop.fetch_or(*chunk == self.at, Ordering::Relaxed);
+        self.inner.chunk(chunk, take)
+    }
+}
+
+/// Files are gathered by the hundred thousand: what was done of them is not to be done in vain, and a folder that is in
+/// view has its metadata, so that whoever goes on need not come back to it.
+#[test]
+fn stopped_in_the_middle_of_many_folders_it_leaves_those_that_are_complete() {
+    let mut snapshot = Builder::default();
+    for folder in ["a", "b", "c"] {
+        for file in 1..4 {
+            snapshot.file(&format!("/{folder}/{file}."), format!("{folder}{file}").as_bytes());
+        }
+    }
+    let whole = snapshot.view();
+    let at = whole.lookup(b"/b/2.").unwrap().content()[0];
+    let stop = Arc::new(AtomicBool::new(false));
+    let inner = Arc::clone(&snapshot.contents);
+    let view =
+        View::new(Arc::new(Stops { inner, at, stop: Arc::clone(&stop) }), whole.root().content().to_vec());
+    let target = TempDir::new().unwrap();
+    let (plan, _) = steps(&view, target.path(), &RestoreOptions { workers: 1, ..options() });
+    let stopped = apply(&plan, &Ear::default(), &stop);
+    assert!(matches!(stopped, Err(RestoreError::Interrupted)), "{stopped:?}");
+    let names = fs::read_dir(target.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["a"]);
+    let a = target.path().join("a");
+    assert_eq!(fs::read_dir(&a).unwrap().count(), 3);
+    assert_eq!(fs::metadata(&a).unwrap().permissions().mode() & 0o7777, 0o755);
+    let (done, problems) =
+        restore(&whole, target.path(), &RestoreOptions { overwrite: Overwrite::Never, ..options() });
+    assert_eq!((done.unwrap().files, problems.len()), (6, 0));
 }
 
 /// Of a new folder a name is missing that cannot be read: it comes into view without it, and that is told.

@@ -392,7 +392,11 @@ impl RunReader {
         (self.counts.entries - before).min(RunEntry::PER_PAGE as u64) as usize
     }
 
-    fn locate<E>(
+    /// Where the chunk of an entry of this run lies.
+    ///
+    /// # Errors
+    /// As [`RunReader::find`].
+    pub fn locate<E>(
         &self,
         entry: &RunEntry,
         read_at: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,

@@ -1,6 +1,7 @@
 //! One index run: asked page by page, and stood in for by its packs' footers when a page of it is damaged.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -169,6 +170,35 @@ impl Run {
             return Ok(Vec::new());
         }
         self.ask(|run| run.reader.find_all(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
+    }
+
+    /// Every place of these ids, which ascend: hands out the index of each, the block that it lies in (with the place of
+    /// some chunk in it) and where it begins there. When a damaged page is met, all of them come once more.
+    pub(super) fn find_places(
+        &self,
+        ids: &[ChunkId],
+        mut each: impl FnMut(usize, &Location, u32),
+    ) -> Result<(), RepositoryError> {
+        self.ask(|run| {
+            let mut read_at = |offset, buffer: &mut [u8]| run.bytes.read_at(offset, buffer);
+            let mut found: Vec<(u32, u32, u32, u32)> = Vec::new();
+            run.reader.find_sorted(ids, read_at, |index, _, entry| {
+                found.push((index as u32, entry.block, entry.offset, entry.length));
+            })?;
+            // Many of them lie in few blocks.
+            let mut blocks: HashMap<u32, Location> = HashMap::new();
+            for (index, block, offset, length) in found {
+                let place = match blocks.entry(block) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let entry = RunEntry { id: ids[index as usize], block, offset, length };
+                        unknown.insert(run.reader.locate(&entry, &mut read_at)?)
+                    }
+                };
+                each(index as usize, place, offset);
+            }
+            Ok(())
+        })
     }
 
     /// Hands out every id, in order. When a damaged page is met, all of them come once more.

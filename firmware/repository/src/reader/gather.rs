@@ -6,14 +6,13 @@
 //! memory is what the caller asked for (a few dozen bytes a chunk) and one block a thread.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
 use mailkeep_format::block::BlockOpener;
 use mailkeep_format::run::Location;
 use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash};
 
-use super::Reader;
+use super::{BlockKey, Reader};
 use crate::error::RepositoryError;
 use crate::packfile;
 
@@ -54,90 +53,107 @@ pub struct Scratch {
     raw: Vec<u8>,
 }
 
-/// Ids are outputs of a keyed hash: any eight bytes of one are a hash already, which nobody outside can choose.
-#[derive(Default)]
-struct IdHasher(u64);
+/// Ids that are looked for together: 24 bytes each, and as much again for what is found of them.
+const IDS_AT_ONCE: usize = 32_768;
 
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let mut first = [0; 8];
-        for (to, from) in first.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        self.0 = u64::from_le_bytes(first);
-    }
-
-    /// The length that comes before the bytes of a slice says nothing.
-    fn write_usize(&mut self, _: usize) {}
+/// Where a chunk lies: the number of its block, and where it begins there.
+#[derive(Clone, Copy)]
+struct Spot {
+    block: u32,
+    start: u32,
 }
 
-type ById<V> = HashMap<ChunkId, V, BuildHasherDefault<IdHasher>>;
+/// Of a chunk that was not found (so far).
+const NOWHERE: Spot = Spot { block: u32::MAX, start: 0 };
+
+/// The blocks of what is being gathered, in the order in which they were met.
+#[derive(Default)]
+struct Blocks {
+    places: Vec<Location>,
+    numbers: HashMap<BlockKey, u32>,
+}
+
+impl Blocks {
+    fn number(&mut self, place: &Location) -> u32 {
+        *self.numbers.entry((place.pack, place.number)).or_insert_with(|| {
+            self.places.push(*place);
+            self.places.len() as u32 - 1
+        })
+    }
+}
 
 impl Reader {
     /// Sorts `chunks` (which may repeat) by blocks, in the order in which the blocks are first needed. What is not
-    /// found comes last, loose.
+    /// found comes last, loose. Beside what it returns, some 130 bytes for each block and 8 for each chunk, it takes 12 for
+    /// each chunk meanwhile.
     pub fn gather(&self, chunks: &[ChunkRef]) -> Vec<Gathered> {
-        // The first index of every id that is still to be found, and behind each index the next one of the same id.
-        const END: u32 = u32::MAX;
-        let mut wanted: ById<u32> =
-            ById::with_capacity_and_hasher(chunks.len(), BuildHasherDefault::default());
-        let mut next = vec![END; chunks.len()];
-        for (index, chunk) in chunks.iter().enumerate().rev() {
-            if let Some(later) = wanted.insert(chunk.id, index as u32) {
-                next[index] = later;
-            }
-        }
-        let mut gathered = Vec::new();
-        let mut lost = Gathered { place: None, slots: Vec::new() };
-        for chunk in chunks {
-            if !wanted.contains_key(&chunk.id) {
-                continue;
-            }
-            let mut found = Gathered { place: None, slots: Vec::new() };
-            let mut take = |id: &ChunkId, start: u32, to: &mut Gathered| {
-                let mut at = wanted.remove(id).unwrap_or(END);
-                while at != END {
-                    to.slots.push(Slot { index: at, start });
-                    at = next[at as usize];
-                }
-            };
-            match self.place_of(chunk) {
-                None => take(&chunk.id, 0, &mut lost),
-                Some(place) => {
-                    take(&chunk.id, place.offset, &mut found);
-                    self.each_in_block(&place, |id, start| take(id, start, &mut found));
-                    found.slots.sort_unstable_by_key(|slot| slot.index);
-                    found.place = Some(place);
-                    gathered.push(found);
+        let mut blocks = Blocks::default();
+        let spots = self.spots(chunks, &mut blocks);
+        let mut wanted = vec![0u32; blocks.places.len()];
+        let (mut turns, mut lost) = (Vec::with_capacity(wanted.len()), 0);
+        for spot in &spots {
+            match wanted.get_mut(spot.block as usize) {
+                None => lost += 1,
+                Some(count) => {
+                    if *count == 0 {
+                        turns.push(spot.block);
+                    }
+                    *count += 1;
                 }
             }
         }
-        if !lost.slots.is_empty() {
-            lost.slots.sort_unstable_by_key(|slot| slot.index);
-            gathered.push(lost);
+        let room = |place, count: u32| Gathered { place, slots: Vec::with_capacity(count as usize) };
+        let mut gathered: Vec<Gathered> = Vec::with_capacity(turns.len() + 1);
+        for block in &turns {
+            gathered.push(room(Some(blocks.places[*block as usize]), wanted[*block as usize]));
+        }
+        drop(blocks);
+        gathered.push(room(None, lost));
+        // From here on where the block of each number stands in the list.
+        for (turn, block) in turns.into_iter().enumerate() {
+            wanted[block as usize] = turn as u32;
+        }
+        let last = gathered.len() - 1;
+        for (index, spot) in spots.into_iter().enumerate() {
+            let turn = wanted.get(spot.block as usize).map_or(last, |turn| *turn as usize);
+            gathered[turn].slots.push(Slot { index: index as u32, start: spot.start });
+        }
+        if lost == 0 {
+            gathered.pop();
         }
         gathered
     }
 
-    fn place_of(&self, chunk: &ChunkRef) -> Option<Location> {
+    /// Finds each of `chunks`. They are asked for in the order of their ids, which is that of the index.
+    fn spots(&self, chunks: &[ChunkRef], blocks: &mut Blocks) -> Vec<Spot> {
         let view = crate::sync::lock(&self.shared.view).clone();
-        // Trouble is met again, and told, when the chunk is asked for alone.
-        view.places_in_turn(&chunk.id).next()?.ok()
-    }
-
-    /// What else lies in the block, as far as its pack can be asked.
-    fn each_in_block(&self, place: &Location, mut each: impl FnMut(&ChunkId, u32)) {
-        let Ok(pack) = self.pack(&place.pack) else { return };
-        let info = pack.footer.blocks.get(place.number as usize).filter(|info| info.head == place.head);
-        let mut start = 0;
-        for (id, length) in info.map_or(&[][..], |info| &info.chunks) {
-            each(id, start);
-            start += length;
+        let mut spots = vec![NOWHERE; chunks.len()];
+        let id = |index: &u32| &chunks[*index as usize].id;
+        let mut order: Vec<u32> = (0..chunks.len() as u32).collect();
+        order.sort_unstable_by(|one, other| id(one).cmp(id(other)));
+        let (mut ids, mut indexes): (Vec<ChunkId>, Vec<&[u32]>) = (Vec::new(), Vec::new());
+        let mut alike = order.chunk_by(|one, other| id(one) == id(other)).peekable();
+        while alike.peek().is_some() {
+            ids.clear();
+            indexes.clear();
+            for same in alike.by_ref().take(IDS_AT_ONCE) {
+                ids.extend(same.first().map(id).copied());
+                indexes.push(same);
+            }
+            view.locate(&ids, |number, place, start| {
+                let Some(first) =
+                    indexes[number].first().filter(|index| spots[**index as usize].block == NOWHERE.block)
+                else {
+                    return;
+                };
+                let block = blocks.number(place);
+                spots[*first as usize] = Spot { block, start };
+                for index in &indexes[number][1..] {
+                    spots[*index as usize] = Spot { block, start };
+                }
+            });
         }
+        spots
     }
 
     /// Opens the block of `gathered` and hands all of its chunks to `take` at once, each with its index in `chunks`
@@ -178,17 +194,8 @@ impl Reader {
             Some(opener) => opener,
             none => none.insert(packfile::opener(&self.shared.repository)?),
         };
-        let read = |file: &packfile::PackFile, opener, stored: &mut Vec<u8>, raw: &mut Vec<u8>| {
-            file.read_block_into(opener, &place.salt, place.number, &place.head, stored, raw)
-        };
-        match self.pack(&place.pack) {
-            Ok(pack) => read(&pack, opener, &mut scratch.stored, &mut scratch.raw),
-            // The index knows enough to get at the block without the pack's own table of contents.
-            Err(RepositoryError::Damaged { .. }) => {
-                let file = packfile::open_file(&self.shared.repository, &place.pack)?;
-                read(&file, opener, &mut scratch.stored, &mut scratch.raw)
-            }
-            Err(error) => Err(error),
-        }
+        let file = self.pack(&place.pack)?;
+        let (stored, raw) = (&mut scratch.stored, &mut scratch.raw);
+        file.read_block_into(opener, &place.salt, place.number, &place.head, stored, raw)
     }
 }
