@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mailkeep_agent::limits;
-use mailkeep_link::message::{Quiesce, ToAgent, ToBox};
+use mailkeep_link::message::{Configure, Quiesce, ToAgent, ToBox};
 use rustix::process::{Signal, kill_process};
 use support::{Agent, Mail, wait_for};
 
@@ -140,7 +140,6 @@ fn a_link_that_ends_in_the_middle_of_the_final_pass() {
 
 #[test]
 fn a_box_that_falls_silent_without_closing_the_link() {
-    use mailkeep_link::message::{Configure, ToAgent};
     use mailkeep_link::wire::Message;
     let mail = Mail::new();
     let mut agent = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"))
@@ -345,6 +344,18 @@ fn a_stop_that_never_comes_back_is_not_tried_every_time() {
     let refused = run(20);
     assert!(refused.what.contains("mail was not stopped"), "{}", refused.what);
     assert_eq!((refused.exit_code, mail.count("stop"), mail.note().is_none()), (78, 3, true));
+    // Whoever only looks, as a dry run does, is told as well.
+    let agent = Agent::start(&mail.state());
+    agent.send(ToAgent::Configure(Configure { source: mail.source("deadline = \"20s\"") }));
+    let told = loop {
+        match agent.link().receive().unwrap() {
+            ToBox::Problem(remark) if remark.what.contains("was not stopped") => break remark.what,
+            ToBox::Configured(_) => panic!("it is not told"),
+            _ => {}
+        }
+    };
+    assert_eq!(told, refused.what.replace("in 3 runs", "in 2 runs"));
+    drop(agent);
     // With more time it is tried.
     run(40);
     assert_eq!(mail.count("stop"), 4);

@@ -129,9 +129,12 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
 /// How long before this deadline the guard of this service would begin to start mail. Looks only.
 ///
 /// # Errors
-/// Such a deadline is too short; or the agent's own state cannot be used.
+/// Such a deadline is too short for a start or for a stop; or the agent's own state cannot be used.
 pub fn lead(service: &[String], deadline: Duration) -> Result<Duration, AgentError> {
-    Ok(Starts::load(&StateFolder::open(service)?).lead(deadline)?.before)
+    let folder = StateFolder::open(service)?;
+    let before = Starts::load(&folder).lead(deadline)?.before;
+    Overruns::look(&folder, stop_bound(deadline.saturating_sub(before)), deadline)?;
+    Ok(before)
 }
 
 impl Window {

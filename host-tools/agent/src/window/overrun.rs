@@ -34,24 +34,34 @@ impl Overruns {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Whether a stop may be tried that is given so much time.
+    /// Whether a stop may be tried that is given so much time. Looks only.
     ///
     /// # Errors
     /// [`AgentError::StopTooLong`]: the last ones all needed more.
-    pub fn allow(folder: &StateFolder, bound: Duration, deadline: Duration) -> Result<(), AgentError> {
-        let mut known = Overruns::load(folder);
+    pub fn look(folder: &StateFolder, bound: Duration, deadline: Duration) -> Result<(), AgentError> {
+        let known = Overruns::load(folder);
         if !known.forbid(bound) {
             return Ok(());
         }
-        known.refused += 1;
-        known.write(folder);
         let times = known.millis.iter().copied().map(Duration::from_millis);
         Err(AgentError::StopTooLong {
             stops: known.millis.len(),
             seconds: times.min().unwrap_or_default().as_secs_f64(),
             deadline: deadline.as_secs(),
             enough: doubled(deadline),
-            next: limits::STOPS_REFUSED - known.refused + 1,
+            next: limits::STOPS_REFUSED - known.refused,
+        })
+    }
+
+    /// As [`Overruns::look`], for a run that would stop mail now: one that is refused counts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn allow(folder: &StateFolder, bound: Duration, deadline: Duration) -> Result<(), AgentError> {
+        Overruns::look(folder, bound, deadline).inspect_err(|_| {
+            let mut known = Overruns::load(folder);
+            known.refused += 1;
+            known.write(folder);
         })
     }
 
@@ -124,7 +134,9 @@ mod tests {
             Overruns::note(&folder, bound(10));
         }
         for left in (1..=limits::STOPS_REFUSED).rev() {
+            let told = Overruns::look(&folder, bound(10), DEADLINE).unwrap_err().to_string();
             let refused = Overruns::allow(&folder, bound(10), DEADLINE).unwrap_err();
+            assert_eq!(told, refused.to_string(), "a look counts for nothing");
             let text = refused.to_string();
             assert!(text.contains("10.3 s") && text.contains("was not stopped"), "{text}");
             assert!(text.contains("deadline = \"120s\"") && text.contains(&format!("in {left} ")), "{text}");
