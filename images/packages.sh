@@ -8,7 +8,7 @@ packages() {
     case $1 in
     build) echo gcc pkg-config libbtrfsutil-dev libclang-dev ;;
     run) echo btrfs-progs cyrus-imapd cyrus-clients cyrus-admin sasl2-bin ;;
-    test) echo git python3 zstd age rsync fuse3 acl attr strace openssh-server openssh-client systemd iproute2 bindfs xfsprogs qemu-system-x86 busybox-static lvm2 thin-provisioning-tools ;;
+    test) echo git python3 zstd age rsync fuse3 acl attr strace openssh-server openssh-client systemd iproute2 bindfs xfsprogs openssl qemu-system-x86 busybox-static lvm2 thin-provisioning-tools ;;
     bench) echo restic borgbackup rsync ;;
     *) echo "images/packages.sh: unknown purpose $1" >&2 && return 64 ;;
     esac

@@ -57,6 +57,14 @@ impl Rig {
         self.run(arguments)?.expect_code(&format!("mailkeep {arguments:?}"), 0)
     }
 
+    /// Runs with `--json` and wants exit code 0; all lines.
+    pub fn objects(&self, parts: &[&str]) -> Result<Vec<Value>> {
+        let mut all = vec!["--json"];
+        all.extend(parts);
+        let output = self.ok(&words(&all))?;
+        output.out().lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
+    }
+
     /// The command line of a backup, for suites that disturb it.
     pub fn backup_command(&self, source: &Path) -> Command {
         self.command(&["--json".into(), "backup".into(), "--source".into(), source.into()])
@@ -114,6 +122,16 @@ impl Rig {
         });
         Ok(objects.filter_map(|o| o["id"].as_str().map(str::to_owned)).collect())
     }
+}
+
+/// Arguments of a command.
+pub fn words(parts: &[&str]) -> Vec<OsString> {
+    parts.iter().map(OsString::from).collect()
+}
+
+/// The objects of one `message_type`.
+pub fn of<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["message_type"] == kind).collect()
 }
 
 fn good(summary: Value) -> Result<Value> {

@@ -1,79 +1,27 @@
 //! The mail of a snapshot against the real Cyrus that it was taken of: names, flags, keywords, dates, bytes, as IMAP tells
 //! them, in both layouts; search over snapshots; exports that hold what the server holds; restores into it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use mailkeep_tests::cyrus::facts::{Fact, Facts, contents, over_imap};
 use mailkeep_tests::cyrus::imap::{Imap, quoted};
 use mailkeep_tests::cyrus::populate::{FOLDERS, SHARED, populate};
 use mailkeep_tests::cyrus::source::{Options, cyrus_source};
 use mailkeep_tests::cyrus::{self, Cyrus, Layout};
 use mailkeep_tests::mime::imap_date;
 use mailkeep_tests::process;
-use mailkeep_tests::rig::{Rig, id, one_clear_line};
+use mailkeep_tests::rig::{Rig, id, of, one_clear_line, words};
 use serde_json::Value;
 
 const USERS: [&str; 2] = ["alice", "bob"];
 
-/// What both sides say of one message.
-#[derive(Debug, PartialEq, Eq)]
-struct Fact {
-    /// Without `\Recent`, sorted.
-    flags: Vec<String>,
-    /// As IMAP writes it, in UTC.
-    date: String,
-    bytes: Vec<u8>,
-}
-
-type Facts = BTreeMap<u32, Fact>;
-
-fn words(parts: &[&str]) -> Vec<OsString> {
-    parts.iter().map(OsString::from).collect()
-}
-
-fn objects(rig: &Rig, parts: &[&str]) -> Result<Vec<Value>> {
-    let mut all = vec!["--json"];
-    all.extend(parts);
-    let output = rig.ok(&words(&all))?;
-    output.out().lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
-}
-
-fn of<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    objects.iter().filter(|object| object["message_type"] == kind).collect()
-}
-
-/// Reads a mailbox over IMAP.
-fn over_imap(imap: &mut Imap, mailbox: &str) -> Result<Facts> {
-    imap.run(&format!("EXAMINE {}", quoted(mailbox)))?;
-    let mut facts = Facts::new();
-    for answer in imap.run("UID FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])")? {
-        if !answer.is("FETCH") {
-            continue;
-        }
-        let items = answer.tokens[2].list();
-        let after = |name: &str| {
-            let at = items.iter().position(|token| token.text().eq_ignore_ascii_case(name));
-            at.and_then(|at| items.get(at + 1)).with_context(|| format!("no {name}"))
-        };
-        let mut flags: Vec<String> = after("FLAGS")?.list().iter().map(|flag| flag.text()).collect();
-        flags.retain(|flag| flag != "\\Recent");
-        flags.sort();
-        let date = after("INTERNALDATE")?.text();
-        let bytes = after("BODY[]")?.bytes().to_vec();
-        facts.insert(after("UID")?.text().parse()?, Fact { flags, date, bytes });
-    }
-    imap.run("UNSELECT")?;
-    Ok(facts)
-}
-
 /// Reads the same from a snapshot.
 fn of_snapshot(rig: &Rig, snapshot: &str, mailbox: &str) -> Result<Facts> {
     let mut facts = Facts::new();
-    for message in of(&objects(rig, &["mail", "ls", snapshot, mailbox])?, "message") {
+    for message in of(&rig.objects(&["mail", "ls", snapshot, mailbox])?, "message") {
         let uid = message["uid"].as_u64().context("uid")? as u32;
         let flags = message["flags"].as_array().context("flags")?;
         let mut flags: Vec<String> =
@@ -139,7 +87,7 @@ fn equal_to_the_server(layout: Layout) -> Result<()> {
     let snapshot = id(&rig.good_backup(&source)?)?;
     server.wait_for_greeting(process::HANG)?;
 
-    let listed = objects(&rig, &["mail", "ls", &snapshot])?;
+    let listed = rig.objects(&["mail", "ls", &snapshot])?;
     let listed = of(&listed, "mailbox");
     let mut messages = 0;
     for (shown, name) in mailboxes() {
@@ -167,7 +115,7 @@ fn equal_to_the_server(layout: Layout) -> Result<()> {
     ensure!(messages > 60, "only {messages} messages were compared");
 
     // What the two users have read of the shared folder is in their own databases.
-    let shared = objects(&rig, &["mail", "ls", &snapshot, SHARED])?;
+    let shared = rig.objects(&["mail", "ls", &snapshot, SHARED])?;
     for user in USERS {
         let (mut imap, _) = (server.imap(user)?, ());
         imap.run(&format!("EXAMINE {SHARED}"))?;
@@ -269,7 +217,7 @@ fn a_message_is_found_in_every_snapshot_that_has_it() -> Result<()> {
     ] {
         let mut all = vec!["mail", "search", "--all-snapshots"];
         all.extend(terms);
-        let found = objects(&rig, &all)?;
+        let found = rig.objects(&all)?;
         let [hit] = of(&found, "match")[..] else { anyhow::bail!("{terms:?}: {found:?}") };
         ensure!(hit["mailbox"] == "user/alice/Work" && hit["from"] == "Jörg Grün <jg@example.net>", "{hit}");
         ensure!(
@@ -282,7 +230,7 @@ fn a_message_is_found_in_every_snapshot_that_has_it() -> Result<()> {
         let in_snapshot = |snapshot: &str| -> Result<usize> {
             let mut all = vec!["mail", "search", "--snapshot", snapshot];
             all.extend(terms);
-            Ok(of(&objects(&rig, &all)?, "match").len())
+            Ok(of(&rig.objects(&all)?, "match").len())
         };
         ensure!((in_snapshot(&snapshots[2])?, in_snapshot(&snapshots[3])?) == (1, 0), "{terms:?}");
     }
@@ -292,14 +240,6 @@ fn a_message_is_found_in_every_snapshot_that_has_it() -> Result<()> {
     let refused = rig.run(&words(&["mail", "search", "since:yesterday"]))?;
     ensure!(refused.code == 64, "{}", refused.err());
     Ok(())
-}
-
-/// Flags, dates and bytes without the UIDs, which are new wherever a message is put back.
-fn contents(facts: &Facts) -> Vec<(Vec<String>, String, Vec<u8>)> {
-    let mut all: Vec<_> =
-        facts.values().map(|fact| (fact.flags.clone(), fact.date.clone(), fact.bytes.clone())).collect();
-    all.sort();
-    all
 }
 
 #[test]
@@ -327,7 +267,7 @@ fn messages_come_back_into_the_running_server_once_with_flags_and_dates() -> Res
         let mut all = vec!["mail", "restore", &snapshot, mailbox];
         all.extend(common);
         all.extend(more);
-        of(&objects(&rig, &all)?, "summary").into_iter().next().cloned().context("no summary")
+        of(&rig.objects(&all)?, "summary").into_iter().next().cloned().context("no summary")
     };
     let counts = |summary: &Value| {
         ["created", "merged", "skipped", "failed"].map(|name| summary[name].as_u64().unwrap_or(u64::MAX))

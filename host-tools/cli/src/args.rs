@@ -277,14 +277,24 @@ pub(crate) enum Mail {
 pub(crate) struct MailRestore {
     #[command(flatten)]
     pub(crate) which: Which,
-    #[arg(value_name = "MAILBOX", help = mail::MAILBOX)]
-    pub(crate) mailbox: String,
-    #[arg(value_name = "UID", help = mail::UIDS, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "MAILBOX", help = mail::MAILBOX_OR_ALL, required_unless_present_any = ["search", "recursive"])]
+    pub(crate) mailbox: Option<String>,
+    #[arg(value_name = "UID", help = mail::UIDS, value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["search", "recursive"])]
     pub(crate) uids: Vec<u32>,
+    #[arg(long, value_name = "TERM", help = mail::RESTORE_SEARCH)]
+    pub(crate) search: Vec<String>,
+    #[arg(long, help = mail::RESTORE_TREE)]
+    pub(crate) recursive: bool,
     #[arg(long, value_name = "URL", help = mail::IMAP)]
     pub(crate) imap: String,
-    #[arg(long, value_name = "FOLDER", help = mail::INTO)]
-    pub(crate) into: String,
+    #[arg(long, value_name = "FOLDER", conflicts_with = "in_place", help = mail::INTO)]
+    pub(crate) into: Option<String>,
+    #[arg(long, help = mail::IN_PLACE)]
+    pub(crate) in_place: bool,
+    #[arg(long, help = mail::FLAGS_ONLY)]
+    pub(crate) flags_only: bool,
+    #[arg(long, requires = "flags_only", help = mail::EXACT)]
+    pub(crate) exact: bool,
     #[arg(long = "as", value_name = "USER", help = mail::AS)]
     pub(crate) acts_for: Option<String>,
     #[arg(long, value_name = "FILE", help = mail::PASSWORD_FILE)]

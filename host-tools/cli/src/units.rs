@@ -62,6 +62,14 @@ pub(crate) fn local(seconds: i64) -> String {
     }
 }
 
+/// The local day of a time, as `2024-05-01`.
+pub(crate) fn day(seconds: i64) -> String {
+    match Local.timestamp_opt(seconds, 0).single() {
+        Some(time) => time.format("%Y-%m-%d").to_string(),
+        None => format!("{seconds}s"),
+    }
+}
+
 /// Seconds that local time is ahead of UTC at this moment.
 pub(crate) fn utc_offset(seconds: i64) -> i32 {
     let local = Local.timestamp_opt(seconds, 0).single();

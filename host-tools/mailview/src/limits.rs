@@ -25,3 +25,6 @@ pub const IMAP_WAIT_SECONDS: u64 = 120;
 pub const IMAP_LINE: usize = 1 << 20;
 /// Bytes of one answer of an IMAP server with its literals; only ids and names are ever asked for.
 pub const IMAP_ANSWER: usize = 8 << 20;
+/// Messages whose flags are set by one command; their numbers take some 10 bytes each, and a line of 64 KiB is too long for
+/// some servers.
+pub const FLAGS_AT_ONCE: usize = 500;

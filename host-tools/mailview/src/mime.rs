@@ -91,6 +91,18 @@ pub(crate) fn identity(header: &[u8]) -> [String; 4] {
     found
 }
 
+/// Where the empty line ends that ends a header.
+pub(crate) fn header_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match &bytes[at..] {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            rest => at += rest.iter().position(|byte| *byte == b'\n')? + 1,
+        }
+    }
+}
+
 /// A field with the lines that it goes on in, and what follows it; `None` at the end of the header.
 fn next_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if matches!(bytes, [] | [b'\n', ..] | [b'\r', b'\n', ..]) {

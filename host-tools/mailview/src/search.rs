@@ -7,7 +7,7 @@
 //! of the file) it says who wrote what; of all others the header is read, which is a chunk of its own. Those chunks are
 //! gathered over many mailboxes and read block by block, each block once for a batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mailkeep_mail::cyrus::cache;
@@ -17,6 +17,7 @@ use mailkeep_restorer::path::{join, show};
 use mailkeep_restorer::{Nodes, RestoreError};
 
 use crate::merge::Merge;
+use crate::mime::header_end;
 use crate::tree::told;
 use crate::{Files, Head, MailTree, MailViewError, Query, limits};
 
@@ -54,6 +55,8 @@ pub struct Searched {
     pub files: Files,
     /// The source that it is of: snapshots of one source are states of the same mailboxes.
     pub source: String,
+    /// Only these mailboxes, by their names as shown; `None` for all.
+    pub mailboxes: Option<BTreeSet<String>>,
 }
 
 /// Hands every message that fits to `each`, and to `problem` what could not be looked at (with whether it is damage).
@@ -120,7 +123,10 @@ fn seats(
         };
         tree.problems().iter().for_each(|what| problem(what, true));
         of_source.entry(snapshot.source.clone()).or_default().push(number);
-        for mailbox in tree.mailboxes().iter().filter(|mailbox| mailbox.is_mail) {
+        let is_meant =
+            |name: &str| snapshot.mailboxes.as_ref().is_none_or(|mailboxes| mailboxes.contains(name));
+        let meant = |mailbox: &&crate::Mailbox| mailbox.is_mail && is_meant(&mailbox.shown);
+        for mailbox in tree.mailboxes().iter().filter(meant) {
             let mailbox = Arc::new(mailbox.clone());
             for (place, path) in mailbox.folders.iter().enumerate() {
                 if let Err(error) = add(&mut seats, number, snapshot, &mailbox, place, path) {
@@ -442,16 +448,4 @@ impl Judged {
 /// Whether the first chunk of a message holds all of its header.
 fn is_whole(first: &[u8], node: &Node) -> bool {
     node.content().len() == 1 || header_end(first).is_some()
-}
-
-/// Where the empty line ends that ends a header.
-fn header_end(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        match &bytes[at..] {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            rest => at += rest.iter().position(|byte| *byte == b'\n')? + 1,
-        }
-    }
 }

@@ -102,6 +102,34 @@ impl MailTree {
         Err(MailViewError::NoMailbox { name: show(name.as_bytes()), nearest })
     }
 
+    /// A mailbox and all mail below it, in order, each with its levels below the name that was asked for; also where that
+    /// is a level of names and no mailbox itself.
+    ///
+    /// # Errors
+    /// There is nothing of that name; says what is like it.
+    pub fn below(&self, name: &str) -> Result<Vec<(&Mailbox, Vec<String>)>, MailViewError> {
+        let found = self.find(name);
+        let top = match &found {
+            Ok(top) => top.name.clone(),
+            Err(_) => {
+                let levels: Vec<String> = name.trim_end_matches('/').split('/').map(utf7::encode).collect();
+                MailboxName::from_external(&levels.join("/"), true)
+            }
+        };
+        let mut all: Vec<(&Mailbox, Vec<String>)> = found.iter().map(|top| (*top, Vec::new())).collect();
+        for mailbox in self.mailboxes.iter().filter(|mailbox| mailbox.is_mail) {
+            let rest = mailbox.name.as_str().strip_prefix(top.as_str());
+            if let Some(rest) = rest.and_then(|rest| rest.strip_prefix('.')) {
+                let levels = rest.split('.').map(|level| utf7::decode(&level.replace('^', ".")));
+                all.push((mailbox, levels.collect()));
+            }
+        }
+        match found {
+            Err(error) if all.is_empty() => Err(error),
+            _ => Ok(all),
+        }
+    }
+
     fn list(&mut self, files: &Files) -> Result<List, MailViewError> {
         let mut list = List::default();
         let Some(bytes) = files.read(MAILBOX_LIST, MAILBOX_LIST_BYTES)? else { return Ok(list) };

@@ -211,8 +211,11 @@ fn a_search_over_snapshots_tells_when_a_message_was_there_and_what_it_could_not_
         .collect();
     let files = Files::new(View::new(Arc::clone(&contents) as _, Vec::new()));
     let searched = || -> Vec<Searched> {
-        let one =
-            |root: &Vec<ChunkRef>| Searched { files: files.sibling(root.clone()), source: "mail1".into() };
+        let one = |root: &Vec<ChunkRef>| Searched {
+            files: files.sibling(root.clone()),
+            source: "mail1".into(),
+            mailboxes: None,
+        };
         roots.iter().map(one).collect()
     };
     let find = |terms: &[&str]| {
@@ -267,7 +270,7 @@ proptest! {
             mailbox.each(&files, &mut |_, _| -> Result<(), MailViewError> { Ok(()) }).unwrap();
         }
         let query = Query::parse(&["anna".to_owned()], &|_| None).unwrap();
-        let searched = [Searched { files, source: String::new() }];
+        let searched = [Searched { files, source: String::new(), mailboxes: None }];
         search(&searched, &query, &mut |_, _| {}, &mut |_| -> Result<(), MailViewError> { Ok(()) }).unwrap();
     }
 }

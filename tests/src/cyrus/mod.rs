@@ -7,14 +7,17 @@
 //! restore → [`Cyrus::adopt`] both → [`state::ImapState::capture`] both → `difference`.
 
 mod config;
+pub mod facts;
 pub mod files;
 pub mod imap;
 mod lmtp;
 pub mod load;
+mod offers;
 pub mod populate;
 mod server;
 pub mod sieve;
 pub mod source;
 pub mod state;
 
+pub use offers::Authority;
 pub use server::{ADMIN, BIN_DIR, Cyrus, Layout, PASSWORD, Ports, REALM, cyrus_ids, missing};

@@ -382,7 +382,7 @@ impl Drop for Cyrus {
 
 /// Ports nobody listens on, outside the range that the kernel hands to outgoing connections, and never
 /// the same twice in this process.
-fn free_ports() -> Result<Ports> {
+pub(super) fn free_ports() -> Result<Ports> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + (std::process::id() % 1000) as u16 * 12;
     let mut ports = Vec::new();

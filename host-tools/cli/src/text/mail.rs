@@ -33,17 +33,35 @@ pub(crate) const MBOX: &str = "Write one mbox file (mboxrd)";
 pub(crate) const MAILDIR: &str = "Write a Maildir";
 pub(crate) const EVERYTHING: &str = "Also what is no mail: calendars, address books, filters";
 
-pub(crate) const RESTORE: &str = "Put messages back into a running server over IMAP";
+pub(crate) const RESTORE: &str = "Put messages, or only their flags, back into a running server over IMAP";
 pub(crate) const RESTORE_LONG: &str = "\
 Put messages back into a running server over IMAP, with flags, keywords and date of arrival.
 
-Nothing that is there is changed but for flags that it lacks, and nothing is put there twice: a message of the same size,
-Message-ID, date, sender and subject counts as there. The password comes from --password-file, --password-command or
-MAILKEEP_IMAP_PASSWORD. Without TLS a password is only sent to this machine itself.";
+What is meant: a whole mailbox, some of its messages by UID, with --recursive all mailboxes below it too, with --search
+what fits (in that mailbox, or in all). Where it goes: into Restored/DAY of the user who logs in, DAY being the snapshot's;
+into the folder that --into names; or with --in-place to where it was.
+
+Nothing that is there is changed but for flags that it lacks, and nothing is put there twice, however often this is
+repeated: a message of the same SHA-1 counts as there (on servers that do not tell it, one of the same size, Message-ID,
+date, sender and subject). A restore that was cut off is finished by running it again.
+
+--flags-only makes no message: it sets read, answered, flagged and keywords on messages that are there as the snapshot
+has them, and with --exact takes off what the snapshot has not. \\Deleted is never set.
+
+The password comes from --password-file, --password-command or MAILKEEP_IMAP_PASSWORD. Without TLS a password is only
+sent to this machine itself.";
+pub(crate) const MAILBOX_OR_ALL: &str =
+    "Name of the mailbox, as `mail ls` shows it; may be left out with --search or --recursive, for all";
 pub(crate) const UIDS: &str = "UIDs of the messages [default: all]";
+pub(crate) const RESTORE_SEARCH: &str =
+    "Only messages that fit, in the terms of `mail search`; may be given more than once";
+pub(crate) const RESTORE_TREE: &str = "Also the mailboxes below";
+pub(crate) const IN_PLACE: &str = "Into the mailbox of the same name";
+pub(crate) const FLAGS_ONLY: &str =
+    "Only set flags on messages that are there, in the mailbox of the same name or the one that --into names";
+pub(crate) const EXACT: &str = "Also take off flags that a message has not in the snapshot";
 pub(crate) const IMAP: &str = "The server: imap://USER@HOST, imaps://USER@HOST:PORT";
-pub(crate) const INTO: &str =
-    "Folder to put them into, as USER sees it, like INBOX/Restored; made if it is not there";
+pub(crate) const INTO: &str = "Folder to put them into, as USER sees it, like INBOX/Found; made if it is not there [default: Restored/DAY]";
 pub(crate) const AS: &str = "Act for this user, as an administrator of the server";
 pub(crate) const PASSWORD_FILE: &str = "File whose first line is the password [env: MAILKEEP_IMAP_PASSWORD]";
 pub(crate) const PASSWORD_COMMAND: &str = "Command whose first line of output is the password";
@@ -52,6 +70,34 @@ pub(crate) const RESTORE_DRY: &str = "Only tell what would be done";
 pub(crate) const NO_PASSWORD: &str = "there is no password for the IMAP server";
 pub(crate) const NO_PASSWORD_HINT: &str =
     "give --password-file FILE or --password-command COMMAND, or set MAILKEEP_IMAP_PASSWORD";
+
+pub(crate) const NOTHING_FITS: &str = "no message of this snapshot fits the search, so nothing was restored";
+pub(crate) const NOTHING_FITS_HINT: &str =
+    "`mailkeep mail search --all-snapshots` tells which snapshots have it";
+
+pub(crate) fn folders(count: u64) -> String {
+    counted(count, "folder", "folders")
+}
+
+pub(crate) fn flags_restored(done: &Restored, into: &str, dry: bool) -> String {
+    let would = if dry { "Nothing was changed. A restore would have: " } else { "" };
+    let mut line = format!(
+        "{would}flags of {} set in {into}, {} had them already",
+        counted(done.merged, "message", "messages"),
+        count(done.skipped)
+    );
+    for (number, what) in [(done.absent, "not there"), (done.failed, "failed")] {
+        if number > 0 {
+            line.push_str(&format!(", {} {what}", count(number)));
+        }
+    }
+    line
+}
+
+pub(crate) fn differing(number: u64) -> String {
+    let have = counted(number, "message has", "messages have");
+    format!("{have} flags that the snapshot has not, and keeps them; --exact takes them off.")
+}
 
 pub(crate) fn no_uid(mailbox: &str, uids: &[String]) -> String {
     format!("{mailbox} has no message {} in this snapshot", uids.join(", "))

@@ -46,6 +46,7 @@ pub struct Client {
     stream: BufReader<Stream>,
     host: String,
     port: u16,
+    user: String,
     tag: u64,
     capabilities: Vec<String>,
 }
@@ -75,13 +76,14 @@ impl Client {
         stream.set_read_timeout(Some(wait)).map_err(lost)?;
         stream.set_write_timeout(Some(wait)).map_err(lost)?;
         let stream = match target.tls {
-            true => Stream::Secured(Box::new(secure(stream, &target.host, authorities)?)),
+            true => Stream::Secured(Box::new(secure(stream, target, authorities)?)),
             false => Stream::Plain(stream),
         };
         let mut client = Client {
             stream: BufReader::new(stream),
             host: target.host.clone(),
             port,
+            user: target.acts_for.clone().unwrap_or_else(|| target.user.clone()),
             tag: 0,
             capabilities: Vec::new(),
         };
@@ -94,7 +96,7 @@ impl Client {
             client.run("STARTTLS", "begin TLS", &mut |_| Ok(()))?;
             // What was said before is not to be believed any more.
             let Stream::Plain(stream) = client.stream.into_inner() else { return Err(nonsense(b"")) };
-            let secured = Stream::Secured(Box::new(secure(stream, &target.host, authorities)?));
+            let secured = Stream::Secured(Box::new(secure(stream, target, authorities)?));
             client.stream = BufReader::new(secured);
             client.learn()?;
         } else if !target.tls && !target.is_here() {
@@ -138,7 +140,13 @@ impl Client {
         Ok(())
     }
 
-    fn can(&self, word: &str) -> bool {
+    /// For whom the login acts.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Whether the server has said that it can do this.
+    pub(super) fn can(&self, word: &str) -> bool {
         self.capabilities.iter().any(|known| known == word)
     }
 

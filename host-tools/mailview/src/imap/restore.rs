@@ -1,19 +1,19 @@
 //! Messages of a snapshot into a folder of a running server: what is not there is appended, what is there gets the flags
 //! that it lacks, and nothing that is there is changed otherwise or taken away.
 //!
-//! Two messages are the same if they have the same size and the same Message-ID, Date, From and Subject, to the letter. Of
-//! equal messages as many are made as the snapshot has more than the folder: run again, a restore makes none.
+//! Of equal messages (see [`super::present`]) as many are made as the snapshot has more than the folder: run again, a
+//! restore makes none, and one that was cut off goes on where it was.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::BuildHasher;
+use std::collections::BTreeSet;
 
-use mailkeep_mail::cyrus::utf7;
+use sha1::{Digest, Sha1};
 
 use super::client::{Client, quoted};
 use super::error::ImapError;
+use super::flags::{Wanted, is_flag};
+use super::names::Folder;
+use super::present::{Key, Present};
 use crate::export::civil;
-use crate::mime::identity;
 use crate::tree::told;
 use crate::{Files, MailViewError, Mailbox, Message, limits};
 
@@ -28,30 +28,42 @@ pub struct Restored {
     pub skipped: u64,
     /// Messages that could not be read, or that the server refused.
     pub failed: u64,
+    /// Where only flags are restored: messages that are not there, and so were left alone.
+    pub absent: u64,
+    /// Where only flags are restored: messages with flags that they have not in the snapshot, and that were left to them.
+    pub differing: u64,
 }
 
-/// A message that is in the folder already.
-struct There {
-    uid: u32,
-    flags: BTreeSet<String>,
-}
-
-/// What messages are told apart by: size, and two keyed hashes of their identity, so that nobody can write a message that
-/// is taken for another one.
-type Key = (u64, u64, u64);
-
-struct Hasher(RandomState, RandomState);
-
-impl Hasher {
-    fn key(&self, size: u64, header: &[u8]) -> Key {
-        let identity = identity(header);
-        (size, self.0.hash_one(&identity), self.1.hash_one(&identity))
+impl Restored {
+    /// Adds what another mailbox brought.
+    pub fn add(&mut self, other: &Restored) {
+        self.created += other.created;
+        self.merged += other.merged;
+        self.skipped += other.skipped;
+        self.failed += other.failed;
+        self.absent += other.absent;
+        self.differing += other.differing;
     }
 }
 
-/// Brings messages of `mailbox` (all, or those with these UIDs) into the folder `into`, levels parted by `/`, which is made
-/// if it is not there. What goes wrong with one message is told to `problem` and counted. With `dry` nothing is written:
-/// the counts say what would be done.
+/// What is wanted of a mailbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// Messages with these UIDs; `None` for all.
+    pub uids: Option<&'a BTreeSet<u32>>,
+    /// Nothing is written: the counts say what would be done.
+    pub dry: bool,
+}
+
+impl Wish<'_> {
+    /// Whether a message is wanted.
+    pub(super) fn wants(&self, uid: u32) -> bool {
+        self.uids.is_none_or(|uids| uids.contains(&uid))
+    }
+}
+
+/// Brings messages of `mailbox` into the folder `into`, which is made if it is not there. What goes wrong with one message
+/// is told to `problem` and counted.
 ///
 /// # Errors
 /// The server is not there any more or does not let us into the folder; the snapshot cannot be read.
@@ -59,27 +71,26 @@ pub fn restore<E: From<MailViewError> + From<ImapError>>(
     client: &mut Client,
     files: &Files,
     mailbox: &Mailbox,
-    uids: Option<&BTreeSet<u32>>,
-    into: &str,
-    dry: bool,
+    into: &Folder,
+    wish: &Wish<'_>,
     problem: &mut dyn FnMut(&str),
 ) -> Result<Restored, E> {
-    let folder = quoted(&name_on(client, into)?);
-    let hasher = Hasher(RandomState::new(), RandomState::new());
-    let mut there = match is_there(client, &folder)? {
-        true => list(client, &folder, dry, &hasher)?,
-        false => {
-            if !dry {
-                client
-                    .run(&format!("CREATE {folder}"), &format!("make the folder {into}"), &mut |_| Ok(()))?;
-                client.run(&format!("SELECT {folder}"), &format!("open {into}"), &mut |_| Ok(()))?;
+    let folder = quoted(&into.name);
+    let mut present = match Present::of(client, into, wish.dry)? {
+        Some(present) => present,
+        None => {
+            if !wish.dry {
+                let making = format!("make the folder {}", into.shown);
+                client.run(&format!("CREATE {folder}"), &making, &mut |_| Ok(()))?;
+                let opening = format!("open {}", into.shown);
+                client.run(&format!("SELECT {folder}"), &opening, &mut |_| Ok(()))?;
             }
-            HashMap::new()
+            Present::empty(client)
         }
     };
     let mut restored = Restored::default();
     let index = mailbox.each(files, &mut |message, node| -> Result<(), E> {
-        if uids.is_some_and(|uids| !uids.contains(&message.uid)) {
+        if !wish.wants(message.uid) {
             return Ok(());
         }
         let mut failed = |why: &str| {
@@ -87,28 +98,37 @@ pub fn restore<E: From<MailViewError> + From<ImapError>>(
             problem(why);
             Ok(())
         };
+        // Where the index tells the digest a message that is there need not be read.
+        let digest = message.guid.filter(|_| present.has_digests);
+        let mut known = digest.and_then(|digest| present.take(&Key::Digest(digest)));
         let mut bytes = Vec::new();
-        let read = match node.filter(|node| node.size() <= limits::EXPORTED_BYTES) {
-            None => Err(MailViewError::NoFile { mailbox: mailbox.shown.clone(), uid: message.uid }),
-            // As a whole before anything is sent: half a message cannot be taken back.
-            Some(node) => mailbox.read(files, node, &mut |piece| {
-                bytes.extend_from_slice(piece);
-                true
-            }),
-        };
-        if let Err(error) = read {
-            return failed(&told(&error));
+        if known.is_none() {
+            let read = match node.filter(|node| node.size() <= limits::EXPORTED_BYTES) {
+                None => Err(MailViewError::NoFile { mailbox: mailbox.shown.clone(), uid: message.uid }),
+                // As a whole before anything is sent: half a message cannot be taken back.
+                Some(node) => mailbox.read(files, node, &mut |piece| {
+                    bytes.extend_from_slice(piece);
+                    true
+                }),
+            };
+            if let Err(error) = read {
+                return failed(&told(&error));
+            }
+            let key = match present.has_digests {
+                // By what it is and not by what the index says it is: else it would be put there again and again.
+                true => Key::Digest(Sha1::digest(&bytes).into()),
+                false => present.key_of_header(bytes.len() as u64, &bytes),
+            };
+            known = present.take(&key);
         }
-        let flags: BTreeSet<String> =
-            message.flag_names().into_iter().filter(|name| is_flag(name)).map(str::to_owned).collect();
-        let known = there.get_mut(&hasher.key(bytes.len() as u64, &bytes)).and_then(Vec::pop);
         if let Some(known) = known {
-            let lacking: Vec<&str> = flags.difference(&known.flags).map(String::as_str).collect();
+            let wanted = Wanted::of(message);
+            let lacking = wanted.lacking(&known.flags);
             if lacking.is_empty() {
                 restored.skipped += 1;
                 return Ok(());
             }
-            if !dry {
+            if !wish.dry {
                 let store = format!("UID STORE {} +FLAGS.SILENT ({})", known.uid, lacking.join(" "));
                 match client.run(&store, "set flags", &mut |_| Ok(())) {
                     Ok(()) => {}
@@ -121,8 +141,8 @@ pub fn restore<E: From<MailViewError> + From<ImapError>>(
             restored.merged += 1;
             return Ok(());
         }
-        if !dry {
-            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        if !wish.dry {
+            let flags: Vec<&str> = message.flag_names().into_iter().filter(|name| is_flag(name)).collect();
             let head = format!("APPEND {folder} ({}) \"{}\"", flags.join(" "), date(message));
             match client.append(&head, &bytes, "take a message") {
                 Ok(()) => {}
@@ -141,97 +161,6 @@ pub fn restore<E: From<MailViewError> + From<ImapError>>(
     Ok(restored)
 }
 
-/// The name of a folder as the server writes it.
-fn name_on(client: &mut Client, into: &str) -> Result<String, ImapError> {
-    let mut delimiter = '/';
-    client.run("LIST \"\" \"\"", "name its delimiter", &mut |answer| {
-        // * LIST (\Noselect) "/" ""
-        let text = String::from_utf8_lossy(answer).into_owned();
-        if let Some(quoted) = text.split(") \"").nth(1) {
-            delimiter = quoted.trim_start_matches('\\').chars().next().unwrap_or(delimiter);
-        }
-        Ok(())
-    })?;
-    let levels: Vec<String> = into.split('/').filter(|level| !level.is_empty()).map(utf7::encode).collect();
-    Ok(levels.join(delimiter.encode_utf8(&mut [0; 4])))
-}
-
-fn is_there(client: &mut Client, folder: &str) -> Result<bool, ImapError> {
-    let mut found = false;
-    // As a name and not as a pattern: STATUS knows none.
-    let asked = client.run(&format!("STATUS {folder} (MESSAGES)"), "look for the folder", &mut |answer| {
-        found |= answer.starts_with(b"* STATUS");
-        Ok(())
-    });
-    match asked {
-        Ok(()) => Ok(found),
-        Err(ImapError::Refused { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Opens the folder and reads what is in it.
-fn list(
-    client: &mut Client,
-    folder: &str,
-    dry: bool,
-    hasher: &Hasher,
-) -> Result<HashMap<Key, Vec<There>>, ImapError> {
-    let mut exists = false;
-    let verb = if dry { "EXAMINE" } else { "SELECT" };
-    client.run(&format!("{verb} {folder}"), "open the folder", &mut |answer| {
-        exists |= answer.ends_with(b" EXISTS\r\n") && !answer.starts_with(b"* 0 ");
-        Ok(())
-    })?;
-    let mut there: HashMap<Key, Vec<There>> = HashMap::new();
-    if !exists {
-        return Ok(there);
-    }
-    let fetch =
-        "UID FETCH 1:* (UID FLAGS RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE FROM SUBJECT)])";
-    client.run(fetch, "list the folder", &mut |answer| {
-        if let Some((size, header, message)) = fetched(answer) {
-            there.entry(hasher.key(size, header)).or_default().push(message);
-        }
-        Ok(())
-    })?;
-    Ok(there)
-}
-
-/// Takes an answer to that FETCH apart; `None` for any other.
-fn fetched(answer: &[u8]) -> Option<(u64, &[u8], There)> {
-    let line = answer.windows(2).position(|pair| pair == b"\r\n")?;
-    let open = answer[..line].iter().rposition(|byte| *byte == b'{');
-    let (head, header, tail) = match open.filter(|_| answer[..line].ends_with(b"}")) {
-        Some(open) => {
-            let digits = std::str::from_utf8(&answer[open + 1..line - 1]).ok()?;
-            let rest = &answer[line + 2..];
-            let (header, tail) = rest.split_at_checked(digits.trim_end_matches('+').parse().ok()?)?;
-            (&answer[..open], header, tail)
-        }
-        None => (&answer[..line], &b""[..], &b""[..]),
-    };
-    let text = [String::from_utf8_lossy(head), String::from_utf8_lossy(tail)].concat();
-    if !text.starts_with("* ") || !text.contains(" FETCH (") {
-        return None;
-    }
-    let number = |name: &str| {
-        let rest = text.split_once(name)?.1;
-        rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
-    };
-    let flags =
-        text.split_once("FLAGS (").and_then(|(_, rest)| rest.split_once(')')).map_or("", |(flags, _)| flags);
-    let flags = flags.split_ascii_whitespace().map(str::to_owned).collect();
-    let uid = u32::try_from(number("UID ")?).ok()?;
-    Some((number("RFC822.SIZE ")?, header, There { uid, flags }))
-}
-
-/// Whether a flag can be said as an atom: nothing else can be sent, and hostile keywords would be commands.
-fn is_flag(name: &str) -> bool {
-    let atom = name.strip_prefix('\\').unwrap_or(name);
-    !atom.is_empty() && atom.bytes().all(|byte| byte.is_ascii_graphic() && !b"(){%*\"\\]".contains(&byte))
-}
-
 /// `17-Jul-2003 02:44:25 +0000`.
 fn date(message: &Message) -> String {
     let seconds = message.internal_date.clamp(0, 250_000_000_000);
@@ -240,49 +169,4 @@ fn date(message: &Message) -> String {
     let month =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][month - 1];
     format!("{day:2}-{month}-{year:04} {:02}:{:02}:{:02} +0000", of_day / 3600, of_day / 60 % 60, of_day % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_to_a_fetch() {
-        let answer = b"* 3 FETCH (FLAGS (\\Seen work) UID 7 RFC822.SIZE 123 BODY[HEADER.FIELDS (MESSAGE-ID DATE FROM SUBJECT)] {21}\r\n\
-            Message-ID: <UID 9>\r\n)\r\n";
-        let (size, header, there) = fetched(answer).unwrap();
-        assert_eq!((size, there.uid, there.flags.len()), (123, 7, 2));
-        assert_eq!(header, b"Message-ID: <UID 9>\r\n");
-        let bare = b"* 3 FETCH (UID 7 RFC822.SIZE 0 BODY[HEADER.FIELDS (MESSAGE-ID)] \"\" FLAGS ())\r\n";
-        assert_eq!(
-            fetched(bare).map(|(size, header, there)| (size, header.len(), there.uid)),
-            Some((0, 0, 7))
-        );
-        for other in
-            [&b"* 3 EXISTS\r\n"[..], b"", b"* 1 FETCH (UID 1 BODY[] {99}\r\nx)\r\n", b"* 1 FETCH (UID x)\r\n"]
-        {
-            assert!(fetched(other).is_none());
-        }
-    }
-
-    #[test]
-    fn only_atoms_are_sent_as_flags() {
-        for good in ["\\Seen", "$Junk", "work", "NonJunk"] {
-            assert!(is_flag(good), "{good}");
-        }
-        for bad in ["", "\\", "a b", "a)\r\nx LOGOUT", "ü", "a(", "%"] {
-            assert!(!is_flag(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn equal_headers_have_equal_keys_however_much_of_them_is_known() {
-        let hasher = Hasher(RandomState::new(), RandomState::new());
-        let whole =
-            b"Received: x\r\nFrom: a@b\r\nSubject: long\r\n line\r\nMessage-ID: <1>\r\nDate: now\r\n\r\nbody";
-        let part = b"Date: now\r\nFrom: a@b\r\nSubject: long\r\n line\r\nMessage-ID: <1>\r\n\r\n";
-        assert_eq!(hasher.key(7, whole), hasher.key(7, part));
-        assert_ne!(hasher.key(8, whole), hasher.key(7, part));
-        assert_ne!(hasher.key(7, b"From: a@c\r\n\r\n"), hasher.key(7, b"From: a@b\r\n\r\n"));
-    }
 }

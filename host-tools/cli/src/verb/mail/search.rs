@@ -50,6 +50,7 @@ pub(crate) fn run(app: &App, args: &MailSearch) -> Result<u8, Failure> {
         .map(|entry| Searched {
             files: files.sibling(entry.manifest.root.clone()),
             source: entry.manifest.source.name.clone(),
+            mailboxes: None,
         })
         .collect();
     let mut found = 0u64;
@@ -88,7 +89,7 @@ fn wanted(
 }
 
 /// When a day begins here.
-fn midnight(day: &str) -> Option<i64> {
+pub(super) fn midnight(day: &str) -> Option<i64> {
     let day = NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0)?;
     Some(Local.from_local_datetime(&day).earliest()?.timestamp())
 }
