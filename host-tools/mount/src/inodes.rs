@@ -20,7 +20,7 @@ const FIRST_FREE: u64 = 16;
 /// A node of a snapshot that the kernel knows.
 #[derive(Clone)]
 pub(crate) struct Inode {
-    pub(crate) view: View,
+    pub(crate) view: Arc<View>,
     /// Which snapshot, by its place in the list.
     pub(crate) snapshot: usize,
     pub(crate) path: Arc<[u8]>,
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn an_entry_lives_as_long_as_it_is_referred_to() {
         let mut inodes = Inodes::default();
-        let view = View::new(Arc::new(MemoryContents::default()), Vec::new());
+        let view = Arc::new(View::new(Arc::new(MemoryContents::default()), Vec::new()));
         let node = Arc::new(view.root().clone());
         let inode = Inode { view, snapshot: 0, path: (*b"/").into(), node, parent: SNAPSHOTS };
         inodes.refer(99, inode.clone());

@@ -1,7 +1,7 @@
 //! Snapshots as a read-only FUSE file system, without libfuse.
 //!
-//! The way of a request: kernel → [`fuser`] → `filesystem.rs` (one thread: names, attributes, folders) or a small
-//! `pool.rs` (contents) → [`mailkeep_restorer::View`].
+//! The way of a request: kernel → [`fuser`] → `filesystem.rs` (one thread, answers what is in memory) or a `pool.rs` (what
+//! may wait for the disk: one for files, one for mail) → `state.rs` → [`mailkeep_restorer::View`].
 //!
 //! Below the mount point: `snapshots/<id>/…` with the paths as on the server (an unambiguous beginning of an id is found
 //! too, though only whole ids are listed), and `latest`, a link to the newest snapshot. A mail server's snapshot has one
@@ -19,10 +19,12 @@ mod error;
 mod filesystem;
 mod inodes;
 mod mail;
+mod mail_rooms;
 mod pool;
 mod session;
 mod shown;
 mod snapshot;
+mod state;
 
 pub use error::MountError;
 pub use session::{MountOptions, Mounted, Unmounter, mount};

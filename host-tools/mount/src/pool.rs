@@ -1,29 +1,30 @@
-//! A few threads for reads of contents, so that one slow file does not hold up everybody's `ls`.
+//! A few threads for whatever may wait for the disk, so that a slow disk or a damaged block never holds up a listing.
+//!
+//! What waits is not bounded here: each task is a request of a program that waits for its answer, or the kernel's reading
+//! ahead, which the kernel bounds.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Threads that read; the work is decryption and decompression, and waiting for the disk.
+/// Threads of a pool; the work is decryption and decompression, and waiting for the disk.
 const THREADS: usize = 4;
-/// Reads that wait. Each holds no bytes yet.
-const WAITING: usize = 64;
 
 pub(crate) struct Pool {
-    tasks: SyncSender<Task>,
+    tasks: Sender<Task>,
 }
 
 impl Pool {
     /// Starts the threads; they end when the pool is dropped.
-    pub(crate) fn start() -> io::Result<Self> {
-        let (tasks, queue) = sync_channel::<Task>(WAITING);
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let (tasks, queue) = channel::<Task>();
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..THREADS {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("mount-read-{number}")).spawn(move || work(&queue))?;
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&queue))?;
         }
         Ok(Pool { tasks })
     }

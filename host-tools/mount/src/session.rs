@@ -11,7 +11,6 @@ use rustix::mount::UnmountFlags;
 
 use crate::MountError;
 use crate::filesystem::SnapshotFs;
-use crate::pool::Pool;
 use crate::snapshot::{News, Snapshot};
 
 /// How to mount.
@@ -51,7 +50,7 @@ pub fn mount(
         return Err(no_point(Errno::NOTDIR.into()));
     }
     let failed = |source| MountError::Session { path: point.clone(), source };
-    let filesystem = SnapshotFs::new(snapshots, news, Pool::start().map_err(failed)?);
+    let filesystem = SnapshotFs::new(snapshots, news).map_err(failed)?;
     let mut flags = vec![
         MountOption::RO,
         MountOption::NoSuid,

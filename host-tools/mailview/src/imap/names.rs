@@ -137,13 +137,11 @@ impl Names {
     pub fn levels(&self, mailbox: &Mailbox) -> Vec<String> {
         let (owner, mut levels) = parted(mailbox);
         match owner {
-            Some(owner) if self.is_me(&owner) => {
-                if levels.is_empty() {
-                    levels.push("INBOX".to_owned());
-                }
+            Some(owner) if !self.is_me(&owner) => {
+                levels.splice(0..0, ["user".to_owned(), owner]).for_each(drop)
             }
-            Some(owner) => levels.splice(0..0, ["user".to_owned(), owner]).for_each(drop),
-            None => {}
+            Some(_) if levels.is_empty() => levels.push("INBOX".to_owned()),
+            _ => {}
         }
         levels
     }

@@ -1,0 +1,374 @@
+//! What the file system knows, shared by the thread that answers the kernel and those that wait for the disk. Locks are
+//! held for looking things up in memory only.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fuser::{FUSE_ROOT_ID, FileAttr, FileType};
+use mailkeep_mailview::MailViewError;
+use mailkeep_restorer::format::{Meta, Node, NodeKind};
+use mailkeep_restorer::path::join;
+use mailkeep_restorer::{Listing, OpenFile, RestoreError};
+use rustix::io::Errno;
+
+use crate::attributes;
+use crate::inodes::{Inode, Inodes, LATEST, SNAPSHOTS};
+use crate::mail::{MailFolders, uid_of};
+use crate::mail_rooms::MailRooms;
+use crate::shown::{Held, Shown};
+
+/// Before the path of whatever is made up in the mail of a snapshot: no path of a server has a NUL.
+const MAIL: &[u8] = b"\0mail";
+/// The folder of a snapshot's mail; the second name where the server has the first one itself.
+const MAIL_NAMES: [&[u8]; 2] = [b"mail", b"mail.view"];
+/// Extended attribute with the flags of a message, parted by blanks.
+const FLAGS: &[u8] = b"user.mailkeep.flags";
+/// Files of which it is kept where their chunks begin: the kernel does not tell when one is opened or closed. A large one
+/// takes 40 bytes for each 64 KiB.
+const KEPT_FILES: usize = 64;
+
+/// A folder that is being listed.
+pub(crate) enum OpenFolder {
+    MadeUp(Vec<(u64, FileType, Vec<u8>)>),
+    Stored { inode: Inode, listing: Listing },
+}
+
+impl OpenFolder {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            OpenFolder::MadeUp(names) => names.len(),
+            OpenFolder::Stored { listing, .. } => listing.len(),
+        }
+    }
+}
+
+/// What was found under a name.
+pub(crate) struct FoundName {
+    pub(crate) ino: u64,
+    pub(crate) attr: FileAttr,
+    /// What is to be remembered as long as the kernel knows the number.
+    pub(crate) inode: Option<Inode>,
+}
+
+pub(crate) struct State {
+    pub(crate) snapshots: Shown,
+    rooms: MailRooms,
+    tables: Mutex<Tables>,
+    owner: (u32, u32),
+}
+
+#[derive(Default)]
+struct Tables {
+    inodes: Inodes,
+    /// The files read last; the newest last.
+    files: VecDeque<(u64, Arc<OpenFile>)>,
+    folders: HashMap<u64, Arc<OpenFolder>>,
+    last_handle: u64,
+}
+
+impl State {
+    pub(crate) fn new(snapshots: Shown) -> Self {
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        State { snapshots, rooms: MailRooms::new(), tables: Mutex::default(), owner }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What stands behind a number that the kernel knows.
+    pub(crate) fn inode(&self, ino: u64) -> Option<Inode> {
+        self.tables().inodes.get(ino).cloned()
+    }
+
+    pub(crate) fn node(&self, ino: u64) -> Result<Arc<Node>, Errno> {
+        self.tables().inodes.get(ino).map(|inode| Arc::clone(&inode.node)).ok_or(Errno::STALE)
+    }
+
+    pub(crate) fn parent(&self, ino: u64) -> u64 {
+        self.tables().inodes.parent(ino)
+    }
+
+    /// The kernel is about to be given this.
+    pub(crate) fn refer(&self, found: FoundName) {
+        if let Some(inode) = found.inode {
+            self.tables().inodes.refer(found.ino, inode);
+        }
+    }
+
+    pub(crate) fn forget(&self, ino: u64, count: u64) {
+        self.tables().inodes.forget(ino, count);
+    }
+
+    pub(crate) fn keep_folder(&self, folder: OpenFolder) -> u64 {
+        let mut tables = self.tables();
+        tables.last_handle += 1;
+        let handle = tables.last_handle;
+        tables.folders.insert(handle, Arc::new(folder));
+        handle
+    }
+
+    pub(crate) fn folder(&self, handle: u64) -> Option<Arc<OpenFolder>> {
+        self.tables().folders.get(&handle).cloned()
+    }
+
+    pub(crate) fn drop_folder(&self, handle: u64) {
+        self.tables().folders.remove(&handle);
+    }
+
+    /// A file for reading, with its snapshot.
+    pub(crate) fn file(&self, ino: u64) -> Result<(Arc<OpenFile>, usize), Errno> {
+        let mut tables = self.tables();
+        let inode = tables.inodes.get(ino).cloned().ok_or(Errno::STALE)?;
+        if let Some(at) = tables.files.iter().rposition(|(known, _)| *known == ino) {
+            return Ok((Arc::clone(&tables.files[at].1), inode.snapshot));
+        }
+        let file = Arc::new(inode.view.open(&inode.path, &inode.node));
+        tables.files.push_back((ino, Arc::clone(&file)));
+        if tables.files.len() > KEPT_FILES {
+            tables.files.pop_front();
+        }
+        Ok((file, inode.snapshot))
+    }
+
+    pub(crate) fn id(&self, snapshot: usize) -> Arc<str> {
+        self.snapshots.get(snapshot).map_or_else(|| "?".into(), |held| held.id)
+    }
+
+    pub(crate) fn made_up(&self, ino: u64) -> Option<FileAttr> {
+        let kind = match ino {
+            FUSE_ROOT_ID | SNAPSHOTS => FileType::Directory,
+            LATEST => FileType::Symlink,
+            _ => return None,
+        };
+        let time = self.snapshots.newest().map_or(0, |newest| newest.time);
+        let mut attr = attributes::made_up(ino, kind, time, self.owner);
+        if ino == LATEST {
+            attr.size = self.latest_target().len() as u64;
+            attr.nlink = 1;
+        }
+        Some(attr)
+    }
+
+    pub(crate) fn latest_target(&self) -> String {
+        self.snapshots.newest().map(|newest| format!("snapshots/{}", newest.id)).unwrap_or_default()
+    }
+
+    /// Whether what is asked of a folder is about mail, which may have to be made first.
+    pub(crate) fn is_mail(&self, ino: u64) -> bool {
+        self.tables().inodes.get(ino).is_some_and(|inode| inode.path.starts_with(MAIL))
+    }
+
+    fn root_of(&self, snapshot: &Held) -> FoundName {
+        let mut node = snapshot.view.root().clone();
+        node.meta.mtime.seconds = snapshot.time;
+        node.meta.ctime.seconds = snapshot.time;
+        (node.meta.uid, node.meta.gid) = self.owner;
+        let (view, node) = (Arc::clone(&snapshot.view), Arc::new(node));
+        let ino = self.tables().inodes.of_snapshot(snapshot.place);
+        let attr = attributes::of_node(ino, &node);
+        let inode = Inode { view, snapshot: snapshot.place, path: (*b"/").into(), node, parent: SNAPSHOTS };
+        FoundName { ino, attr, inode: Some(inode) }
+    }
+
+    /// The name of the folder with a snapshot's mail, if `folder` is the root of a snapshot that has mail.
+    fn mail_name(&self, folder: &Inode) -> Option<&'static [u8]> {
+        if *folder.path != *b"/" || !self.snapshots.get(folder.snapshot).is_some_and(|held| held.has_mail) {
+            return None;
+        }
+        let is_taken = |name: &[u8]| !matches!(folder.view.child(b"/", &folder.node, name), Ok(None));
+        MAIL_NAMES.into_iter().find(|name| !is_taken(name))
+    }
+
+    fn mail(&self, folder: &Inode) -> Result<(Held, Arc<MailFolders>), Errno> {
+        let held = self.snapshots.get(folder.snapshot).ok_or(Errno::STALE)?;
+        let tree = self.rooms.tree(&held).map_err(|error| tell_mail(&held.id, &error))?;
+        Ok((held, tree))
+    }
+
+    fn of_mail(&self, snapshot: usize, path: &[u8]) -> u64 {
+        self.tables().inodes.of_mail(snapshot, path)
+    }
+
+    /// A made-up folder in the mail of a snapshot.
+    fn mail_folder(&self, within: &Inode, path: Vec<u8>, parent: u64) -> FoundName {
+        let ino = self.of_mail(within.snapshot, &path);
+        let time = self.snapshots.get(within.snapshot).map_or(0, |held| held.time);
+        let mut meta =
+            Meta { mode: 0o555, links: 1, uid: self.owner.0, gid: self.owner.1, ..Meta::default() };
+        (meta.mtime.seconds, meta.ctime.seconds) = (time, time);
+        let kind = NodeKind::Directory { content: Vec::new() };
+        let node = Arc::new(Node { name: Vec::new(), meta, kind });
+        let attr = attributes::of_node(ino, &node);
+        FoundName { ino, attr, inode: Some(Inode { node, path: path.into(), parent, ..within.clone() }) }
+    }
+
+    /// Finds a level of a mailbox' name, or a message.
+    fn find_mail(&self, folder: &Inode, parent: u64, name: &[u8]) -> Result<FoundName, Errno> {
+        let (held, mail) = self.mail(folder)?;
+        let here = mail.folder(mail_path(&folder.path)).ok_or(Errno::NOENT)?;
+        let path = [&folder.path[..], b"/", name].concat();
+        if here.below.contains(name) {
+            return Ok(self.mail_folder(folder, path, parent));
+        }
+        let (Some(number), Some(uid)) = (here.mailbox, uid_of(name)) else { return Err(Errno::NOENT) };
+        let told = |error: MailViewError| tell_mail(&held.id, &error);
+        let opened = self.rooms.mailbox(&held, &mail, number).map_err(told)?.ok_or(Errno::NOENT)?;
+        let mailbox = mail.mailbox(number).ok_or(Errno::NOENT)?;
+        let found = mailbox.file(&mail.files, &opened.records, uid).map_err(told)?;
+        let (message, file, mut node) = found.ok_or(Errno::NOENT)?;
+        let ino = self.of_mail(folder.snapshot, &path);
+        node.meta.links = 1;
+        node.meta.mtime.seconds = message.internal_date;
+        node.meta.mtime.nanos = 0;
+        if message.flags.is_some() {
+            node.meta.xattrs.push((FLAGS.to_vec(), message.flag_names().join(" ").into_bytes()));
+        }
+        let attr = attributes::of_node(ino, &node);
+        let inode = Inode { node: Arc::new(node), path: file.into(), parent, ..folder.clone() };
+        Ok(FoundName { ino, attr, inode: Some(inode) })
+    }
+
+    /// Lists a level of a mailbox' name: the levels below, then the messages.
+    fn list_mail(&self, folder: &Inode) -> Result<OpenFolder, Errno> {
+        let (held, mail) = self.mail(folder)?;
+        let here = mail.folder(mail_path(&folder.path)).ok_or(Errno::NOENT)?;
+        let ino = |name: &[u8]| self.of_mail(folder.snapshot, &[&folder.path[..], b"/", name].concat());
+        let mut names: Vec<(u64, FileType, Vec<u8>)> =
+            here.below.iter().map(|name| (ino(name), FileType::Directory, name.clone())).collect();
+        if let Some(number) = here.mailbox {
+            let told = |error: MailViewError| tell_mail(&held.id, &error);
+            let opened = self.rooms.mailbox(&held, &mail, number).map_err(told)?.ok_or(Errno::NOENT)?;
+            let mailbox = mail.mailbox(number).ok_or(Errno::NOENT)?;
+            let uids = mailbox.uids(&mail.files, &opened.records).map_err(told)?;
+            names.reserve(uids.len());
+            for uid in uids {
+                let name = format!("{uid}.eml").into_bytes();
+                names.push((ino(&name), FileType::RegularFile, name));
+            }
+        }
+        Ok(OpenFolder::MadeUp(names))
+    }
+
+    /// What has this name in a folder. May wait for the disk.
+    pub(crate) fn find(&self, parent: u64, name: &[u8]) -> Result<FoundName, Errno> {
+        let made_up = |ino| {
+            let found = self.made_up(ino).map(|attr| FoundName { ino, attr, inode: None });
+            found.ok_or(Errno::NOENT)
+        };
+        match (parent, name) {
+            (FUSE_ROOT_ID, b"snapshots") => return made_up(SNAPSHOTS),
+            (FUSE_ROOT_ID, b"latest") if self.snapshots.newest().is_some() => return made_up(LATEST),
+            (FUSE_ROOT_ID, _) => return Err(Errno::NOENT),
+            (SNAPSHOTS, _) => {
+                if self.snapshots.find(name).is_none() {
+                    self.snapshots.refresh();
+                }
+                return self.snapshots.find(name).map(|held| self.root_of(&held)).ok_or(Errno::NOENT);
+            }
+            _ => {}
+        }
+        let folder = self.inode(parent).ok_or(Errno::STALE)?;
+        if folder.path.starts_with(MAIL) {
+            return self.find_mail(&folder, parent, name);
+        }
+        if MAIL_NAMES.contains(&name) && self.mail_name(&folder) == Some(name) {
+            return Ok(self.mail_folder(&folder, MAIL.to_vec(), parent));
+        }
+        let found = folder.view.child(&folder.path, &folder.node, name);
+        let node = found.map_err(|error| self.told(folder.snapshot, &error))?.ok_or(Errno::NOENT)?;
+        Ok(self.of_stored(&folder, parent, node))
+    }
+
+    /// A node of a folder that was stored.
+    pub(crate) fn of_stored(&self, folder: &Inode, parent: u64, node: Node) -> FoundName {
+        let path = join(&folder.path, &node.name);
+        let ino = self.tables().inodes.of_node(folder.snapshot, &path, &node);
+        let attr = attributes::of_node(ino, &node);
+        let inode = Inode { path: path.into(), node: Arc::new(node), parent, ..folder.clone() };
+        FoundName { ino, attr, inode: Some(inode) }
+    }
+
+    /// The number of a node of a folder that was stored.
+    pub(crate) fn number(&self, folder: &Inode, node: &Node) -> u64 {
+        let path = join(&folder.path, &node.name);
+        self.tables().inodes.of_node(folder.snapshot, &path, node)
+    }
+
+    /// What lies in a folder. May wait for the disk.
+    pub(crate) fn list(&self, ino: u64) -> Result<OpenFolder, Errno> {
+        let folder = FileType::Directory;
+        if ino == SNAPSHOTS || ino == FUSE_ROOT_ID {
+            self.snapshots.refresh();
+        }
+        Ok(match ino {
+            FUSE_ROOT_ID => {
+                let mut names = vec![(SNAPSHOTS, folder, b"snapshots".to_vec())];
+                if self.snapshots.newest().is_some() {
+                    names.push((LATEST, FileType::Symlink, b"latest".to_vec()));
+                }
+                OpenFolder::MadeUp(names)
+            }
+            SNAPSHOTS => {
+                let held = self.snapshots.all();
+                let tables = self.tables();
+                let name = |held: &Held| {
+                    (tables.inodes.of_snapshot(held.place), folder, held.id.as_bytes().to_vec())
+                };
+                OpenFolder::MadeUp(held.iter().map(name).collect())
+            }
+            _ => {
+                let inode = self.inode(ino).ok_or(Errno::STALE)?;
+                if inode.path.starts_with(MAIL) {
+                    return self.list_mail(&inode);
+                }
+                let listing = inode.view.list(&inode.path, &inode.node);
+                let listing = listing.map_err(|error| self.told(inode.snapshot, &error))?;
+                if let Some(name) = self.mail_name(&inode) {
+                    let stored =
+                        |node: &Node| (self.number(&inode, node), attributes::kind(node), node.name.clone());
+                    let mut names: Vec<_> = listing.iter().map(stored).collect();
+                    names.push((self.of_mail(inode.snapshot, MAIL), folder, name.to_vec()));
+                    return Ok(OpenFolder::MadeUp(names));
+                }
+                OpenFolder::Stored { inode, listing }
+            }
+        })
+    }
+
+    /// Turns an error into what programs see, and says in the log which file it is about.
+    pub(crate) fn told(&self, snapshot: usize, error: &RestoreError) -> Errno {
+        tell(&self.id(snapshot), error)
+    }
+}
+
+pub(crate) fn tell(snapshot: &str, error: &RestoreError) -> Errno {
+    match error {
+        RestoreError::NotDirectory { .. } => Errno::NOTDIR,
+        RestoreError::NotFound { .. } => Errno::NOENT,
+        _ => {
+            let why = error.contents().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(snapshot, "{error}: {why}");
+            Errno::IO
+        }
+    }
+}
+
+fn tell_mail(snapshot: &str, error: &MailViewError) -> Errno {
+    match error {
+        MailViewError::Snapshot(error) => tell(snapshot, error),
+        MailViewError::NoMail | MailViewError::NoMailbox { .. } | MailViewError::NoMessage { .. } => {
+            Errno::NOENT
+        }
+        _ => {
+            tracing::error!(snapshot, "{error}");
+            Errno::IO
+        }
+    }
+}
+
+/// The path of a made-up folder as the mail tree knows it.
+fn mail_path(path: &[u8]) -> &[u8] {
+    let path = path.strip_prefix(MAIL).unwrap_or_default();
+    path.strip_prefix(b"/").unwrap_or(path)
+}
