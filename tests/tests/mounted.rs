@@ -375,7 +375,8 @@ fn a_damaged_pack_costs_the_files_in_its_block_and_is_named() -> Result<()> {
     let log = lab.log()?;
     let name = pack.file_name().context("name")?.to_string_lossy().into_owned();
     for file in bad {
-        let file = file.to_string_lossy().into_owned();
+        // A file with two names is told by the one that was looked up first.
+        let file = file.to_string_lossy().trim_end_matches(" too").to_owned();
         let told = log.lines().any(|line| line.contains(&format!("/{file}")) && line.contains(&name));
         ensure!(told, "no line names {file} and {name}:\n{log}");
     }

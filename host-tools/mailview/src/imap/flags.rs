@@ -10,8 +10,9 @@ use sha1::{Digest, Sha1};
 use super::client::Client;
 use super::error::ImapError;
 use super::names::Folder;
-use super::present::{Flags, Key, Present};
+use super::present::{Key, Present};
 use super::restore::{Restored, Wish};
+use super::wanted::Wanted;
 use crate::tree::told;
 use crate::{Files, MailViewError, Mailbox, Message, limits};
 
@@ -34,28 +35,6 @@ pub enum Reader<'a> {
     Of(&'a Seen),
     /// Nothing is known: `\Seen` is left as it is.
     Unknown,
-}
-
-/// Flags that a message is to have.
-pub(super) struct Wanted(Flags);
-
-impl Wanted {
-    /// Those of the index that can be set on a message that is there.
-    pub(super) fn of(message: &Message) -> Wanted {
-        let names = message.flag_names().into_iter().filter(|name| is_flag(name) && *name != "\\Deleted");
-        Wanted(names.map(str::to_owned).collect())
-    }
-
-    /// Those that are not set yet.
-    pub(super) fn lacking<'a>(&'a self, set: &'a Flags) -> Vec<&'a str> {
-        self.0.difference(set).map(String::as_str).collect()
-    }
-}
-
-/// Whether a flag can be said as an atom: nothing else can be sent, and hostile keywords would be commands.
-pub(super) fn is_flag(name: &str) -> bool {
-    let atom = name.strip_prefix('\\').unwrap_or(name);
-    !atom.is_empty() && atom.bytes().all(|byte| byte.is_ascii_graphic() && !b"(){%*\"\\]".contains(&byte))
 }
 
 /// Puts the flags of messages of `mailbox` back onto those that are in the folder `into`. What is not there is counted and
@@ -102,15 +81,10 @@ pub fn restore_flags<E: From<MailViewError> + From<ImapError>>(
         let mut wanted = Wanted::of(message);
         match seen {
             None => {}
-            Some(Reader::Of(seen)) if seen.contains(message.uid) => drop(wanted.0.insert("\\Seen".into())),
-            Some(Reader::Of(_)) => drop(wanted.0.remove("\\Seen")),
-            Some(Reader::Unknown) if known.flags.contains("\\Seen") => {
-                wanted.0.insert("\\Seen".into());
-            }
-            Some(Reader::Unknown) => drop(wanted.0.remove("\\Seen")),
+            Some(Reader::Of(seen)) => wanted.set("\\Seen", seen.contains(message.uid)),
+            Some(Reader::Unknown) => wanted.set("\\Seen", known.flags.contains("\\Seen")),
         }
-        let mut surplus: Vec<String> = known.flags.difference(&wanted.0).cloned().collect();
-        surplus.retain(|name| is_flag(name));
+        let mut surplus: Vec<String> = wanted.surplus(&known.flags);
         if !*exact {
             restored.differing += u64::from(!surplus.is_empty());
             surplus.clear();
@@ -181,19 +155,4 @@ fn key(
         header.len() < limits::HEADER_BYTES && crate::mime::header_end(&header).is_none()
     })?;
     Ok(present.key_of_header(node.size(), &header))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_atoms_are_sent_as_flags() {
-        for good in ["\\Seen", "$Junk", "work", "NonJunk"] {
-            assert!(is_flag(good), "{good}");
-        }
-        for bad in ["", "\\", "a b", "a)\r\nx LOGOUT", "ü", "a(", "%"] {
-            assert!(!is_flag(bad), "{bad}");
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod present;
 mod restore;
 mod target;
 mod tls;
+mod wanted;
 
 pub use client::Client;
 pub use error::ImapError;

@@ -10,9 +10,9 @@ use sha1::{Digest, Sha1};
 
 use super::client::{Client, quoted};
 use super::error::ImapError;
-use super::flags::{Wanted, is_flag};
 use super::names::Folder;
 use super::present::{Key, Present};
+use super::wanted::{Wanted, is_flag};
 use crate::export::civil;
 use crate::tree::told;
 use crate::{Files, MailViewError, Mailbox, Message, limits};
