@@ -10,9 +10,11 @@ pub const LARGE_CHUNK: usize = 64 << 10;
 /// leaves less. `mailkeep-bench levels` (62 MB of chunks of mail): 16 KiB (no shorter part is cut out) leaves 30.9 MB in 339
 /// blocks, 32 KiB 31.1 in 299, 64 KiB 31.6 in 232, all with the same CPU time.
 pub const LARGE_BASE64: usize = 16 << 10;
-/// Chunks whose place is held in memory by a writer before they are written out as an index run; 60 to 70 bytes each. Up
-/// to a gigabyte of mail. Just below what a hash table of 2^17 places takes: with one more it would double.
+/// Chunks whose place is held in memory by upkeep before they are written out as an index run; 60 to 70 bytes each.
 pub const SESSION_CHUNKS: usize = 100_000;
+/// The same for a writer, who goes on with as many more while those before become durable: up to half a gigabyte of mail.
+/// Just below what a hash table of 2^16 places takes: with one more it would double.
+pub const TURN_CHUNKS: usize = 57_000;
 /// Index runs that a lookup may have to ask; beyond, the smaller ones are merged.
 pub const RUNS_MAX: usize = 6;
 /// An index run of at least this many entries is long: 400 pages of 4 KiB, of which a lookup opens one or two.

@@ -269,3 +269,35 @@ fn many_runs_are_merged_and_nothing_in_them_gets_lost() {
         assert_eq!(writer.chunk_for(ChunkKind::Data, &hash, 40).unwrap(), None);
     }
 }
+
+/// While the packs of one turn become durable the next one goes on: what lies in them is known, though no index has it yet.
+#[test]
+fn what_is_on_its_way_to_the_medium_is_not_stored_again() {
+    let disk = MemoryStorage::new();
+    let slow = faulty::Faulty::sound(&disk);
+    let storage: Arc<dyn Storage> = Arc::new(slow.clone());
+    let repository = init(&storage).unwrap();
+    let options = WriterOptions { session_chunks: 3, ..options() };
+    let mut writer = repository.writer(&options, &LogMonitor).unwrap();
+    let pieces: Vec<_> = (0..5).map(|number| noise(number, 500)).collect();
+    let held = slow.flushes().lock().unwrap();
+    // The fourth begins a new turn.
+    for piece in &pieces {
+        writer.put(ChunkKind::Data, piece).unwrap();
+    }
+    let runs = || disk.files().keys().filter(|path| path.starts_with("index/")).count();
+    assert_eq!(runs(), 0, "no pack has been read back");
+    for piece in &pieces {
+        let known = writer.chunk_for(ChunkKind::Data, &ContentHash::of(piece), 500).unwrap();
+        assert_eq!(known, Some(writer.put(ChunkKind::Data, piece).unwrap()));
+    }
+    drop(held);
+    writer.flush().unwrap();
+    assert_eq!(runs(), 2, "one for each turn");
+    assert_eq!(disk.files().keys().filter(|path| path.starts_with("packs/")).count(), 2);
+    let reader = writer.reader();
+    for piece in &pieces {
+        let known = writer.chunk_for(ChunkKind::Data, &ContentHash::of(piece), 500).unwrap().unwrap();
+        assert_eq!(&*reader.chunk(ChunkKind::Data, &known).unwrap(), &piece[..]);
+    }
+}

@@ -41,12 +41,14 @@ struct Near {
     held: usize,
     first: ChunkId,
     last: ChunkId,
+    /// Entries before this one are below what is asked for.
+    slot: usize,
 }
 
 impl Near {
     fn new(number: u64, page: Page, held: usize) -> Result<Self, FormatError> {
         let (first, last) = (entry_at(&page, 0)?.id, entry_at(&page, held - 1)?.id);
-        Ok(Near { number, page, held, first, last })
+        Ok(Near { number, page, held, first, last, slot: 0 })
     }
 
     /// Whether the first entry with this id lies in this page, if there is one. Entries with the id that the page begins
@@ -55,9 +57,26 @@ impl Near {
         self.first < *id && *id <= self.last
     }
 
-    fn find(&self, id: &ChunkId) -> Result<Option<(u64, RunEntry)>, FormatError> {
-        let found = find_in(&self.page, self.held, id)?;
-        Ok(found.map(|(slot, entry)| (self.number * RunEntry::PER_PAGE as u64 + slot as u64, entry)))
+    /// As [`RunReader::first_of`], for ids that ascend: what came before is not looked at again.
+    fn find(&mut self, id: &ChunkId) -> Result<Option<(u64, RunEntry)>, FormatError> {
+        let mut step = 1;
+        let mut end = self.slot;
+        while end < self.held && id_at(&self.page, end) < id.as_bytes() {
+            self.slot = end + 1;
+            end += step;
+            step *= 2;
+        }
+        let found = find_in(&self.page, (self.slot, (end + 1).min(self.held)), id)?;
+        Ok(found.map(|(slot, entry)| {
+            self.slot = slot;
+            (self.number * RunEntry::PER_PAGE as u64 + slot as u64, entry)
+        }))
+    }
+
+    /// The entry of this number in the run, if it lies in this page.
+    fn entry(&self, number: u64) -> Option<Result<RunEntry, FormatError>> {
+        let slot = usize::try_from(number.checked_sub(self.number * RunEntry::PER_PAGE as u64)?).ok()?;
+        (slot < self.held).then(|| entry_at(&self.page, slot))
     }
 }
 
@@ -184,10 +203,10 @@ impl RunReader {
         mut each: impl FnMut(usize, u64, &RunEntry),
     ) -> Result<(), RunError<E>> {
         let mut from = 0;
-        // Where many are asked for the next one often lies in the same page.
+        // Where many are asked for the next one often lies in the same page, and not far behind.
         let mut near: Option<Near> = None;
         for (index, id) in ids.iter().enumerate() {
-            let found = match near.as_ref().filter(|near| near.has(id)) {
+            let found = match near.as_mut().filter(|near| near.has(id)) {
                 Some(near) => near.find(id)?,
                 None => self.first_of(id, from, &mut read_at)?,
             };
@@ -205,7 +224,10 @@ impl RunReader {
                 if number == self.counts.entries {
                     break;
                 }
-                entry = self.record(self.counts.first_entry_page(), number, &mut read_at)?;
+                entry = match near.as_ref().and_then(|near| near.entry(number)) {
+                    Some(entry) => entry?,
+                    None => self.record(self.counts.first_entry_page(), number, &mut read_at)?,
+                };
             }
         }
         Ok(())
@@ -378,7 +400,7 @@ impl RunReader {
                 high = guess;
                 interpolations = 0;
             } else {
-                let found = find_in(&page, held, id)?;
+                let found = find_in(&page, (0, held), id)?;
                 return Ok(
                     found.map(|(slot, entry)| (guess * RunEntry::PER_PAGE as u64 + slot as u64, entry))
                 );
@@ -507,9 +529,13 @@ fn id_at(page: &[u8], slot: usize) -> &[u8] {
     &page[slot * RunEntry::LEN..][..ChunkId::LEN]
 }
 
-/// Slot and value of the first entry with this id in a page.
-fn find_in(page: &[u8], held: usize, id: &ChunkId) -> Result<Option<(usize, RunEntry)>, FormatError> {
-    let (mut low, mut high) = (0, held);
+/// Slot and value of the first entry with this id among these of a page.
+fn find_in(
+    page: &[u8],
+    (mut low, held): (usize, usize),
+    id: &ChunkId,
+) -> Result<Option<(usize, RunEntry)>, FormatError> {
+    let mut high = held;
     while low < high {
         let middle = low + (high - low) / 2;
         if id_at(page, middle) < id.as_bytes() {

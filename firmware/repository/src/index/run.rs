@@ -172,30 +172,27 @@ impl Run {
         self.ask(|run| run.reader.find_all(id, |offset, buffer| run.bytes.read_at(offset, buffer)))
     }
 
-    /// Every place of these ids, which ascend: hands out the index of each, the block that it lies in (with the place of
-    /// some chunk in it) and where it begins there. When a damaged page is met, all of them come once more.
-    pub(super) fn find_places(
+    /// Every place of these ids, which ascend: hands out the index of each, what `known` made of the block that it lies in (it
+    /// is given the place of some chunk of the block, mostly once for each), and where it begins there. When a damaged page
+    /// is met, all of them come once more.
+    pub(super) fn find_places<B: Copy>(
         &self,
         ids: &[ChunkId],
-        mut each: impl FnMut(usize, &Location, u32),
+        mut known: impl FnMut(&Location) -> B,
+        mut each: impl FnMut(usize, B, u32),
     ) -> Result<(), RepositoryError> {
         self.ask(|run| {
             let mut read_at = |offset, buffer: &mut [u8]| run.bytes.read_at(offset, buffer);
-            let mut found: Vec<(u32, u32, u32, u32)> = Vec::new();
-            run.reader.find_sorted(ids, read_at, |index, _, entry| {
-                found.push((index as u32, entry.block, entry.offset, entry.length));
-            })?;
+            let mut found: Vec<(u32, RunEntry)> = Vec::with_capacity(ids.len());
+            run.reader.find_sorted(ids, read_at, |index, _, entry| found.push((index as u32, *entry)))?;
             // Many of them lie in few blocks.
-            let mut blocks: HashMap<u32, Location> = HashMap::new();
-            for (index, block, offset, length) in found {
-                let place = match blocks.entry(block) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unknown) => {
-                        let entry = RunEntry { id: ids[index as usize], block, offset, length };
-                        unknown.insert(run.reader.locate(&entry, &mut read_at)?)
-                    }
+            let mut blocks: HashMap<u32, B> = HashMap::new();
+            for (index, entry) in found {
+                let block = match blocks.entry(entry.block) {
+                    Entry::Occupied(block) => *block.get(),
+                    Entry::Vacant(block) => *block.insert(known(&run.reader.locate(&entry, &mut read_at)?)),
                 };
-                each(index as usize, place, offset);
+                each(index as usize, block, entry.offset);
             }
             Ok(())
         })

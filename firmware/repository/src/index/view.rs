@@ -85,19 +85,25 @@ impl View {
         })
     }
 
-    /// A place of each of these chunks, which ascend: hands out the index of each that is found, the block that it lies in
-    /// and where it begins there; perhaps more than once, and then the first is the one that [`View::places_in_turn`] begins
-    /// with. Costs a page of the index once, however many are looked for in it. A run that cannot be read is passed over:
-    /// trouble is met again, and told, by whoever asks for a chunk alone.
-    pub(crate) fn locate(&self, ids: &[ChunkId], mut each: impl FnMut(usize, &Location, u32)) {
+    /// A place of each of these chunks, which ascend: hands out the index of each that is found, what `known` made of the
+    /// block that it lies in, and where it begins there; perhaps more than once, and then the first is the one that
+    /// [`View::places_in_turn`] begins with. Costs a page of the index once, however many are looked for in it. A run that
+    /// cannot be read is passed over: trouble is met again, and told, by whoever asks for a chunk alone.
+    pub(crate) fn locate<B: Copy>(
+        &self,
+        ids: &[ChunkId],
+        mut known: impl FnMut(&Location) -> B,
+        mut each: impl FnMut(usize, B, u32),
+    ) {
         let mut left: Vec<u32> = (0..ids.len() as u32).collect();
         let mut wanted = ids.to_vec();
         let mut found = vec![false; ids.len()];
         for run in &self.runs {
-            let asked = run.find_places(&wanted, |index, place, offset| {
-                if !self.deleted.contains(&place.pack) {
+            let there = |place: &Location| (!self.deleted.contains(&place.pack)).then(|| known(place));
+            let asked = run.find_places(&wanted, there, |index, block, offset| {
+                if let Some(block) = block {
                     found[left[index] as usize] = true;
-                    each(left[index] as usize, place, offset);
+                    each(left[index] as usize, block, offset);
                 }
             });
             if let Err(error) = asked {

@@ -66,6 +66,12 @@ struct Spot {
 /// Of a chunk that was not found (so far).
 const NOWHERE: Spot = Spot { block: u32::MAX, start: 0 };
 
+/// The first bytes of a chunk's id, as a number that sorts alike.
+fn leading(chunk: &ChunkRef) -> u64 {
+    let (first, _) = chunk.id.0.split_at(8);
+    first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// The blocks of what is being gathered, in the order in which they were met.
 #[derive(Default)]
 struct Blocks {
@@ -84,8 +90,8 @@ impl Blocks {
 
 impl Reader {
     /// Sorts `chunks` (which may repeat) by blocks, in the order in which the blocks are first needed. What is not
-    /// found comes last, loose. Beside what it returns, some 130 bytes for each block and 8 for each chunk, it takes 12 for
-    /// each chunk meanwhile.
+    /// found comes last, loose. Beside what it returns, some 130 bytes for each block and 8 for each chunk, it takes 24
+    /// for each chunk meanwhile.
     pub fn gather(&self, chunks: &[ChunkRef]) -> Vec<Gathered> {
         let mut blocks = Blocks::default();
         let spots = self.spots(chunks, &mut blocks);
@@ -128,28 +134,28 @@ impl Reader {
     fn spots(&self, chunks: &[ChunkRef], blocks: &mut Blocks) -> Vec<Spot> {
         let view = crate::sync::lock(&self.shared.view).clone();
         let mut spots = vec![NOWHERE; chunks.len()];
-        let id = |index: &u32| &chunks[*index as usize].id;
-        let mut order: Vec<u32> = (0..chunks.len() as u32).collect();
-        order.sort_unstable_by(|one, other| id(one).cmp(id(other)));
+        let id = |index: u32| &chunks[index as usize].id;
+        // The first bytes of an id beside its index: few ids have those in common.
+        let mut order: Vec<(u64, u32)> = chunks.iter().map(leading).zip(0..).collect();
+        order.sort_unstable_by(|one, other| one.0.cmp(&other.0).then_with(|| id(one.1).cmp(id(other.1))));
+        let order: Vec<u32> = order.into_iter().map(|(_, index)| index).collect();
         let (mut ids, mut indexes): (Vec<ChunkId>, Vec<&[u32]>) = (Vec::new(), Vec::new());
-        let mut alike = order.chunk_by(|one, other| id(one) == id(other)).peekable();
+        let mut alike = order.chunk_by(|one, other| id(*one) == id(*other)).peekable();
         while alike.peek().is_some() {
             ids.clear();
             indexes.clear();
             for same in alike.by_ref().take(IDS_AT_ONCE) {
-                ids.extend(same.first().map(id).copied());
+                ids.extend(same.first().map(|index| *id(*index)));
                 indexes.push(same);
             }
-            view.locate(&ids, |number, place, start| {
-                let Some(first) =
-                    indexes[number].first().filter(|index| spots[**index as usize].block == NOWHERE.block)
-                else {
-                    return;
-                };
-                let block = blocks.number(place);
-                spots[*first as usize] = Spot { block, start };
-                for index in &indexes[number][1..] {
-                    spots[*index as usize] = Spot { block, start };
+            let number = |place: &Location| blocks.number(place);
+            view.locate(&ids, number, |number, block, start| {
+                for index in indexes[number] {
+                    let spot = &mut spots[*index as usize];
+                    // The first place counts.
+                    if spot.block == NOWHERE.block {
+                        *spot = Spot { block, start };
+                    }
                 }
             });
         }

@@ -31,7 +31,7 @@ use crate::storage::{PoisonStorage, Storage};
 use crate::{limits, sync};
 
 use packer::{Namer, Packer};
-use pipeline::{Chunks, Job, Pipeline};
+use pipeline::{Chunks, Finished, Job, Packs, Pipeline};
 use resume::Room;
 pub use seal::{Draft, Sealed};
 pub use tree::TreeWriter;
@@ -56,7 +56,7 @@ impl Default for WriterOptions {
         WriterOptions {
             compression_level: mailkeep_format::DEFAULT_LEVEL,
             workers: cores.min(limits::WORKERS_MAX),
-            session_chunks: limits::SESSION_CHUNKS,
+            session_chunks: limits::TURN_CHUNKS,
             machine: Machine::this(),
         }
     }
@@ -71,8 +71,10 @@ pub struct Writer {
     lock: Arc<WriteLock>,
     view: Arc<Mutex<Arc<View>>>,
     known: Arc<View>,
-    /// Chunks that were put since the last flush.
+    /// Chunks that were put since the last flush or turn.
     session: HashMap<ChunkId, u32>,
+    /// Those that were put before that, until they stand in the index.
+    settling: Option<Settling>,
     session_chunks: usize,
     /// Chunks that were asked for since the last flush and are in no pack: they are about to be put.
     absent: HashSet<ChunkId>,
@@ -88,6 +90,12 @@ impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("repository", &self.repository).field("lock", &self.lock).finish()
     }
+}
+
+/// A session whose packs are on their way to the medium while the next one goes on.
+struct Settling {
+    chunks: HashMap<ChunkId, u32>,
+    packs: Finished,
 }
 
 /// A block that is being filled.
@@ -166,6 +174,7 @@ impl Writer {
             view: Arc::new(Mutex::new(known.clone())),
             known,
             session: HashMap::new(),
+            settling: None,
             session_chunks: options.session_chunks.max(1),
             absent: HashSet::new(),
             data: OpenBlock::default(),
@@ -189,8 +198,8 @@ impl Writer {
         length: u32,
     ) -> Result<Option<ChunkRef>, RepositoryError> {
         let id = self.repository.keys().id.chunk_id(kind, hash);
-        let stored = match self.session.get(&id) {
-            Some(&stored) => Some(stored),
+        let stored = match self.in_session(&id) {
+            Some(stored) => Some(stored),
             None => self.known.length_of(&id)?,
         };
         // Of a chunk that only a pack has which is not relied on no length is known either.
@@ -224,7 +233,7 @@ impl Writer {
         let id = self.repository.keys().id.chunk_id(kind, hash);
         let chunk = ChunkRef { id, length: bytes.len() as u32 };
         let is_there =
-            self.session.contains_key(&id) || (!self.absent.remove(&id) && self.known.contains(&id)?);
+            self.in_session(&id).is_some() || (!self.absent.remove(&id) && self.known.contains(&id)?);
         if !is_there {
             self.add(kind, chunk, bytes)?;
         }
@@ -234,8 +243,9 @@ impl Writer {
     /// Puts a chunk into the block that is being filled.
     fn add(&mut self, kind: ChunkKind, chunk: ChunkRef, bytes: &[u8]) -> Result<(), RepositoryError> {
         let id = chunk.id;
+        self.settle(false)?;
         if self.session.len() >= self.session_chunks {
-            self.flush()?;
+            self.turn()?;
         }
         self.session.insert(id, chunk.length);
         if stands_alone(kind, bytes) {
@@ -284,11 +294,37 @@ impl Writer {
         self.close_block(ChunkKind::Data)?;
         self.close_block(ChunkKind::Tree)?;
         self.hand_alone()?;
+        self.settle(true)?;
         let packs = self.pipeline.finish_packs()?;
         // What was put stands in the packs' tables now, and is asked for again when it stands in the run: the two need
         // not be in memory beside each other.
         self.session = HashMap::new();
         self.absent = HashSet::new();
+        self.index(packs)
+    }
+
+    /// Begins a new session, while the packs of this one become durable and are read back.
+    fn turn(&mut self) -> Result<(), RepositoryError> {
+        self.settle(true)?;
+        self.close_block(ChunkKind::Data)?;
+        self.close_block(ChunkKind::Tree)?;
+        self.hand_alone()?;
+        let packs = self.pipeline.close_packs()?;
+        self.settling = Some(Settling { chunks: std::mem::take(&mut self.session), packs });
+        Ok(())
+    }
+
+    /// Puts the session before into the index, if there is one and its packs have been read back; waits for that if `wait`.
+    fn settle(&mut self, wait: bool) -> Result<(), RepositoryError> {
+        let Some(settling) = &self.settling else { return Ok(()) };
+        let Some(packs) = self.pipeline.packs(&settling.packs, wait)? else { return Ok(()) };
+        // As in a flush: nobody asks before the run is there.
+        self.settling = None;
+        self.index(packs)
+    }
+
+    /// Makes an index run of packs that have been read back.
+    fn index(&mut self, packs: Packs) -> Result<(), RepositoryError> {
         if !packs.is_empty() {
             let run = self.publish(&packs).map_err(|error| self.pipeline.stop(error))?;
             let mut view = self.known.with(run);
@@ -340,7 +376,13 @@ impl Writer {
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
-        Ok(self.session.contains_key(id) || self.known.contains(id)?)
+        Ok(self.in_session(id).is_some() || self.known.contains(id)?)
+    }
+
+    /// The length of a chunk that was put and does not stand in the index yet.
+    fn in_session(&self, id: &ChunkId) -> Option<u32> {
+        let before = || self.settling.as_ref().and_then(|settling| settling.chunks.get(id));
+        self.session.get(id).or_else(before).copied()
     }
 
     fn open_block(&mut self, kind: ChunkKind) -> &mut OpenBlock {

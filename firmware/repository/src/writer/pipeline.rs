@@ -4,7 +4,7 @@
 //! Channels are bounded, so memory is too and a slow disk slows the caller. The first error of any thread is kept and
 //! ends the work: the threads then only drain what is under way.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -27,14 +27,20 @@ pub(super) struct Job {
     pub(super) blocks: Vec<Chunks>,
 }
 
+/// Packs with their tables of contents.
+pub(super) type Packs = Vec<(PackId, PackFooter)>;
+
+/// Packs that are on their way to the medium.
+pub(super) struct Finished(Receiver<Packs>);
+
 enum ToPacker {
     Blocks(Vec<(Compressed, Chunks)>),
-    Finish(SyncSender<Vec<(PackId, PackFooter)>>),
+    Finish(SyncSender<Packs>),
 }
 
 enum ToNamer {
     Pack(Filled),
-    Finish(SyncSender<Vec<(PackId, PackFooter)>>),
+    Finish(SyncSender<Packs>),
 }
 
 /// Full packs that wait to become durable, beside the one that does: a disk that is slow now and then holds nobody up,
@@ -169,8 +175,9 @@ impl Pipeline {
         if sent { Ok(()) } else { Err(self.stop(RepositoryError::Worker)) }
     }
 
-    /// Waits for all blocks, closes the pack they are in, and gives every pack that was finished since the last call.
-    pub(super) fn finish_packs(&self) -> Result<Vec<(PackId, PackFooter)>, RepositoryError> {
+    /// Waits for all blocks and closes the pack they are in. What comes of it are all packs that were finished since the last
+    /// call, once they have been read back.
+    pub(super) fn close_packs(&self) -> Result<Finished, RepositoryError> {
         let mut state = sync::lock(&self.shared.state);
         while state.in_flight > 0 && state.first.is_none() {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -181,9 +188,25 @@ impl Pipeline {
         self.check()?;
         let (reply, finished) = sync_channel(1);
         let asked = self.packer.as_ref().is_some_and(|packer| packer.send(ToPacker::Finish(reply)).is_ok());
-        let packs = if asked { finished.recv().ok() } else { None };
+        if asked { Ok(Finished(finished)) } else { Err(self.stop(RepositoryError::Worker)) }
+    }
+
+    /// The packs of a call of [`Pipeline::close_packs`]; waits for them if `wait`. `None`: they are not there yet.
+    pub(super) fn packs(&self, finished: &Finished, wait: bool) -> Result<Option<Packs>, RepositoryError> {
+        let packs = match finished.0.try_recv() {
+            Err(TryRecvError::Empty) if !wait => return Ok(None),
+            Err(TryRecvError::Empty) => finished.0.recv().ok(),
+            Err(TryRecvError::Disconnected) => None,
+            Ok(packs) => Some(packs),
+        };
         self.check()?;
-        packs.ok_or_else(|| self.stop(RepositoryError::Worker))
+        packs.map_or_else(|| Err(self.stop(RepositoryError::Worker)), |packs| Ok(Some(packs)))
+    }
+
+    /// Waits for all blocks, closes the pack they are in, and gives every pack that was finished since the last call.
+    pub(super) fn finish_packs(&self) -> Result<Packs, RepositoryError> {
+        let finished = self.close_packs()?;
+        Ok(self.packs(&finished, true)?.unwrap_or_default())
     }
 }
 

@@ -53,7 +53,7 @@ impl Writer {
         if id != chunk.id || bytes.len() != chunk.length as usize {
             return Err(RepositoryError::MissingChunk { id: chunk.id });
         }
-        if self.session.contains_key(&id) {
+        if self.in_session(&id).is_some() {
             return Ok(());
         }
         self.add(kind, chunk, bytes)

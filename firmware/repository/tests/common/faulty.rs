@@ -1,8 +1,8 @@
 //! A storage whose k-th call fails, once or from then on.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mailkeep_repository::storage::{
     DirEntry, LockGuard, LockKind, Operation, ReadFile, StorageError, WriteFile,
@@ -28,6 +28,8 @@ struct State {
     read_only: bool,
     /// Reading this file fails.
     unreadable: Option<String>,
+    /// No flush gets through while somebody holds this.
+    flushes: Mutex<()>,
 }
 
 impl State {
@@ -42,6 +44,7 @@ impl State {
             rots: None,
             read_only: false,
             unreadable: None,
+            flushes: Mutex::default(),
         }
     }
 }
@@ -79,6 +82,11 @@ impl Faulty {
     /// A disk that is mounted read-only.
     pub(crate) fn read_only(inner: &MemoryStorage) -> Self {
         Faulty::with(inner, State { errno: 30, read_only: true, ..State::sound() })
+    }
+
+    /// A disk that does not flush as long as somebody holds this.
+    pub(crate) fn flushes(&self) -> &Mutex<()> {
+        &self.state.flushes
     }
 
     /// Whether the fault has happened.
@@ -146,6 +154,7 @@ impl Storage for Faulty {
     }
 
     fn flush_device(&self) -> Result<(), StorageError> {
+        drop(self.state.flushes.lock());
         self.call(Operation::FlushDevice, "", true)?;
         self.inner.flush_device()
     }
