@@ -49,6 +49,7 @@ impl Mailkeep {
     {
         let mut command = Command::new(&self.program);
         command.args(args).env("HOME", &self.home).env("XDG_CONFIG_HOME", self.home.join("config"));
+        command.env("MAILKEEP_STATE", self.home.join("state"));
         command.env("MAILKEEP_KEY_FILE", self.key_file()).env_remove("MAILKEEP_REPO");
         command.env("RUST_BACKTRACE", "0").env_remove("RUST_LOG");
         command

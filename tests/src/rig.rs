@@ -28,6 +28,19 @@ impl Rig {
         Ok(me)
     }
 
+    /// The same box with another disk of its set.
+    pub fn other_disk(&self, repository: &Path, label: &str) -> Result<Self> {
+        let me = Self { mailkeep: self.mailkeep.clone(), repository: repository.to_owned() };
+        let recovery: OsString = repository.with_extension("recovery").into();
+        me.ok(&["init".into(), "--label".into(), label.into(), "--recovery-out".into(), recovery])?;
+        Ok(me)
+    }
+
+    /// The same box with a disk that is at another place now.
+    pub fn at(&self, repository: &Path) -> Self {
+        Self { mailkeep: self.mailkeep.clone(), repository: repository.to_owned() }
+    }
+
     /// The same box with a copy of the repository, for damage.
     pub fn copy_to(&self, repository: &Path) -> Result<Self> {
         run(Command::new("cp").arg("-a").arg(&self.repository).arg(repository))?.expect_code("cp -a", 0)?;

@@ -313,6 +313,8 @@ pub(crate) struct MailSearch {
     pub(crate) terms: Vec<String>,
     #[arg(long, conflicts_with = "snapshot", help = mail::ALL)]
     pub(crate) all_snapshots: bool,
+    #[arg(long, conflicts_with = "snapshot", help = mail::ALL_DISKS)]
+    pub(crate) all_disks: bool,
     #[arg(long, value_name = "SNAPSHOT", help = mail::ONLY)]
     pub(crate) snapshot: Option<String>,
     #[arg(long, value_name = "NAME", help = flag::SOURCE)]

@@ -31,6 +31,20 @@ pub(crate) fn folder() -> PathBuf {
         .map_or_else(|| PathBuf::from("/etc/mailkeep"), |config| config.join("mailkeep"))
 }
 
+/// The folder for what this tool remembers; see `disks.rs`.
+pub(crate) fn state_folder() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = set("MAILKEEP_STATE") {
+        return named;
+    }
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/mailkeep");
+    }
+    set("XDG_STATE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/state")))
+        .map_or_else(|| PathBuf::from("/var/lib/mailkeep"), |state| state.join("mailkeep"))
+}
+
 /// Reads the config file: the one that was named, else the default one if it is there.
 pub(crate) fn load(named: Option<&Path>) -> Result<Config, Failure> {
     let path = named.map_or_else(|| folder().join("cli.toml"), Path::to_owned);

@@ -7,6 +7,7 @@ mod args;
 mod claimed;
 mod config;
 mod console;
+mod disks;
 mod ear;
 mod exit;
 mod nodes;

@@ -37,12 +37,7 @@ pub(crate) fn open(app: &App) -> Result<Repository, Failure> {
 pub(crate) fn open_with(app: &App, monitor: &dyn Monitor) -> Result<(Repository, KeySource), Failure> {
     let storage = storage(app)?;
     let key = &app.options.key_file;
-    // A default key that is not there is no mistake: the repository may have been made without encryption.
-    let source = if app.options.key_file_named || key.exists() {
-        KeySource::File(key.clone())
-    } else {
-        KeySource::Plain
-    };
+    let source = key_source(app);
     let repository = Repository::open(storage, &source, monitor)?;
     // Only of a key that works: beside a failure it would be noise.
     warn_if_open_to_others(app, key);
@@ -55,6 +50,30 @@ pub(crate) fn warn_if_open_to_others(app: &App, key: &Path) {
     if mode & 0o077 != 0 {
         app.console.warning(&text::key_file_open_to_others(&key.display().to_string(), mode));
     }
+}
+
+/// A repository that is not the one that was named, opened with the key that was named.
+pub(crate) fn open_other(app: &App, path: &Path, monitor: &dyn Monitor) -> Result<Repository, Failure> {
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open(path)?);
+    Ok(Repository::open(storage, &key_source(app), monitor)?)
+}
+
+/// The id of the repository that lies at a path, if one does.
+pub(crate) fn id_at(path: &Path) -> Option<String> {
+    let storage = LocalStorage::open(path).ok()?;
+    Some(Repository::peek(&storage).ok()?.repository.hex())
+}
+
+/// Names of the keys that open it, as far as they can be told.
+pub(crate) fn key_ids(repository: &Repository) -> Vec<String> {
+    let holders = mailkeep_repository::key_holders(&**repository.storage()).unwrap_or_default();
+    holders.into_iter().map(|holder| holder.id).collect()
+}
+
+fn key_source(app: &App) -> KeySource {
+    let key = &app.options.key_file;
+    // A default key that is not there is no mistake: the repository may have been made without encryption.
+    if app.options.key_file_named || key.exists() { KeySource::File(key.clone()) } else { KeySource::Plain }
 }
 
 /// The snapshot that is meant.

@@ -28,3 +28,5 @@ pub const IMAP_ANSWER: usize = 8 << 20;
 /// Messages whose flags are set by one command; their numbers take some 10 bytes each, and a line of 64 KiB is too long for
 /// some servers.
 pub const FLAGS_AT_ONCE: usize = 500;
+/// Messages that fit a search over several disks, which are held until all disks were looked into; about a KiB each.
+pub const HITS_HELD: usize = 50_000;

@@ -26,6 +26,8 @@ use crate::{Files, Head, MailTree, MailViewError, Query, limits};
 pub struct Hit {
     /// Its mailbox' name as shown, in the newest snapshot that has it.
     pub mailbox: String,
+    /// The folder that its file lies in on the server; unlike the name that is the same in all snapshots.
+    pub folder: Vec<u8>,
     /// Its UID.
     pub uid: u32,
     /// What its header says.
@@ -59,7 +61,8 @@ pub struct Searched {
     pub mailboxes: Option<BTreeSet<String>>,
 }
 
-/// Hands every message that fits to `each`, and to `problem` what could not be looked at (with whether it is damage).
+/// Hands every message that fits to `each`, and to `problem` what could not be looked at (with whether it is damage). Gives
+/// the snapshots of each source that were searched, ascending: what is not among them says nothing about what has vanished.
 ///
 /// # Errors
 /// Whatever `each` says.
@@ -68,7 +71,7 @@ pub fn search<E: From<MailViewError>>(
     query: &Query,
     problem: &mut dyn FnMut(&str, bool),
     each: &mut dyn FnMut(Hit) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<BTreeMap<String, Vec<usize>>, E> {
     let (seats, of_source) = seats(snapshots, problem);
     let mut work = Work {
         snapshots,
@@ -82,7 +85,8 @@ pub fn search<E: From<MailViewError>>(
     for ((source, path), seat) in &seats {
         work.seat(source, path, seat)?;
     }
-    work.flush()
+    work.flush()?;
+    Ok(of_source)
 }
 
 /// A folder of messages over all snapshots.
@@ -231,6 +235,7 @@ impl<E: From<MailViewError>> Work<'_, E> {
                 }
                 let hit = Hit {
                     mailbox: seat.mailbox.clone(),
+                    folder: path.to_vec(),
                     uid,
                     head: Head::default(),
                     internal_date: date,

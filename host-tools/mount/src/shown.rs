@@ -58,6 +58,13 @@ impl Shown {
         }
     }
 
+    /// Whether there is nothing to ask for just now.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.news
+            .try_lock()
+            .is_ok_and(|news| news.0.is_none() || news.1.is_some_and(|asked| asked.elapsed() < EVERY))
+    }
+
     /// A snapshot by its place, also one that is gone.
     pub(crate) fn get(&self, place: usize) -> Option<Held> {
         self.list().all.get(place).cloned()

@@ -6,12 +6,16 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use mailkeep_mount::{MountError, MountOptions, Mounted, News, Snapshot, Unmounter, mount};
 use mailkeep_restorer::format::{ChunkRef, Meta, Node, NodeKind, Timestamp};
-use mailkeep_restorer::{MemoryContents, View};
+use mailkeep_restorer::{Contents, ContentsError, MemoryContents, Nodes, View};
 use tempfile::TempDir;
+
+/// Longer than any machine stalls.
+const HANG: Duration = Duration::from_secs(300);
 
 fn node(name: &str, kind: NodeKind) -> Node {
     let mtime = Timestamp { seconds: -86_400, nanos: 250_000_000 };
@@ -205,6 +209,87 @@ fn mail() -> (Arc<MemoryContents>, Vec<ChunkRef>) {
     let sent = folder(&contents, "x8mlat5jn4vvp7cvv1xblpjn", &nodes);
     let spool = folder(&contents, "spool", &[sent]);
     (Arc::clone(&contents), contents.put_tree(&[spool]).unwrap())
+}
+
+/// Contents of which one piece is handed out only when a test says so, as from a disk that takes its time.
+struct Slow {
+    inner: Arc<MemoryContents>,
+    slow: ChunkRef,
+    /// Whether somebody waits for it, and whether he may have it.
+    gate: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Slow {
+    fn set(&self, change: impl FnOnce(&mut (bool, bool))) {
+        change(&mut self.gate.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, until: impl Fn(&(bool, bool)) -> bool) {
+        let gate = self.gate.lock().unwrap();
+        let (_gate, timeout) = self.changed.wait_timeout_while(gate, HANG, |gate| !until(gate)).unwrap();
+        assert!(!timeout.timed_out(), "nobody came");
+    }
+}
+
+impl Contents for Slow {
+    fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
+        self.inner.tree(content)
+    }
+
+    fn nodes<'a>(&'a self, content: &[ChunkRef]) -> Nodes<'a> {
+        self.inner.nodes(content)
+    }
+
+    fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
+        if *chunk == self.slow {
+            self.set(|gate| gate.0 = true);
+            self.wait(|gate| gate.1);
+        }
+        self.inner.chunk(chunk, take)
+    }
+}
+
+#[test]
+fn who_waits_for_mail_holds_up_nobody_who_reads_files() {
+    let (inner, root) = mail();
+    let view = View::new(Arc::clone(&inner) as _, root.clone());
+    let at = |path: &[u8]| view.lookup(path).unwrap();
+    let slow = at(b"/spool/x8mlat5jn4vvp7cvv1xblpjn/cyrus.header").content()[0];
+    let contents = Arc::new(Slow { inner, slow, gate: Mutex::default(), changed: Condvar::new() });
+    let view = View::new(Arc::clone(&contents) as _, root);
+    let point = TempDir::new().unwrap();
+    if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let snapshot = Snapshot { id: "cccc4444".repeat(8), time: 1_700_000_000, has_mail: true, view };
+    let mounting =
+        Mounting(Some(mount(point.path(), vec![snapshot], None, MountOptions::default()).unwrap()));
+    let latest = point.path().join("latest");
+    // More of them than there are threads for it.
+    let waiting: Vec<_> = (0..9)
+        .map(|_| {
+            let mail = latest.join("mail");
+            std::thread::spawn(move || fs::read_dir(mail).map(Iterator::count))
+        })
+        .collect();
+    contents.wait(|gate| gate.0);
+    let (done, told) = std::sync::mpsc::channel();
+    let spool = latest.join("spool");
+    std::thread::spawn(move || {
+        let names = fs::read_dir(&spool).unwrap().count();
+        let bytes = fs::read(spool.join("x8mlat5jn4vvp7cvv1xblpjn/5.")).unwrap().len();
+        done.send((names, bytes)).unwrap();
+    });
+    let read = told.recv_timeout(HANG);
+    contents.set(|gate| gate.1 = true);
+    assert_eq!(read.ok(), Some((1, 292)), "a file had to wait for the mail tree");
+    for waiting in waiting {
+        assert_eq!(waiting.join().unwrap().unwrap(), 1);
+    }
+    mounting.unmounter().unmount().unwrap();
+    mounting.wait().unwrap();
 }
 
 #[test]

@@ -21,13 +21,16 @@ Find messages. All terms have to fit; upper and lower case are the same.
                    day of arrival (INTERNALDATE)
   text:WORDS       in the text of the message; reads whole messages and takes its time
 
-Without --snapshot the newest snapshot of each source is searched; with --all-snapshots all are, and for each message it
-says which ones have it and between which two it vanished.";
+Without --snapshot the newest snapshot of each source is searched; with --all-snapshots all of this disk are, and for each
+message it says which ones have it, between which two it vanished, and which other disks that this tool has seen may have
+it. --all-disks looks into those of them that are at hand, too.";
 pub(crate) const EXPORT: &str = "Write a mailbox to a new mbox file or Maildir";
 pub(crate) const MAILBOX: &str = "Name of the mailbox, as `mail ls` shows it";
 pub(crate) const UID: &str = "UID of the message";
 pub(crate) const TERMS: &str = "What to look for";
 pub(crate) const ALL: &str = "Search every snapshot, and tell for each message which ones have it";
+pub(crate) const ALL_DISKS: &str =
+    "Search every snapshot of every disk that this tool has seen and that is at hand";
 pub(crate) const ONLY: &str = "Search this snapshot";
 pub(crate) const MBOX: &str = "Write one mbox file (mboxrd)";
 pub(crate) const MAILDIR: &str = "Write a Maildir";
@@ -141,6 +144,28 @@ pub(crate) fn exported(done: &Exported, place: &str) -> String {
         line.push_str(&format!("; {} could not be read", counted(done.failed, "message", "messages")));
     }
     line
+}
+
+pub(crate) const NO_DISKS: &str = "none of the disks that this tool has seen is at hand";
+pub(crate) const NO_DISKS_HINT: &str = "plug one in, or name its repository with -r";
+pub(crate) const TOO_MANY: &str = "more messages fit than can be compared between disks";
+pub(crate) const TOO_MANY_HINT: &str = "say more of what is looked for";
+
+/// How much of a message's life a disk has.
+pub(crate) fn on_disk(label: &str, snapshots: usize) -> String {
+    format!("on {label} in {}", counted(snapshots as u64, "snapshot", "snapshots"))
+}
+
+/// A disk that was not looked into and held snapshots of the time when a message was there.
+pub(crate) fn may_have(label: &str, snapshots: usize) -> String {
+    format!("{label} may have it: {} of that time", counted(snapshots as u64, "snapshot", "snapshots"))
+}
+
+/// A disk that was not looked into.
+pub(crate) fn not_searched(label: &str, path: &str, at_hand: bool, snapshots: usize, period: &str) -> String {
+    let why = if at_hand { "is at hand (--all-disks)" } else { "is not at hand" };
+    let held = counted(snapshots as u64, "snapshot", "snapshots");
+    format!("Not searched: {label} {why}, last seen at {path} with {held} from {period}.")
 }
 
 /// Which snapshots have a message.

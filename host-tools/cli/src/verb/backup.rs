@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mailkeep_mail::Source;
 use mailkeep_puller::{ProcessTransport, PullOptions, Summary, Survey, pull, survey};
-use mailkeep_repository::WriterOptions;
+use mailkeep_repository::{LogMonitor, WriterOptions};
 use mailkeep_restorer::path;
 
 use crate::App;
@@ -12,7 +12,7 @@ use crate::args::Backup;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::text::{self, report};
-use crate::{repo, signal};
+use crate::{disks, repo, signal};
 
 /// Program and version, for agent and manifest.
 const PROGRAM: &str = concat!("mailkeep ", env!("CARGO_PKG_VERSION"));
@@ -44,6 +44,10 @@ pub(crate) fn run(app: &App, args: &Backup) -> Result<u8, Failure> {
     }
     let summary = pull(&repository, &source, &options, &ear)?;
     app.console.settle();
+    // What cannot be listed now was told by the backup, and is remembered another time.
+    if let Ok(entries) = repository.snapshots(&LogMonitor) {
+        disks::remember(app.options.repo()?, &repository, &entries);
+    }
     tell(app, &summary)?;
     Ok(summary.exit_code())
 }

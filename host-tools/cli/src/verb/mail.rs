@@ -4,6 +4,7 @@ mod export;
 mod ls;
 mod restore;
 mod search;
+mod shelf;
 
 use std::sync::Arc;
 

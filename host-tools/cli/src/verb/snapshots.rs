@@ -8,7 +8,7 @@ use crate::args::Snapshots;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::table::{Align, Table};
-use crate::{repo, signal, text, units};
+use crate::{disks, repo, signal, text, units};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -40,6 +40,7 @@ pub(crate) fn run(app: &App, args: &Snapshots) -> Result<u8, Failure> {
     let ear = Ear::new(&app.console);
     let repository = repo::open(app)?;
     let mut entries = repository.snapshots(&ear)?;
+    disks::remember(app.options.repo()?, &repository, &entries);
     let known = repository.verification(&ear)?;
     let has_lost = |entry: &SnapshotEntry| known.as_ref().is_some_and(|known| known.lost.contains(&entry.id));
     if let Some(source) = &args.source {

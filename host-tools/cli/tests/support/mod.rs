@@ -52,7 +52,7 @@ impl From<Output> for Said {
 pub fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mailkeep"));
     command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", home).env("TZ", "UTC");
-    command.stdin(Stdio::null());
+    command.env("MAILKEEP_STATE", home.join("state")).stdin(Stdio::null());
     command
 }
 
