@@ -271,8 +271,11 @@ fn the_power_goes_inside_the_window_and_the_boot_starts_mail() -> Result<()> {
 #[test]
 fn a_service_that_was_started_too_often_is_started_again() -> Result<()> {
     let Some(lab) = Lab::new()? else { return Ok(()) };
-    // The limit of the unit: four starts in an hour. It was started once.
-    for _ in 0..3 {
+    // systemd forgets what it has counted of a stopped unit to which nothing refers; one that is enabled it keeps in mind.
+    lab.machine().ok(&["systemctl", "enable", "cyrus-imapd"])?;
+    lab.machine().ok(&["systemctl", "reset-failed", "cyrus-imapd"])?;
+    // The limit of the unit: four starts in an hour.
+    for _ in 0..4 {
         lab.machine().ok(&["systemctl", "restart", "cyrus-imapd"])?;
     }
     lab.server.wait_for_greeting(process::HANG)?;
