@@ -104,17 +104,27 @@ impl Running {
     /// # Errors
     /// [`CommandError::Start`].
     pub fn start_tied(argv: &Argv, token: &str) -> Result<Running, CommandError> {
-        Running::start_on(argv, None, Some(token), Stdio::piped())
+        Running::start_on(argv, None, &[(MARK, token)], Stdio::piped())
+    }
+
+    /// Starts a tool of the system whose words are taken apart: in the C locale, its standard output in a file of its own.
+    /// `tied` becomes its input, and so stays open until its end.
+    ///
+    /// # Errors
+    /// [`CommandError::Start`].
+    pub fn start_tool(argv: &Argv, output: File, tied: Option<File>) -> Result<Running, CommandError> {
+        Running::start_on(argv, Some(output), &limits::FOR_TOOLS, tied.map_or_else(Stdio::null, Stdio::from))
     }
 
     fn start_with(argv: &Argv, output: Option<File>, token: Option<&str>) -> Result<Running, CommandError> {
-        Running::start_on(argv, output, token, Stdio::null())
+        let variables: Vec<(&str, &str)> = token.map(|token| (MARK, token)).into_iter().collect();
+        Running::start_on(argv, output, &variables, Stdio::null())
     }
 
     fn start_on(
         argv: &Argv,
         output: Option<File>,
-        token: Option<&str>,
+        variables: &[(&str, &str)],
         input: Stdio,
     ) -> Result<Running, CommandError> {
         let what = argv.to_string();
@@ -129,7 +139,7 @@ impl Running {
             command.env_remove(name);
         }
         let child = command
-            .envs(token.map(|token| (MARK, token)))
+            .envs(variables.iter().copied())
             .stdin(input)
             .stdout(out)
             .stderr(Stdio::from(said.try_clone().map_err(failed)?))
@@ -177,9 +187,43 @@ impl Running {
         }
     }
 
+    /// As [`Running::wait`], for what must not be killed: it is asked to end and given some time for that; then it is left
+    /// to itself.
+    ///
+    /// # Errors
+    /// [`CommandError::Hung`] or [`CommandError::CalledOff`]; it may still be there.
+    pub fn wait_and_ask(
+        mut self,
+        bound: Duration,
+        patience: Duration,
+        called_off: &dyn Fn() -> bool,
+    ) -> Result<Done, CommandError> {
+        let end = Instant::now() + bound;
+        let mut asked = None;
+        loop {
+            if let Some(done) = self.poll() {
+                return Ok(done);
+            }
+            let over = Instant::now() >= end;
+            if asked.is_none() && (over || called_off()) {
+                signal_group(self.child.id(), Signal::TERM);
+                asked = Some(Instant::now() + patience);
+            }
+            if asked.is_some_and(|until| Instant::now() >= until) {
+                let command = self.what.clone();
+                return Err(if over {
+                    CommandError::Hung { command, bound }
+                } else {
+                    CommandError::CalledOff { command }
+                });
+            }
+            std::thread::sleep(limits::QUICK);
+        }
+    }
+
     /// Ends it and what it has started in its group.
     pub fn kill(&mut self) {
-        kill_group(self.child.id());
+        signal_group(self.child.id(), Signal::KILL);
         let _ = self.child.kill();
         // Reaped if it can be; a process in uninterruptible sleep cannot, and must not hold us.
         let end = Instant::now() + Duration::from_secs(1);
@@ -206,10 +250,10 @@ impl Running {
     }
 }
 
-/// Ends a group of processes, if it is there.
-fn kill_group(leader: u32) {
+/// Sends a group of processes a signal, if it is there.
+fn signal_group(leader: u32, signal: Signal) {
     if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
+        let _ = kill_process_group(group, signal);
     }
 }
 
@@ -231,7 +275,8 @@ fn last_line(text: &str) -> Option<String> {
     Some(line.chars().filter(|letter| !letter.is_control()).take(300).collect())
 }
 
-fn nameless_file() -> io::Result<File> {
+/// A file in memory that nobody else can open.
+pub(crate) fn nameless_file() -> io::Result<File> {
     rustix::fs::memfd_create("said", rustix::fs::MemfdFlags::CLOEXEC)
         // Before Linux 3.17.
         .or_else(|_| {
@@ -292,5 +337,43 @@ mod tests {
             run(&sh("sleep 60"), Duration::from_secs(60), &|| true),
             Err(CommandError::CalledOff { .. })
         ));
+    }
+
+    #[test]
+    fn what_must_not_be_killed_is_asked_and_then_left() {
+        let (long, short) = (Duration::from_secs(3600), Duration::from_millis(200));
+        let ask = |script: &str, bound, patience, off: bool| {
+            let output = nameless_file().unwrap();
+            let running = Running::start_tool(&sh(script), output, None).unwrap();
+            let pid = Pid::from_child(&running.child);
+            (running.wait_and_ask(bound, patience, &|| off), pid)
+        };
+        // One that ends when it is asked, as if by itself.
+        let (done, _) = ask("sleep 600", short, long, false);
+        assert!(!done.unwrap().ok);
+        let (done, _) = ask("sleep 600", long, long, true);
+        assert!(!done.unwrap().ok);
+        // One that does not is there afterwards.
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
+        let script = format!("trap '' TERM; echo > {}; sleep 600", ready.display());
+        let output = nameless_file().unwrap();
+        let running = Running::start_tool(&sh(&script), output, None).unwrap();
+        let pid = Pid::from_child(&running.child);
+        while !ready.exists() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(matches!(running.wait_and_ask(short, short, &|| false), Err(CommandError::Hung { .. })));
+        rustix::process::test_kill_process(pid).unwrap();
+        kill_process_group(pid, Signal::KILL).unwrap();
+        // What is said beside the output does not get into it, and all is said in the C locale.
+        let output = nameless_file().unwrap();
+        let copy = output.try_clone().unwrap();
+        let running = Running::start_tool(&sh("echo $LC_ALL; echo warning >&2"), copy, None).unwrap();
+        assert!(running.wait_and_ask(long, long, &|| false).unwrap().ok);
+        let mut text = String::new();
+        (&output).seek(SeekFrom::Start(0)).unwrap();
+        (&output).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "C\n");
     }
 }

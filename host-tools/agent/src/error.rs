@@ -151,6 +151,28 @@ pub enum AgentError {
         /// The top of the subvolume.
         path: PathBuf,
     },
+    /// A thin pool is nearly full while a snapshot in it keeps what is written over.
+    #[error(
+        "the thin pool of {} is nearly full while a snapshot keeps what is written over, so the backup was broken off; \
+         extend the pool, or write freeze = \"descriptors\" into [quiesce] of the source file",
+        path.display()
+    )]
+    PoolForMail {
+        /// Where the volume is mounted.
+        path: PathBuf,
+    },
+    /// A snapshot is not what it was: it overflowed, or was removed.
+    #[error(
+        "the snapshot of {} could not keep all that changed while it was read, so the backup was broken off: {why}; leave \
+         its volume group more room, or write freeze = \"descriptors\" into [quiesce] of the source file",
+        path.display()
+    )]
+    SnapshotLost {
+        /// Where the volume is mounted.
+        path: PathBuf,
+        /// How that shows.
+        why: String,
+    },
     /// The run was called off by the box or by a signal.
     #[error("the run was called off")]
     CalledOff,

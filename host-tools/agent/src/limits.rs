@@ -39,6 +39,34 @@ pub const STAGED_LINKS: usize = 64 << 10;
 pub const SNAPSHOT_LEAVES: u64 = 2 << 30;
 /// See `SNAPSHOT_LEAVES`.
 pub const SNAPSHOT_LEAVES_SHARE: u64 = 32;
+/// A snapshot of a logical volume is tried where mail would otherwise be stopped for so long: before that it is no gain, since
+/// LVM itself takes some part of a second and slows all writing down as long as there is one.
+pub const VOLUME_WORTH: Duration = Duration::from_secs(3);
+/// It is taken then if it takes at most one part in so many of that time.
+pub const VOLUME_GAIN: u32 = 2;
+/// Room for what changes while there is a snapshot of a volume: one part in so many of the volume, but not less than
+/// `VOLUME_ROOM_MIN` bytes, and never more than half of what its group has left. It is full only if all of that is written
+/// anew before the pass has ended.
+pub const VOLUME_SHARE: u64 = 10;
+/// See `VOLUME_SHARE`.
+pub const VOLUME_ROOM_MIN: u64 = 64 << 20;
+/// Percent that a thin pool may be used to for a snapshot to be taken in it.
+pub const POOL_PERCENT_BEFORE: f64 = 80.0;
+/// Percent of use from which on it leaves no room for mail while there is a snapshot.
+pub const POOL_PERCENT: f64 = 95.0;
+/// How long `lvcreate` may take, with mail stopped: most of it is what the file system has in memory being written out, which
+/// the rehearsal before has done once. After that mail is kept in another way, within the same window.
+pub const VOLUME_TAKE_BOUND: Duration = Duration::from_secs(30);
+/// How long `lvs` and `lvremove` may take, while mail runs.
+pub const VOLUME_BOUND: Duration = Duration::from_secs(60);
+/// How long a tool of LVM that takes too long and was asked to end is waited for.
+pub const VOLUME_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the threads of a pass that was broken off may take to close what they read of a snapshot.
+pub const VOLUME_RELEASE: Duration = Duration::from_secs(30);
+/// How long a volume stays suspended before it counts as left so. LVM's own tools take less than a second.
+pub const SUSPENDED_LOOK: Duration = Duration::from_secs(2);
+/// Variables for tools of the system: what they say is read by us, and open files are none of their business.
+pub const FOR_TOOLS: [(&str, &str); 2] = [("LC_ALL", "C"), ("LVM_SUPPRESS_FD_WARNINGS", "1")];
 /// How often that is looked at.
 pub const SNAPSHOT_LOOK: Duration = Duration::from_secs(5);
 /// Directories that are remembered at which another file system or subvolume begins; where there are more, no snapshot is

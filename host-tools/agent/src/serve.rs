@@ -296,7 +296,12 @@ impl Run<'_> {
         if let Some(tree) = self.frozen.take().filter(|_| begin.is_final) {
             self.snapshots.in_the_way().map_or(Ok(()), Err)?;
             self.link.send(ToBox::PassBegun(PassBegun { clock: tree.clock }))?;
-            self.stage = Stage::Passing(Pass::replay(tree, subject.pace.clone(), &self.link.sender())?);
+            self.stage = Stage::Passing(Pass::replay(
+                tree,
+                subject.pace.clone(),
+                self.snapshots.witness(),
+                &self.link.sender(),
+            )?);
             return Ok(());
         }
         let clock = now();
@@ -333,14 +338,25 @@ impl Run<'_> {
         stage::clear(&spare);
         let roots = Plan::new(&subject.profile)?.roots;
         let mut ways = Ways::find(subject.source.quiesce.freeze, &roots, &seen.borders);
-        let snapshots = u64::try_from(ways.rehearse().as_millis()).unwrap_or(u64::MAX);
-        let others = ways.others();
-        let prepared = match pass::foresee(seen, &others, &spare, now()) {
-            Ok(bytes) => {
-                // Single files beside the roots take no time.
-                let walk = if others.is_empty() { 0 } else { seen.millis };
-                let millis = walk.saturating_add(bytes.saturating_mul(1000) / limits::STAGE_SPEED);
-                Prepared { able: true, why: ways.describe(), bytes, millis: millis.saturating_add(snapshots) }
+        let mut snapshots = ways.rehearse();
+        let foresee = |ways: &Ways| {
+            let others = ways.others();
+            let bytes = pass::foresee(seen, &others, &spare, now())?;
+            // Single files beside the roots take no time.
+            let walk = if others.is_empty() { 0 } else { seen.millis };
+            let copies = bytes.saturating_mul(1000) / limits::STAGE_SPEED;
+            Ok::<_, String>((bytes, Duration::from_millis(walk.saturating_add(copies))))
+        };
+        let mut foreseen = foresee(&ways);
+        let otherwise = foreseen.as_ref().ok().map(|(_, time)| *time);
+        if ways.has_untried() && otherwise.is_none_or(|time| time >= limits::VOLUME_WORTH) {
+            snapshots += ways.try_volumes(otherwise);
+            foreseen = foresee(&ways);
+        }
+        let prepared = match foreseen {
+            Ok((bytes, time)) => {
+                let millis = u64::try_from((time + snapshots).as_millis()).unwrap_or(u64::MAX);
+                Prepared { able: true, why: ways.describe(), bytes, millis }
             }
             Err(why) => Prepared { able: false, why, bytes: 0, millis: 0 },
         };

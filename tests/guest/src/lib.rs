@@ -14,7 +14,7 @@
 //! A machine is driven over a serial line by a shell of root's, one command at a time; the kernel's own words go to
 //! another one and are told where something fails ([`machine`]). Nothing waits for a time: a command is over when the
 //! shell says so, or when QEMU has ended. It runs with or without KVM on the host, and takes none: one emulated
-//! processor, some ten seconds to boot on an idle machine.
+//! processor, some seconds to boot.
 //!
 //! A cut is a SIGKILL of QEMU: what the guest has in memory is lost, what it has written to its disk is there, in the
 //! order in which it was written. A disk that loses what was not flushed is another lab (`tests/src/block`).

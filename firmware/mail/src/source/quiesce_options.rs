@@ -79,6 +79,8 @@ pub enum Stragglers {
 pub enum Freeze {
     /// Each tree by the best way that its file system offers.
     Auto,
+    /// By a snapshot wherever one can be taken, also where something else would be quicker.
+    Snapshot,
     /// By open descriptors and copies, without a snapshot of a file system.
     Descriptors,
     /// Not at all: it is copied while mail is stopped.
@@ -227,10 +229,12 @@ pub(super) fn checked(raw: RawQuiesce, check: &Check<'_>) -> Result<Quiesce, Mai
     };
     let freeze = match raw.freeze.as_deref() {
         None | Some("auto") => Freeze::Auto,
+        Some("snapshot") => Freeze::Snapshot,
         Some("descriptors") => Freeze::Descriptors,
         Some("off") => Freeze::Off,
         Some(other) => {
-            return Err(check.bad("quiesce.freeze", format!("\"{other}\" is none of auto, descriptors, off")));
+            return Err(check
+                .bad("quiesce.freeze", format!("\"{other}\" is none of auto, snapshot, descriptors, off")));
         }
     };
     Ok(Quiesce {

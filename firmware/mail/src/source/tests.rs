@@ -142,9 +142,13 @@ fn mail_that_can_be_stopped_must_be_startable() {
     assert!(refusal(&quiesce("deadline = \"10\"")).contains("quiesce.deadline: write a duration"));
     assert!(refusal(&quiesce("mode = \"lock\"")).contains("quiesce.mode"));
     assert!(refusal(&quiesce("stragglers = \"shoot\"")).contains("quiesce.stragglers"));
-    assert!(refusal(&quiesce("freeze = \"lvm\"")).contains("none of auto, descriptors, off"));
-    for (word, freeze) in [("auto", Freeze::Auto), ("descriptors", Freeze::Descriptors), ("off", Freeze::Off)]
-    {
+    assert!(refusal(&quiesce("freeze = \"lvm\"")).contains("none of auto, snapshot, descriptors, off"));
+    for (word, freeze) in [
+        ("auto", Freeze::Auto),
+        ("snapshot", Freeze::Snapshot),
+        ("descriptors", Freeze::Descriptors),
+        ("off", Freeze::Off),
+    ] {
         assert_eq!(parse(&quiesce(&format!("freeze = {word:?}"))).unwrap().quiesce.freeze, freeze);
     }
 }

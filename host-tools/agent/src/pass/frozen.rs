@@ -109,7 +109,7 @@ impl Freeze {
         }
         let mut plan = Plan::new(&self.profile).map_err(|error| (one_line(&error), Snapshots::default()))?;
         plan.top.at(Path::new("/.mailkeep")).instead = Some(self.export);
-        let snapshots = self.ways.take();
+        let snapshots = self.ways.take(&|| called_off.load(Ordering::Relaxed));
         snapshots.tell(&mut plan);
         let freezer = Freezer {
             since: self.seen.clock.minus_seconds(limits::SETTLED_SECONDS),

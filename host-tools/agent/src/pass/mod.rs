@@ -29,6 +29,7 @@ use mailkeep_mail::Profile;
 use crate::error::AgentError;
 use crate::open_files;
 use crate::plan::Plan;
+use crate::snapshot::Witness;
 use crate::{limits, owners, priority};
 pub(crate) use frozen::{Freeze, FrozenTree, NotFrozen, foresee};
 pub(crate) use known::KnownFolders;
@@ -95,22 +96,24 @@ impl Pass {
             plan.top.at(Path::new("/.mailkeep")).instead = Some(export.clone());
         }
         let humble = !order.is_final;
-        Pass::of(Work::Walk(Box::new(order), Box::new(plan)), humble, link)
+        Pass::of(Work::Walk(Box::new(order), Box::new(plan)), humble, Witness::default(), link)
     }
 
-    /// Tells what was frozen, while mail runs. `PassBegun` has been sent already.
+    /// Tells what was frozen, while mail runs. `PassBegun` has been sent already. It ends well only if `witness` says of the
+    /// snapshots that they were what they should be to the end.
     ///
     /// # Errors
     /// There are no threads.
     pub(crate) fn replay(
         tree: FrozenTree,
         pace: Option<Arc<Pace>>,
+        witness: Witness,
         link: &ToBoxSender,
     ) -> Result<Pass, AgentError> {
-        Pass::of(Work::Play(Box::new(tree), pace), true, link)
+        Pass::of(Work::Play(Box::new(tree), pace), true, witness, link)
     }
 
-    fn of(work: Work, humble: bool, link: &ToBoxSender) -> Result<Pass, AgentError> {
+    fn of(work: Work, humble: bool, witness: Witness, link: &ToBoxSender) -> Result<Pass, AgentError> {
         let ledger = Ledger::new(pieces_ahead());
         let walked = Arc::new(Mutex::new(None));
         let (needs, needed) = mpsc::channel();
@@ -121,7 +124,7 @@ impl Pass {
             started.map(|()| pass)
         };
         let started = if humble { priority::humbly(start).unwrap_or_else(Err) } else { start() };
-        let started = started.and_then(|mut pass| pass.settle(link).map(|()| pass));
+        let started = started.and_then(|mut pass| pass.settle(witness, link).map(|()| pass));
         started.map_err(|error| {
             ledger.abort();
             AgentError::Thread(error)
@@ -180,12 +183,15 @@ impl Pass {
     }
 
     /// Starts the thread that says the last word.
-    fn settle(&mut self, link: &ToBoxSender) -> std::io::Result<()> {
+    fn settle(&mut self, witness: Witness, link: &ToBoxSender) -> std::io::Result<()> {
         let ledger = Arc::clone(&self.ledger);
         let walked = Arc::clone(&self.walked);
         let voice = Voice::new(&ledger, link);
         self.thread("settle", move || {
             let Ok(bytes_read) = ledger.settled() else { return };
+            if let Err(error) = witness.check() {
+                return ledger.fail(error);
+            }
             let walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(walked) = walked.as_ref() else { return };
             let (users, groups) = owners::names(&walked.owners.users, &walked.owners.groups);

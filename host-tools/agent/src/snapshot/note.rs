@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::subvolume;
+use super::{place, subvolume, volume};
 use crate::window::state;
 
 /// How the name of a note begins and ends; between them is the name of the snapshot.
@@ -25,14 +25,23 @@ const NOTE_MAX: u64 = 64 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
-    /// Form of this file; 1.
+    /// Form of this file; 1, with `group` 2.
     version: u32,
     /// The folder that the snapshot lies in.
     folder: PathBuf,
     /// Its name there.
     name: String,
-    /// UUID of the subvolume that it is of.
+    /// UUID of the subvolume or logical volume that it is of.
     of: String,
+    /// The volume group that the snapshot lies in; the folder is where it is mounted then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+}
+
+impl Text {
+    fn is_understood(&self) -> bool {
+        self.version == 1 + u32::from(self.group.is_some())
+    }
 }
 
 /// A note that is ours as long as this is there.
@@ -40,15 +49,23 @@ struct Text {
 pub(super) struct Note {
     path: PathBuf,
     text: Text,
-    _lock: File,
+    lock: File,
 }
 
 impl Note {
-    /// Notes durably that a snapshot of this name will be made.
-    pub(super) fn write(base: &Path, name: &str, folder: &Path, of: &str) -> io::Result<Note> {
+    /// Notes durably that a snapshot of this name will be made; of a logical volume, in this group.
+    pub(super) fn write(
+        base: &Path,
+        name: &str,
+        folder: &Path,
+        of: &str,
+        group: Option<&str>,
+    ) -> io::Result<Note> {
         let path = base.join(format!("{}{name}{}", NAME.0, NAME.1));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let text = Text { version: 1, folder: folder.to_owned(), name: name.to_owned(), of: of.to_owned() };
+        let (folder, name, of) = (folder.to_owned(), name.to_owned(), of.to_owned());
+        let group = group.map(str::to_owned);
+        let text = Text { version: 1 + u32::from(group.is_some()), folder, name, of, group };
         // Somebody who clears up may have come between the two calls, and has taken it for a torn one.
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || file.metadata()?.nlink() == 0 {
             return Err(io::Error::other("another agent clears up at this moment"));
@@ -59,7 +76,7 @@ impl Note {
             File::open(base)?.sync_all()
         };
         match write(&mut file) {
-            Ok(()) => Ok(Note { path, text, _lock: file }),
+            Ok(()) => Ok(Note { path, text, lock: file }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error)
@@ -67,9 +84,20 @@ impl Note {
         }
     }
 
+    /// The lock once more, for a program that makes the snapshot: as long as it is at work, nobody takes the note for one of
+    /// an agent that is no more.
+    pub(super) fn tie(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
     /// Removes the snapshot, and then the note.
-    pub(super) fn clear(self) -> Result<(), String> {
-        subvolume::delete(&self.text.folder, &self.text.name, &self.text.of)?;
+    pub(super) fn clear(&self) -> Result<(), String> {
+        let Text { folder, name, of, group, .. } = &self.text;
+        match group {
+            None => subvolume::delete(folder, name, of)?,
+            Some(group) => volume::delete(folder, name, of, group)?,
+        }
+        place::remove_folder(folder);
         remove(&self.path)
     }
 }
@@ -110,8 +138,8 @@ fn clear_one(path: &Path, name: &str) -> Result<(), String> {
     (&file).take(NOTE_MAX).read_to_end(&mut bytes).map_err(said)?;
     match serde_json::from_slice::<Text>(&bytes) {
         // What is deleted has the name that the note itself has.
-        Ok(text) if text.version == 1 && text.name == name => {
-            Note { path: path.to_owned(), text, _lock: file }.clear()
+        Ok(text) if text.is_understood() && text.name == name => {
+            Note { path: path.to_owned(), text, lock: file }.clear()
         }
         Err(error) if error.is_eof() || bytes.iter().all(|byte| *byte == 0) => remove(path),
         _ => Err("its note cannot be understood".to_owned()),

@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 
 use btrfsutil::BtrfsUtilError;
 use btrfsutil::subvolume::{SnapshotFlags, Subvolume};
-use rustix::fs::{self, Mode};
 use rustix::io::Errno;
 
-use super::FOLDER;
 use crate::dir::Directory;
 use crate::meta::Facts;
 
@@ -68,21 +66,6 @@ fn is_magic(directory: &Directory) -> bool {
     directory.file_system() & 0xffff_ffff == MAGIC
 }
 
-/// Makes a folder for snapshots that nobody else can enter, if it is not there.
-pub(super) fn make_folder(path: &Path) -> Result<Directory, String> {
-    let shown = path.display();
-    match fs::mkdir(path, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(format!("cannot make the folder {shown}: {}", io::Error::from(error))),
-    }
-    let opened = Directory::open(path).and_then(|folder| Ok((folder.stat_self()?, folder)));
-    match opened {
-        Ok((stat, folder)) if super::is_ours(&stat) => Ok(folder),
-        Ok(_) => Err(format!("{shown} does not belong to us alone; remove it")),
-        Err(error) => Err(format!("cannot open the folder {shown}: {}", io::Error::from(error))),
-    }
-}
-
 /// Takes a read-only snapshot.
 pub(super) fn take(top: &Top, folder: &Directory, name: &str) -> io::Result<()> {
     let directory = Directory::open_exactly(&top.path)?;
@@ -91,19 +74,13 @@ pub(super) fn take(top: &Top, folder: &Directory, name: &str) -> io::Result<()> 
     Ok(())
 }
 
-/// Deletes a snapshot of the subvolume with this UUID, durably, and the folder if nothing else is in it. One that is not
-/// there is fine; a folder that is not there is not: its file system may not be mounted.
+/// Deletes a snapshot of the subvolume with this UUID, durably. One that is not there is fine; a folder that is not there is
+/// not: its file system may not be mounted.
 pub(super) fn delete(path: &Path, name: &str, uuid: &str) -> Result<(), String> {
     let folder = Directory::open(path).map_err(|error| {
         format!("the folder {} cannot be opened: {}", path.display(), io::Error::from(error))
     })?;
-    delete_in(&folder, name, uuid)
-        .map_err(|why| format!("{}/{name} is left alone: {why}", path.display()))?;
-    if path.file_name() == Some(FOLDER.as_ref()) {
-        // Only ever removes what is empty.
-        let _ = fs::rmdir(path);
-    }
-    Ok(())
+    delete_in(&folder, name, uuid).map_err(|why| format!("{}/{name} is left alone: {why}", path.display()))
 }
 
 fn delete_in(folder: &Directory, name: &str, uuid: &str) -> Result<(), String> {

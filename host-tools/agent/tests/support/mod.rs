@@ -95,6 +95,34 @@ impl Agent {
         }
     }
 
+    /// Asks whether a final pass could be kept.
+    pub fn prepare(&self) -> Prepared {
+        self.send(ToAgent::Prepare);
+        match self.receive().unwrap() {
+            ToBox::Prepared(prepared) => prepared,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Stops mail and has the final pass kept; mail is started after it.
+    pub fn freeze(&self) -> Frozen {
+        self.send(ToAgent::Freeze(Quiesce { deadline_seconds: 600 }));
+        let quiesced = self.receive().unwrap();
+        assert!(matches!(quiesced, ToBox::Quiesced(_)), "{quiesced:?}");
+        match self.receive().unwrap() {
+            ToBox::Frozen(frozen) => frozen,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is said when mail runs again.
+    pub fn resumed(&self) -> Resumed {
+        match self.receive().unwrap() {
+            ToBox::Resumed(resumed) => resumed,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn resume(&self) -> Resumed {
         self.send(ToAgent::Resume);
         match self.receive().unwrap() {
