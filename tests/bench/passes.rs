@@ -2,7 +2,7 @@
 //!
 //! For each size a spool of tiny mails is made, backed up, and backed up again, with 500 new mails and 150 expunged
 //! between the live and the final pass: the stop command waits while they are made, so that making them is not measured.
-//! The final pass is that run less one that makes a live pass alone, the cheapest of several. `rsync -a` onto a full copy
+//! The final pass is that run less one that makes a live pass alone, of both the cheapest of several. `rsync -a` onto a full copy
 //! is measured beside it, on the same disk and without the cost of ssh. `window s` is how long mail was away in that run,
 //! without what its stop and start commands took; the run is held to 10 Mbit/s. `peak MiB` is what box and agent held
 //! together, `agent MiB` the agent alone, which keeps the final pass while mail is stopped.
@@ -35,6 +35,8 @@ const IN_A_FOLDER: usize = 500;
 const FIXED_FOLDERS: usize = 100;
 /// Live passes of which the cheapest is the baseline: what else the machine does can only make one dearer.
 const BASELINES: usize = 3;
+/// Runs with the change, of which the cheapest counts as well.
+const FINALS: usize = 3;
 /// Older than what the clock of a file system could hide.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a stop command may take to be heard.
@@ -102,14 +104,17 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
     write_script(
         &at("stop"),
         &format!(
-            "#!/bin/sh\nrm {running}\n: > {asked}\nwhile test -e {asked}; do sleep 0.05; done\n",
+            "#!/bin/sh\nrm {running}\n: > {asked}\nread word < {changed}\n",
             running = at("running").display(),
-            asked = at("asked").display()
+            asked = at("asked").display(),
+            changed = at("changed").display()
         ),
     )?;
     write_script(&at("start"), &format!("#!/bin/sh\n: > {}\n", at("running").display()))?;
     write_script(&at("runs"), &format!("#!/bin/sh\ntest -e {}\n", at("running").display()))?;
     fs::write(at("running"), "")?;
+    // The stop command waits at a pipe: one that looked again and again would be measured too, the longer the machine is busy.
+    run_quietly(Command::new("mkfifo").arg(at("changed")))?.expect_code("mkfifo", 0)?;
     let source = |transport: &str| {
         format!(
             "name = \"passes\"\nsystem = \"generic\"\noutage-budget = \"10m\"\n[transport]\n{transport}\n\
@@ -158,10 +163,29 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
     }
     let backup = |source: &str| line(&["backup", "-q", "--limit-download", LINK, "--source", source]);
     // Its live pass is as cheap as the one before; its final pass finds the change.
-    let with_window =
-        changed_meanwhile(&at("asked"), &spool, 0, || measure::run(&backup(&source_file), &env, work))?;
-    let last = Cost { cpu: with_window.cpu - live, ..with_window };
-    let rsync = if has_rsync { Some(measure::run(&sync("", &[]), &[], work)?.cpu) } else { None };
+    let mut last: Option<Cost> = None;
+    let mut rsync: Option<f64> = None;
+    for round in 0..FINALS {
+        // What the round before has touched is at rest.
+        std::thread::sleep(SETTLE);
+        let run = || measure::run(&backup(&source_file), &env, work);
+        let with_window = changed_meanwhile(work, &spool, round, run)?;
+        let this = Cost { cpu: with_window.cpu - live, ..with_window };
+        last = Some(match last {
+            Some(before) => Cost {
+                cpu: before.cpu.min(this.cpu),
+                peak_mib: before.peak_mib.max(this.peak_mib),
+                agent_mib: before.agent_mib.max(this.agent_mib),
+                ..this
+            },
+            None => this,
+        });
+        if has_rsync {
+            let this = measure::run(&sync("", &[]), &[], work)?.cpu;
+            rsync = Some(rsync.unwrap_or(f64::INFINITY).min(this));
+        }
+    }
+    let last = last.context("no run with a window")?;
     let window = window(&line(&["show", "latest", "--json"]), &env)?;
     if let Some(why) = ssh::missing() {
         eprintln!("nothing over ssh: {why}");
@@ -189,10 +213,17 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
         let run = || measure::run(&live_only, &env, work);
         live_ssh = live_ssh.min(measure::with_far_end(sshd.pid(), run)?.cpu);
     }
-    let with_window = measure::with_far_end(sshd.pid(), || {
-        changed_meanwhile(&at("asked"), &spool, 1, || measure::run(&backup(&source_file), &env, work))
-    })?;
-    let rsync_ssh = if has_rsync {
+    let mut last_ssh = f64::INFINITY;
+    let mut rsync_ssh: Option<f64> = None;
+    for round in FINALS..2 * FINALS {
+        std::thread::sleep(SETTLE);
+        let with_window = measure::with_far_end(sshd.pid(), || {
+            changed_meanwhile(work, &spool, round, || measure::run(&backup(&source_file), &env, work))
+        })?;
+        last_ssh = last_ssh.min(with_window.cpu - live_ssh);
+        if !has_rsync {
+            continue;
+        }
         let shell = format!(
             "ssh -F none -p {} -i {} -o UserKnownHostsFile={} -o BatchMode=yes",
             sshd.port(),
@@ -200,29 +231,29 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
             sshd.known_hosts().display()
         );
         let rsync = sync("root@127.0.0.1:", &["-e".into(), shell]);
-        Some(measure::with_far_end(sshd.pid(), || measure::run(&rsync, &[], work))?.cpu)
-    } else {
-        None
-    };
-    Ok(Measured { live, last, rsync, window, over_ssh: Some((with_window.cpu - live_ssh, rsync_ssh)) })
+        let this = measure::with_far_end(sshd.pid(), || measure::run(&rsync, &[], work))?.cpu;
+        rsync_ssh = Some(rsync_ssh.unwrap_or(f64::INFINITY).min(this));
+    }
+    Ok(Measured { live, last, rsync, window, over_ssh: Some((last_ssh, rsync_ssh)) })
 }
 
 /// Runs a backup, and changes the spool when mail is stopped in it.
 fn changed_meanwhile(
-    asked: &Path,
+    work: &Path,
     spool: &Path,
     round: usize,
     backup: impl FnOnce() -> Result<Cost>,
 ) -> Result<Cost> {
     std::thread::scope(|scope| {
         let changer = scope.spawn(|| -> Result<()> {
-            let begun = Instant::now();
+            let (begun, asked) = (Instant::now(), work.join("asked"));
             while !asked.exists() {
                 ensure!(begun.elapsed() < PATIENCE, "mail was never stopped");
                 std::thread::sleep(Duration::from_millis(20));
             }
             let changed = change(spool, round);
             fs::remove_file(asked)?;
+            fs::write(work.join("changed"), "changed\n")?;
             changed
         });
         let cost = backup();

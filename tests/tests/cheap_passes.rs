@@ -137,16 +137,6 @@ fn do_now(script: &str) -> Result<()> {
     Ok(())
 }
 
-/// Without what tells which names are one file: a link that is made to a message in a folder in which nothing else
-/// happens shows at the next full walk.
-fn without_links(mut facts: tree::Facts) -> tree::Facts {
-    for row in facts.values_mut() {
-        row.remove("one file with");
-        row.remove("links");
-    }
-    facts
-}
-
 fn one_history(seed: u64) -> Result<()> {
     let mut rng = Rng::new(seed);
     let mut lab = Lab::new()?;
@@ -166,14 +156,7 @@ fn one_history(seed: u64) -> Result<()> {
         lab.between(&script)?;
         let summary = lab.rig.good_backup(&lab.source).with_context(|| format!("seed {seed}, run {run}"))?;
         let (now, then) = (tree::facts(&lab.spool)?, lab.restored(&id(&summary)?)?);
-        // Run 7 looks at everything, and nothing happens between its passes that a link could hide in.
-        let full = run == FULL_WALK_EVERY && script.is_empty();
-        let difference = if full {
-            tree::difference(&now, &then)
-        } else {
-            tree::difference(&without_links(now), &without_links(then))
-        };
-        if let Some(difference) = difference {
+        if let Some(difference) = tree::difference(&now, &then) {
             bail!(
                 "seed {seed}, run {run}: the spool (left) and the snapshot (right) differ: {difference}\n{script}"
             );

@@ -128,6 +128,8 @@ pub enum ToBox {
     Alive,
     /// In place of a folder's listing: it is as the box said in `Known`. Answered by `Want`.
     Unchanged(Unchanged),
+    /// In place of a known folder's listing in a final pass: what has changed in it. Answered by `Want`.
+    Amended(Amended),
     /// Answer to `Prepare`.
     Prepared(Prepared),
     /// What the final pass will say is kept, or cannot be.
@@ -273,6 +275,24 @@ pub struct Unchanged {
     /// Its parent and the index of its own node there; never the root.
     pub parent: FileId,
     /// The nodes of exactly the entries that the box named, as in [`Entries`].
+    pub nodes: Vec<Node>,
+    /// For each node: how it is to be treated.
+    pub hints: Vec<Hint>,
+}
+
+/// A known folder in which something happened since the box knew it, from an agent that was told of it by the kernel
+/// all the while: every name that came, went or was written to since then, and all that is no write-once message file.
+/// Message files that are not named are as they were. The index of an entry in [`FileId`] and [`Want`] is twice its place
+/// in `nodes`, and one: the even ones stand for what lies between them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Amended {
+    /// The directory.
+    pub directory: DirectoryId,
+    /// Its parent and the index of its own node there; never the root.
+    pub parent: FileId,
+    /// Names that are not there or no part of the copy, ascending. The box need not know all of them.
+    pub gone: Vec<Vec<u8>>,
+    /// The nodes, as in [`Entries`].
     pub nodes: Vec<Node>,
     /// For each node: how it is to be treated.
     pub hints: Vec<Hint>,

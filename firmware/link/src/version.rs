@@ -9,6 +9,7 @@
 //! | 3 | `Squeeze` and `Packed`: what the agent says is compressed where the link is slow |
 //! | 4 | `Prepare` and `Freeze`: the final pass crosses the link when mail runs again |
 //! | 5 | `Configured` tells how early the restart guard begins |
+//! | 6 | `Amended`: of a folder in which something changed only that is said, where the agent saw it happen |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -16,7 +17,7 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 5;
+pub const HIGHEST: u32 = 6;
 /// From this version on the box may say `Known`, and the agent then `Unchanged`.
 pub const UNCHANGED: u32 = 2;
 /// From this version on the box may say `Squeeze`, and the agent then `Packed`.
@@ -25,6 +26,8 @@ pub const PACKED: u32 = 3;
 pub const FREEZE: u32 = 4;
 /// From this version on the agent says when its restart guard would begin.
 pub const LEAD: u32 = 5;
+/// From this version on the agent may say `Amended` in a final pass.
+pub const AMENDED: u32 = 6;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

@@ -20,6 +20,7 @@
 //! | | | | | 144 | Packed | many of the above, see [`crate::packed`] |
 //! | | | | | 145 | Prepared | CBOR |
 //! | | | | | 146 | Frozen | CBOR |
+//! | | | | | 147 | Amended | binary |
 //!
 //! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
 //! `mailkeep_format::codec` (`file` is directory varint, index varint):
@@ -30,6 +31,8 @@
 //! - Known: time | count varint | count × (path bytes | inode varint | mtime | ctime | count varint | count × (place
 //!   varint, name bytes)); a time is seconds signed, nanoseconds varint
 //! - Unchanged: directory varint | the parent's file | count varint | count × (hint byte, node)
+//! - Amended: directory varint | the parent's file | count varint | count × name bytes | count varint | count × (hint byte,
+//!   node)
 //! - FileDone: file | 0 vanished; 1 failed, text; 2 read but moved, node; 3 read and steady, node
 //!
 //! One message has one encoding; every decoder works under [`crate::limits`] and takes nothing else.
@@ -44,8 +47,8 @@ use crate::LinkError;
 use crate::frame::{Frame, Outgoing};
 use crate::limits;
 use crate::message::{
-    Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Known, KnownFolder, Need, ReadOutcome,
-    ToAgent, ToBox, Unchanged, Want,
+    Amended, Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Known, KnownFolder, Need,
+    ReadOutcome, ToAgent, ToBox, Unchanged, Want,
 };
 use crate::shared::SharedBytes;
 
@@ -184,6 +187,7 @@ impl Message for ToBox {
             ToBox::Unchanged(body) => bounded(143, "Unchanged", put_unchanged(&body)).map(streamed),
             ToBox::Prepared(body) => control(145, "Prepared", &body),
             ToBox::Frozen(body) => control(146, "Frozen", &body),
+            ToBox::Amended(body) => bounded(147, "Amended", put_amended(&body)).map(streamed),
         }
     }
 
@@ -206,6 +210,7 @@ impl Message for ToBox {
             143 => ToBox::Unchanged(whole("Unchanged", payload, take_unchanged)?),
             145 => ToBox::Prepared(take_control("Prepared", payload)?),
             146 => ToBox::Frozen(take_control("Frozen", payload)?),
+            147 => ToBox::Amended(whole("Amended", payload, take_amended)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -438,6 +443,38 @@ fn take_unchanged(reader: &mut Reader<'_>) -> Result<Unchanged, FormatError> {
     }
     let (nodes, hints) = take_nodes(reader, limits::KNOWN_ENTRIES, 0)?;
     Ok(Unchanged { directory, parent, nodes, hints })
+}
+
+fn put_amended(amended: &Amended) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + amended.gone.len() * 12 + amended.nodes.len() * 96);
+    put_varint(&mut out, u64::from(amended.directory.0));
+    put_file(&mut out, amended.parent);
+    put_varint(&mut out, amended.gone.len() as u64);
+    for name in &amended.gone {
+        put_bytes(&mut out, name);
+    }
+    put_nodes(&mut out, &amended.nodes, &amended.hints);
+    out
+}
+
+fn take_amended(reader: &mut Reader<'_>) -> Result<Amended, FormatError> {
+    const WHAT: &str = "names that are gone";
+    let directory = DirectoryId(reader.varint32("directory id")?);
+    let parent = take_file(reader)?;
+    if directory.0 == 0 {
+        return Err(refuse("directory id", "the root is always listed"));
+    }
+    let count = take_count(reader, WHAT, limits::ENTRIES_NODES, 0)?;
+    let mut gone: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..count {
+        let name = reader.bytes(format_limits::NAME_MAX, WHAT)?.to_vec();
+        if gone.last().is_some_and(|before| *before >= name) {
+            return Err(refuse(WHAT, "they are not in strictly ascending order"));
+        }
+        gone.push(name);
+    }
+    let (nodes, hints) = take_nodes(reader, limits::ENTRIES_NODES, 0)?;
+    Ok(Amended { directory, parent, gone, nodes, hints })
 }
 
 fn put_time(out: &mut Vec<u8>, time: Timestamp) {

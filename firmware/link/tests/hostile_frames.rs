@@ -92,6 +92,14 @@ fn unchanged() -> impl Strategy<Value = Unchanged> {
     })
 }
 
+fn amended() -> impl Strategy<Value = Amended> {
+    (unchanged(), btree_set("[a-z0-9.]{1,12}", 0..9)).prop_map(|(unchanged, gone)| {
+        let Unchanged { directory, parent, nodes, hints } = unchanged;
+        let gone = gone.into_iter().map(String::into_bytes).collect();
+        Amended { directory, parent, gone, nodes, hints }
+    })
+}
+
 fn known() -> impl Strategy<Value = Known> {
     let entries = btree_set("[a-z0-9.]{1,12}", 0..5).prop_map(|names| {
         names.into_iter().zip(3u32..).map(|(name, place)| (place * 7, name.into_bytes())).collect::<Vec<_>>()
@@ -140,6 +148,7 @@ fn to_box() -> impl Strategy<Value = ToBox> {
         entries().prop_map(ToBox::Entries),
         entries().prop_map(ToBox::Entries),
         unchanged().prop_map(ToBox::Unchanged),
+        amended().prop_map(ToBox::Amended),
         chunks,
         (file_id(), any::<u32>(), vec(any::<u8>(), 1..300))
             .prop_map(|(file, chunk, bytes)| ToBox::Data(Data { file, chunk, bytes: bytes.into() })),

@@ -10,10 +10,10 @@
 
 use std::collections::HashMap;
 
-use mailkeep_format::{ChunkRef, ContentHash, Node, NodeKind, Timestamp, limits as format_limits};
+use mailkeep_format::{ChunkRef, ContentHash, Meta, Node, NodeKind, Timestamp, limits as format_limits};
 use mailkeep_link::message::{
-    Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hint, Need, PassEnded, ReadOutcome, ToAgent, ToBox,
-    Unchanged, Want,
+    Amended, Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hint, Need, PassEnded, ReadOutcome,
+    ToAgent, ToBox, Unchanged, Want,
 };
 
 use crate::PullError;
@@ -60,6 +60,8 @@ pub struct Assembled {
     pub unrest: Notices,
     /// Files that were to be read together with one that went away: the tree lacks them, the next pass reads them.
     pub lost: Notices,
+    /// Files that have more names than were met.
+    pub(crate) parted: Vec<Node>,
     /// What the next pass may know.
     pub known: KnownFolders,
     /// Folders that were not listed because they have not changed.
@@ -162,6 +164,7 @@ impl Assembly {
         match message {
             ToBox::Entries(entries) => answers.push(ToAgent::Want(self.entries(entries, store)?)),
             ToBox::Unchanged(piece) => answers.push(ToAgent::Want(self.unchanged(piece, store)?)),
+            ToBox::Amended(piece) => answers.push(ToAgent::Want(self.amended(piece, store)?)),
             ToBox::Chunks(chunks) => answers.push(ToAgent::Need(self.chunks(chunks, store)?)),
             ToBox::Data(data) => self.data(data, store)?,
             ToBox::FileDone(done) => self.file_done(done, store)?,
@@ -191,8 +194,11 @@ impl Assembly {
             return Err(PullError::protocol("the pass ended with more owners than a server has"));
         }
         let root = self.root.ok_or_else(|| PullError::protocol("the pass ended without a root directory"))?;
-        let Assembly { tally, failures, unrest, lost, learnt: known, unlisted, contradictions, .. } = self;
-        Ok(Assembled { root, tally, failures, unrest, lost, known, unlisted, contradictions })
+        let Assembly {
+            tally, failures, unrest, lost, links, learnt: known, unlisted, contradictions, ..
+        } = self;
+        let parted = links.parted().collect();
+        Ok(Assembled { root, tally, failures, unrest, lost, parted, known, unlisted, contradictions })
     }
 
     fn entries(&mut self, piece: Entries, store: &mut dyn Store) -> Result<Want, PullError> {
@@ -208,7 +214,7 @@ impl Assembly {
             };
             self.open_directory(id, piece.parent, depth, base);
             if let (true, Some(place)) = (self.audit, piece.parent) {
-                if self.known_folder(place).is_ok() {
+                if self.known_folder(place, Folder::is_as).is_ok() {
                     self.directory(id)?.audit();
                 }
             }
@@ -231,7 +237,7 @@ impl Assembly {
             return Err(PullError::protocol("a directory is said to be unchanged that is to be listed"));
         }
         let (content, depth) = self.enter(Some(parent))?;
-        let folder = self.known_folder(parent)?;
+        let folder = self.known_folder(parent, Folder::is_as)?;
         if content.as_ref() != Some(&folder.content) {
             return Err(PullError::protocol(
                 "a directory is said to be unchanged that is not the one it was",
@@ -247,14 +253,36 @@ impl Assembly {
         self.listed(id, 0, listed, store)
     }
 
-    /// What the agent was told of the directory that has this place, if it may say that nothing changed in it.
-    fn known_folder(&mut self, place: FileId) -> Result<Folder, PullError> {
+    /// A directory that the agent was told of, and what has changed in it.
+    fn amended(&mut self, piece: Amended, store: &mut dyn Store) -> Result<Want, PullError> {
+        let (id, parent) = (piece.directory, piece.parent);
+        // What a live pass says is the base of the next, which has to be as sure as a listing.
+        if self.mode != Mode::Final || self.audit || self.directories.contains_key(&id) {
+            return Err(PullError::protocol("a directory is said to have changed that is to be listed"));
+        }
+        let (content, depth) = self.enter(Some(parent))?;
+        let folder = self.known_folder(parent, Folder::is_itself)?;
+        if content.as_ref() != Some(&folder.content) {
+            return Err(PullError::protocol("a directory is said to have changed that is another"));
+        }
+        let nodes = store.tree_nodes(&folder.content)?;
+        let empties = piece.hints.contains(&Hint::Emptied);
+        let empty_tree = if empties { self.empty_tree(store)? } else { Vec::new() };
+        self.open_directory(id, Some(parent), depth, Some((folder.content.clone(), nodes)));
+        self.unlisted += 1;
+        let clocks = self.clocks;
+        let listed = self.directory(id)?.amended(&folder, piece, clocks, &empty_tree)?;
+        self.listed(id, 0, listed, store)
+    }
+
+    /// What the agent was told of the directory that has this place, if by its node it may say less of it than a listing.
+    fn known_folder(&mut self, place: FileId, fits: fn(&Folder, &Meta) -> bool) -> Result<Folder, PullError> {
         let path = self.raw_path(place);
         let folder = self.known.take(&path);
         let clock_is_fine = self.clocks.is_some_and(|clocks| clocks.now >= clocks.base);
         let node = self.directories.get(&place.directory).and_then(|parent| parent.node(place.index));
         match (folder, node) {
-            (Some(folder), Some(node)) if clock_is_fine && folder.is_as(&node.meta) => Ok(folder),
+            (Some(folder), Some(node)) if clock_is_fine && fits(&folder, &node.meta) => Ok(folder),
             _ => Err(PullError::protocol(
                 "a directory is said to be unchanged that has changed or is not known",
             )),
@@ -697,6 +725,8 @@ impl Assembly {
 }
 
 #[cfg(test)]
+mod amended;
+#[cfg(test)]
 mod garbled;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mailkeep_format::limits::CHUNK_MAX;
 use mailkeep_format::{ChunkRef, Node, NodeKind};
-use mailkeep_link::message::{Entries, FileId, Hint, Unchanged};
+use mailkeep_link::message::{Amended, Entries, FileId, Hint, Unchanged};
 
 use crate::PullError;
 use crate::change::{Clocks, Verdict, compare};
@@ -82,6 +82,8 @@ enum Was {
 enum Segment {
     /// As in the base, there from this place on.
     Same { place: u32, count: u32 },
+    /// As in the base, each of so many from a place on. Under one index, which is none of an entry.
+    Runs(Vec<(u32, u32)>),
     /// Encoded nodes.
     Nodes { bytes: Vec<u8>, count: u32 },
     /// No part of the result.
@@ -94,6 +96,21 @@ struct Base {
     rest: Peekable<Nodes>,
     /// Nodes that were taken off `rest`.
     place: u32,
+}
+
+/// What was said of a changed folder, as far as it was not come by.
+struct Rest<'a> {
+    gone: Peekable<std::vec::IntoIter<Vec<u8>>>,
+    /// Of its base: what is no write-once file.
+    others: Peekable<std::slice::Iter<'a, (u32, Node)>>,
+}
+
+impl Rest<'_> {
+    /// Whether a name is gone; names are asked for in ascending order.
+    fn is_gone(&mut self, name: &[u8]) -> bool {
+        while self.gone.next_if(|gone| gone.as_slice() < name).is_some() {}
+        self.gone.next_if(|gone| gone == name).is_some()
+    }
 }
 
 /// What one piece of a listing brought.
@@ -268,6 +285,85 @@ impl OpenDirectory {
             base.rest = no_nodes().peekable();
         }
         Ok(listed)
+    }
+
+    /// Takes, in place of a listing, what has changed in a known folder. The directory's base is the folder's own tree.
+    pub(crate) fn amended(
+        &mut self,
+        folder: &Folder,
+        piece: Amended,
+        clocks: Option<Clocks>,
+        empty_tree: &[ChunkRef],
+    ) -> Result<Listed, PullError> {
+        if self.complete || self.listed > 0 {
+            return Err(PullError::protocol("a directory is listed and said to have changed"));
+        }
+        if piece.nodes.len() != piece.hints.len() {
+            return Err(PullError::protocol("a changed directory has the wrong number of hints"));
+        }
+        let mut listed = Listed::default();
+        let mut rest =
+            Rest { gone: piece.gone.into_iter().peekable(), others: folder.others.iter().peekable() };
+        let mut index = 0;
+        for (node, hint) in piece.nodes.into_iter().zip(piece.hints) {
+            if !node.content().is_empty() {
+                return Err(PullError::protocol("a listed entry names chunks of its own"));
+            }
+            let (runs, was) = self.run_up_to(Some(&node.name), &mut rest, &mut listed)?;
+            self.settle(index, Segment::Runs(runs));
+            self.join(index + 1, node, hint, was, clocks, empty_tree, &mut listed)?;
+            index += 2;
+        }
+        let (runs, _) = self.run_up_to(None, &mut rest, &mut listed)?;
+        self.settle(index, Segment::Runs(runs));
+        self.listed = index + 1;
+        self.complete = true;
+        if let Some(base) = &mut self.base {
+            base.rest = no_nodes().peekable();
+        }
+        Ok(listed)
+    }
+
+    /// What of the base comes before this name (all that is left where there is none) and is as it was, and the base's
+    /// node of this name.
+    fn run_up_to(
+        &mut self,
+        name: Option<&[u8]>,
+        rest: &mut Rest<'_>,
+        listed: &mut Listed,
+    ) -> Result<(Vec<(u32, u32)>, Option<(u32, Node)>), PullError> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        let Some(base) = &mut self.base else { return Ok((runs, None)) };
+        loop {
+            match (base.rest.peek(), name) {
+                (None, _) => return Ok((runs, None)),
+                (Some(Ok(node)), Some(name)) if node.name.as_slice() > name => return Ok((runs, None)),
+                _ => {}
+            }
+            let place = base.place;
+            let Some(node) = base.take()? else { return Ok((runs, None)) };
+            let is_other = rest.others.next_if(|(other, _)| *other == place).is_some();
+            if name == Some(node.name.as_slice()) {
+                return Ok((runs, Some((place, node))));
+            }
+            if rest.is_gone(&node.name) {
+                listed.moved += 1;
+                continue;
+            }
+            if is_other || !node.is_file() {
+                return Err(PullError::protocol(
+                    "of a changed directory an entry is left out that may change",
+                ));
+            }
+            listed.files += 1;
+            listed.bytes = listed.bytes.saturating_add(node.size());
+            self.files += 1;
+            self.bytes = self.bytes.saturating_add(node.size());
+            match runs.last_mut() {
+                Some((first, count)) if *first + *count == place => *count += 1,
+                _ => runs.push((place, 1)),
+            }
+        }
     }
 
     /// Takes the next piece of the listing.
@@ -611,6 +707,11 @@ impl OpenDirectory {
             match segment {
                 Segment::Dropped { .. } => {}
                 Segment::Same { place, count } => self.output.same(place, count, known, store)?,
+                Segment::Runs(runs) => {
+                    for (place, count) in runs {
+                        self.output.same(place, count, known, store)?;
+                    }
+                }
                 Segment::Nodes { bytes, .. } => self.output.nodes(&bytes, known, store)?,
             }
         }
@@ -677,9 +778,11 @@ fn no_nodes() -> Nodes {
 }
 
 impl Segment {
+    /// Indices that it takes.
     fn count(&self) -> u32 {
         match self {
             Segment::Same { count, .. } | Segment::Nodes { count, .. } | Segment::Dropped { count } => *count,
+            Segment::Runs(_) => 1,
         }
     }
 
@@ -701,7 +804,11 @@ impl Segment {
     }
 
     fn weight(&self) -> usize {
-        let bytes = if let Segment::Nodes { bytes, .. } = self { bytes.capacity() } else { 0 };
+        let bytes = match self {
+            Segment::Nodes { bytes, .. } => bytes.capacity(),
+            Segment::Runs(runs) => size_of_val(runs.as_slice()),
+            Segment::Same { .. } | Segment::Dropped { .. } => 0,
+        };
         size_of::<Segment>() + 16 + bytes
     }
 }

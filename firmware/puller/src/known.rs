@@ -122,6 +122,11 @@ impl Folder {
         self.inode == meta.inode && self.mtime == meta.mtime && self.ctime == meta.ctime
     }
 
+    /// Whether a directory with this node is this one, whatever happened in it.
+    pub(crate) fn is_itself(&self, meta: &Meta) -> bool {
+        self.inode == meta.inode
+    }
+
     /// Memory, bytes.
     fn weight(&self) -> usize {
         let others: usize = self.others.iter().map(|(_, node)| weight(node)).sum();

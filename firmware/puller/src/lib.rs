@@ -30,6 +30,7 @@ mod meter;
 mod monitor;
 pub mod progress;
 mod pull;
+mod relink;
 mod session;
 pub mod store;
 pub mod summary;

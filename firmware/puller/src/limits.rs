@@ -35,6 +35,9 @@ pub const OPEN_FILES_MAX: usize = 65_536;
 /// Bytes of memory for files with several names of which not all were seen; beyond it each name is read by itself. A
 /// quarter of a million messages.
 pub const LINKS_HELD_MAX: usize = 64 << 20;
+/// Files with several names of which not all were met, that are looked for in the tree at the end of a run; of more the
+/// next full walk finds them.
+pub const PARTED_MAX: usize = 64 << 10;
 /// Bytes of memory for what one pass knows of folders for the next. About 12,000 folders of a mail server; the rest are
 /// listed.
 pub const KNOWN_BYTES_MAX: usize = 16 << 20;

@@ -89,6 +89,14 @@ impl Links {
         waiting
     }
 
+    /// The files of which names were read in this pass, and others were not met.
+    pub(crate) fn parted(self) -> impl Iterator<Item = Node> {
+        self.inodes.into_values().filter_map(|(state, left)| match state {
+            State::Read(node) if left > 0 => Some(*node),
+            _ => None,
+        })
+    }
+
     fn keep(&mut self, key: (u64, u64), state: State, left: u32) {
         let weight = state.weight();
         if self.held + weight <= LINKS_HELD_MAX {

@@ -29,6 +29,7 @@ use crate::limits::{
 };
 use crate::mail_check::Checked;
 use crate::monitor::Forward;
+use crate::relink::{Parted, relink};
 use crate::session::Session;
 use crate::store::{RepositoryStore, Store};
 use crate::summary::Summary;
@@ -101,7 +102,7 @@ pub fn pull(
         Session::open(options.transport, source, options.program, bandwidth, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
     // After an error the writer keeps what came over, so that it is never sent twice.
-    let copy = run.copy(&mut store, configured.quiesce.is_some())?;
+    let mut copy = run.copy(&mut store, configured.quiesce.is_some())?;
     let Run {
         session,
         passes,
@@ -112,6 +113,7 @@ pub fn pull(
         rules,
         contradictions,
         how_frozen,
+        parted,
         ..
     } = run;
     let host = session.host().to_owned();
@@ -119,6 +121,13 @@ pub fn pull(
 
     reporter.phase(Phase::Transfer);
     store.flush()?;
+    if !parted.is_empty() {
+        if let Some((root, names)) = relink(&mut store, &copy.root, &parted)? {
+            tracing::info!(names, "links of messages in folders at rest");
+            copy.root = root;
+            store.flush()?;
+        }
+    }
     let checked = if copy.window.is_some() {
         reporter.phase(Phase::Check);
         mail_check::run(source, store.reader(), &copy.root, checked_before)?
@@ -244,6 +253,8 @@ pub(crate) struct Run<'a> {
     walk: Walk,
     rules: Option<String>,
     contradictions: u64,
+    /// Files that have more names than their passes met.
+    parted: Parted,
     /// How what the final pass brought was kept while mail was stopped.
     pub(crate) how_frozen: Option<String>,
     /// Owners that were named in any pass: of folders that are not listed they are not named again.
@@ -293,6 +304,7 @@ impl<'a> Run<'a> {
             walk,
             rules,
             contradictions: 0,
+            parted: Parted::default(),
             how_frozen: None,
             users,
             groups,
@@ -453,7 +465,8 @@ impl<'a> Run<'a> {
             }
             self.reporter.tally(assembly.tally());
         };
-        let assembled = assembly.end(&ended)?;
+        let mut assembled = assembly.end(&ended)?;
+        std::mem::take(&mut assembled.parted).into_iter().for_each(|node| self.parted.add(node));
         self.contradictions += assembled.contradictions.count;
         self.reporter.problems(&assembled.contradictions);
         self.remarks.append(&assembled.contradictions);

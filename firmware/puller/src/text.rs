@@ -48,6 +48,7 @@ pub(crate) fn name_of(message: &ToBox) -> &'static str {
         ToBox::Problem(_) => "Problem",
         ToBox::Failed(_) => "Failed",
         ToBox::Unchanged(_) => "Unchanged",
+        ToBox::Amended(_) => "Amended",
         ToBox::Prepared(_) => "Prepared",
         ToBox::Frozen(_) => "Frozen",
         ToBox::Alive => "Alive",

@@ -79,6 +79,12 @@ pub const RECORD_BYTES: usize = 1 << 20;
 /// Directories that are kept open between the look at them and the entering, of one directory and of all: opening one once
 /// more, or asking for its attributes by its path, is much of what an unchanged folder costs.
 pub const OPENED_AHEAD: (usize, usize) = (16, 64);
+/// Folders of which the kernel is asked to tell what happens in them during a run; each takes it a kilobyte or two.
+pub const JOURNAL_FOLDERS: usize = 16 << 10;
+/// Names to which something happened that are kept; with more of them folders are listed.
+pub const JOURNAL_NAMES: usize = 64 << 10;
+/// Lines that tell of folders in which something happened although mail was stopped.
+pub const JOURNAL_LINES: usize = 100;
 /// Threads that read files. Most of a mail that is not in memory is waiting for it: on a disk without moving parts two threads
 /// leave it idle, and one with them finds a shorter way through four requests than through two.
 pub const READERS: usize = 4;

@@ -23,7 +23,7 @@ use mailkeep_mail::{MailError, Profile, Source};
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
-use crate::pass::{self, Freeze, FrozenTree, KnownFolders, NotFrozen, Order, Pass, Seen};
+use crate::pass::{self, Freeze, FrozenTree, Journal, KnownFolders, NotFrozen, Order, Pass, Seen};
 use crate::plan::Plan;
 use crate::snapshot::{self, Snapshots, Ways};
 use crate::stage;
@@ -292,7 +292,7 @@ impl Run<'_> {
 
     fn begin_pass(&mut self, begin: BeginPass) -> Result<(), AgentError> {
         let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "BeginPass" })?;
-        self.seen = None;
+        let journal = self.seen.take().and_then(|seen| seen.journal);
         if let Some(tree) = self.frozen.take().filter(|_| begin.is_final) {
             self.snapshots.in_the_way().map_or(Ok(()), Err)?;
             self.link.send(ToBox::PassBegun(PassBegun { clock: tree.clock }))?;
@@ -311,7 +311,10 @@ impl Run<'_> {
         let known = self.known.take().map(|known| known.at(clock));
         // While mail is stopped nothing counts but time.
         let pace = subject.pace.clone().filter(|_| self.window.is_none());
-        let order = Order { profile: Arc::clone(&subject.profile), is_final, clock, export, known, pace };
+        let may_stop = !matches!(subject.rung, Ok(Rung::Nothing)) && self.link.version() >= version::AMENDED;
+        let journal = journal.or_else(Journal::begin).filter(|_| may_stop);
+        let profile = Arc::clone(&subject.profile);
+        let order = Order { profile, is_final, clock, export, known, journal, pace };
         self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
         Ok(())
     }
@@ -478,7 +481,7 @@ impl Run<'_> {
     }
 
     fn recheck(&mut self) -> Result<(), AgentError> {
-        let (Some(window), Some(seen)) = (&self.window, &self.seen) else {
+        let (Some(window), Some(seen)) = (&self.window, &mut self.seen) else {
             return Err(AgentError::OutOfOrder { said: "Recheck" });
         };
         let mut moved = window.disturbances();

@@ -9,7 +9,7 @@ use mailkeep_format::{ChunkKind, IdKey, Meta, node};
 
 /// A repository in memory: chunks by id, and a count of what was written.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     chunks: HashMap<mailkeep_format::ChunkId, Vec<u8>>,
     data_puts: usize,
     tree_puts: usize,
@@ -27,7 +27,7 @@ impl Memory {
     }
 
     /// A whole directory.
-    pub(super) fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError> {
+    pub(crate) fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, PullError> {
         let bytes: Vec<u8> = content.iter().flat_map(|chunk| self.chunks[&chunk.id].clone()).collect();
         Ok(node::decode_tree(&bytes).unwrap())
     }

@@ -18,6 +18,7 @@ use mailkeep_format::Timestamp;
 use mailkeep_link::message::{Hint, ToBox};
 use mailkeep_mail::Profile;
 
+use super::journal::Journal;
 use super::known::KnownFolders;
 use super::ledger::{Aborted, Candidate, Ledger, Piece, Place, Then};
 use super::read::Say;
@@ -121,7 +122,8 @@ impl Freeze {
                 why: None,
             }),
         };
-        let walked = Walk::new(&self.profile, &plan, known, &freezer, true, self.clock).run();
+        let walk = Walk::new(&self.profile, &plan, known, &freezer, true, self.clock);
+        let walked = walk.with(self.seen.journal.take()).run();
         let State { recorder, stage, why } = freezer.state.into_inner();
         let played = match walked {
             Ok(Ok(walked)) => match recorder.play() {
@@ -131,11 +133,12 @@ impl Freeze {
             Ok(Err(error)) => Err(one_line(&error)),
             Err(Aborted) => Err(why.unwrap_or_else(|| "it was called off".to_owned())),
         };
-        let (walked, player) = match played {
+        let (mut walked, player) = match played {
             Ok(played) => played,
             Err(why) => return Err((why, snapshots)),
         };
-        let moved = moved(&walked.watched);
+        let mut moved = moved(&walked.watched);
+        moved.extend(walked.journal.iter_mut().flat_map(Journal::moved));
         Ok(FrozenTree {
             clock: self.clock,
             profile: self.profile,
@@ -218,6 +221,7 @@ impl Sink for Freezer<'_> {
         let (nodes, hints): (&[_], &[_]) = match &message {
             ToBox::Entries(piece) => (&piece.nodes, &piece.hints),
             ToBox::Unchanged(piece) => (&piece.nodes, &piece.hints),
+            ToBox::Amended(piece) => (&piece.nodes, &piece.hints),
             _ => (&[], &[]),
         };
         let met = folder.facts.is_some_and(|facts| self.folders.has(folder.path, facts.inode));
@@ -271,6 +275,7 @@ pub(crate) fn play(
         let (directory, first, nodes, hints): (_, _, &[_], &[_]) = match &message {
             ToBox::Entries(piece) => (piece.directory, piece.first, &piece.nodes, &piece.hints),
             ToBox::Unchanged(piece) => (piece.directory, 0, &piece.nodes, &piece.hints),
+            ToBox::Amended(piece) => (piece.directory, 0, &piece.nodes, &piece.hints),
             _ => {
                 say.say(message)?;
                 continue;

@@ -42,6 +42,11 @@ impl KnownFolders {
         }
     }
 
+    /// Whether there is one of this path.
+    pub(crate) fn has(&self, path: &[u8]) -> bool {
+        self.folders.contains_key(path)
+    }
+
     /// Forgets everything if it is of no use for a pass that begins at this time.
     pub(crate) fn at(mut self, now: Timestamp) -> Self {
         if now < self.clock {
@@ -50,10 +55,15 @@ impl KnownFolders {
         self
     }
 
+    /// The folder of this path, whatever happened in it.
+    pub(crate) fn itself(&self, path: &[u8], now: &Facts) -> Option<&KnownFolder> {
+        self.folders.get(path).filter(|folder| folder.inode == now.inode)
+    }
+
     /// The folder of this path if it has not changed.
     pub(crate) fn unchanged(&self, path: &[u8], now: &Facts) -> Option<&KnownFolder> {
-        let folder = self.folders.get(path)?;
-        let same = folder.inode == now.inode && folder.mtime == now.mtime && folder.ctime == now.ctime;
+        let folder = self.itself(path, now)?;
+        let same = folder.mtime == now.mtime && folder.ctime == now.ctime;
         let settled = now.mtime.max(now.ctime) < self.clock.minus_seconds(limits::SETTLED_SECONDS);
         (same && settled).then_some(folder)
     }

@@ -8,6 +8,7 @@
 //! kept, it is a pass as any other, over the link.
 
 mod frozen;
+mod journal;
 mod known;
 mod ledger;
 mod read;
@@ -32,6 +33,7 @@ use crate::plan::Plan;
 use crate::snapshot::Witness;
 use crate::{limits, owners, priority};
 pub(crate) use frozen::{Freeze, FrozenTree, NotFrozen, foresee};
+pub(crate) use journal::Journal;
 pub(crate) use known::KnownFolders;
 use ledger::{Aborted, Candidate, Ledger, Piece, Place};
 use read::Say;
@@ -58,6 +60,8 @@ pub struct Seen {
     /// Directories within the roots at which another file system or subvolume begins.
     pub(crate) borders: Vec<PathBuf>,
     recent: HashMap<u64, u64>,
+    /// What happens in folders since they were looked at.
+    pub(crate) journal: Option<Journal>,
     /// How long the walk took, milliseconds.
     pub(crate) millis: u64,
 }
@@ -81,6 +85,8 @@ pub struct Order {
     pub export: Option<PathBuf>,
     /// Folders that need not be listed if they have not changed.
     pub(crate) known: Option<KnownFolders>,
+    /// What happened in folders since an earlier pass, or an empty one to be begun.
+    pub(crate) journal: Option<Journal>,
     /// How fast files may be read.
     pub pace: Option<Arc<Pace>>,
 }
@@ -141,7 +147,7 @@ impl Pass {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
                 let done = match work {
-                    Work::Walk(order, plan) => walk_all(&order, &plan, &ledger, &voice),
+                    Work::Walk(order, plan) => walk_all(*order, &plan, &ledger, &voice),
                     Work::Play(tree, _) => play_all(*tree, &ledger, &voice).map(Ok),
                 };
                 match done {
@@ -251,15 +257,17 @@ impl Pass {
             let _ = thread.join();
         }
         let walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        let Walked { watched, folders, borders, recent, clock, millis, .. } = walked;
-        Ok(Seen { watched, folders, borders, recent, clock, millis })
+        let Walked { watched, folders, borders, recent, clock, journal, millis, .. } = walked;
+        Ok(Seen { watched, folders, borders, recent, clock, journal, millis })
     }
 }
 
 impl Seen {
     /// Looks again at every directory that the final pass listed; one line for each that moved.
-    pub fn moved(&self) -> Vec<String> {
-        moved(&self.watched)
+    pub fn moved(&mut self) -> Vec<String> {
+        let mut all = moved(&self.watched);
+        all.extend(self.journal.iter_mut().flat_map(Journal::moved));
+        all
     }
 }
 
@@ -296,15 +304,15 @@ fn moved(all: &[Watched]) -> Vec<String> {
 
 /// Walks a tree as it is now.
 fn walk_all(
-    order: &Order,
+    order: Order,
     plan: &Plan,
     ledger: &Ledger,
     voice: &Voice,
 ) -> Result<Result<Walked, AgentError>, Aborted> {
     let began = Instant::now();
     let line = Line { ledger, voice, waited: Cell::default() };
-    let Order { profile, is_final, known, clock, .. } = order;
-    let walk = Walk::new(profile, plan, known.as_ref(), &line, *is_final, *clock);
+    let Order { profile, is_final, known, journal, clock, .. } = order;
+    let walk = Walk::new(&profile, plan, known.as_ref(), &line, is_final, clock).with(journal);
     let mut walked = walk.run()?;
     if let Ok(walked) = &mut walked {
         walked.millis = millis(began.elapsed().saturating_sub(line.waited.get()));
@@ -343,6 +351,7 @@ impl Sink for Line<'_> {
         let (directory, first, cost) = match &message {
             ToBox::Entries(piece) => (piece.directory, piece.first, piece.nodes.len()),
             ToBox::Unchanged(piece) => (piece.directory, 0, piece.nodes.len()),
+            ToBox::Amended(piece) => (piece.directory, 0, piece.nodes.len()),
             _ => return self.say(message),
         };
         let place = Place::Now(Arc::clone(folder.directory));

@@ -17,11 +17,14 @@ use std::sync::Arc;
 use mailkeep_format::limits::DEPTH_MAX;
 use mailkeep_format::{Node, NodeKind, Timestamp};
 use mailkeep_link::limits::{ENTRIES_BYTES, ENTRIES_NODES};
-use mailkeep_link::message::{DirectoryId, Entries, FileId, Hint, KnownFolder, Problem, ToBox, Unchanged};
+use mailkeep_link::message::{
+    Amended, DirectoryId, Entries, FileId, Hint, KnownFolder, Problem, ToBox, Unchanged,
+};
 use mailkeep_mail::{FileClass, Profile};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use super::journal::Journal;
 use super::known::{KnownFolders, keeps_directory_times};
 use super::ledger::{Aborted, Candidate};
 use crate::dir::{Directory, XattrTrouble, Xattrs};
@@ -106,6 +109,8 @@ pub(crate) struct Walked {
     last_id: u32,
     /// Of a live pass, by device: bytes of files, messages left out, that had changed not long before it.
     pub(crate) recent: HashMap<u64, u64>,
+    /// What happens in folders since they were looked at.
+    pub(crate) journal: Option<Journal>,
     /// The server's clock at the start.
     pub(crate) clock: Timestamp,
     /// How long it took, milliseconds.
@@ -165,6 +170,7 @@ pub(crate) struct Walk<'a> {
     /// What the profile calls the entry that is looked at.
     called: RefCell<PathBuf>,
     opened: Rc<()>,
+    journal: RefCell<Option<Journal>>,
 }
 
 /// A directory to enter.
@@ -274,8 +280,27 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let recent_from = clock.minus_seconds(limits::RECENT_SECONDS);
         let (trusted, called, opened) = (RefCell::default(), RefCell::default(), Rc::default());
-        let part = Part::Now;
-        Walk { profile, plan, known, sink, is_final, clock, recent_from, part, trusted, called, opened }
+        let (part, journal) = (Part::Now, RefCell::default());
+        Walk {
+            profile,
+            plan,
+            known,
+            sink,
+            is_final,
+            clock,
+            recent_from,
+            part,
+            trusted,
+            called,
+            opened,
+            journal,
+        }
+    }
+
+    /// The same with a journal: a live pass has it watch known folders, a final one believes it.
+    pub(crate) fn with(mut self, journal: Option<Journal>) -> Self {
+        self.journal = RefCell::new(journal);
+        self
     }
 
     /// Walks everything but what is kept.
@@ -287,6 +312,7 @@ impl<'a> Walk<'a> {
         for (path, named_by) in &self.plan.missing {
             self.problem(&format!("it is named by {named_by} and not there"), path, true)?;
         }
+        self.journal.borrow_mut().iter_mut().for_each(Journal::listen);
         let mut walked = Walked { clock: self.clock, ..Walked::default() };
         let profile_path = self.plan.top.root.clone();
         let top = Listing {
@@ -302,12 +328,14 @@ impl<'a> Walk<'a> {
         };
         let top = self.enter(top, None, b"/", &mut walked)?;
         self.descend(top, 0, &mut walked)?;
+        walked.journal = self.journal.take();
         Ok(Ok(walked))
     }
 
     /// Goes on with what is kept.
     pub(crate) fn go_on(mut self, mut walked: Walked) -> Result<Walked, Aborted> {
         self.part = Part::Kept;
+        self.journal = RefCell::new(walked.journal.take());
         for Kept { id, place, path, profile_path, depth } in std::mem::take(&mut walked.kept) {
             let stop = self.plan.top.find(&path);
             let opened =
@@ -370,10 +398,11 @@ impl<'a> Walk<'a> {
                 }
             };
             let watched_parent = level.watched;
+            let facts = self.first_look(&directory, &path);
             let listing = Listing {
                 id,
                 parent: Some(child.place),
-                facts: directory.stat_self().ok().map(|stat| Facts::of(&stat)),
+                facts,
                 directory: Arc::new(directory),
                 path,
                 profile_path: child.profile_path,
@@ -456,7 +485,11 @@ impl<'a> Walk<'a> {
         if let (false, Some(facts)) = (self.is_final, listing.facts) {
             walked.folders.add(&listing.path, facts.inode);
         }
-        let children = match self.unchanged(&listing, walked)? {
+        let mut children = self.unchanged(&listing, walked)?;
+        if children.is_none() {
+            children = self.amended(&listing, walked)?;
+        }
+        let children = match children {
             Some(children) => children,
             None => self.list(&listing, virtual_place, walked)?,
         };
@@ -496,7 +529,17 @@ impl<'a> Walk<'a> {
         listing: &Listing<'a>,
         walked: &mut Walked,
     ) -> Result<Option<Vec<Child<'a>>>, Aborted> {
-        let Some((known, parent)) = self.known_folder(listing).zip(listing.parent) else { return Ok(None) };
+        let Some((known, parent)) = self.known_folder(listing, KnownFolders::unchanged).zip(listing.parent)
+        else {
+            return Ok(None);
+        };
+        // A message that was written over, perhaps: no listing would tell.
+        let more = |journal: &Journal| {
+            listing.facts.as_ref().is_some_and(|facts| journal.has_more_than(facts, &known.entries))
+        };
+        if self.is_final && self.journal.borrow().as_ref().is_some_and(more) {
+            return Ok(None);
+        }
         let mut filling = Filling::default();
         let mut children = Vec::new();
         for (place, name) in &known.entries {
@@ -514,10 +557,62 @@ impl<'a> Walk<'a> {
         Ok(Some(children))
     }
 
-    /// What the box knows of a directory, if it may stand in for a listing.
-    fn known_folder(&self, listing: &Listing<'a>) -> Option<&KnownFolder> {
+    /// What a directory is before anything in it is looked at. From here on the journal of a live pass tells of it, if the
+    /// box knows it.
+    fn first_look(&self, directory: &Directory, path: &Path) -> Option<Facts> {
+        let facts = |directory: &Directory| directory.stat_self().ok().map(|stat| Facts::of(&stat));
+        let is_known = || self.known.is_some_and(|known| known.has(path.as_os_str().as_bytes()));
+        if let (false, Some(journal)) = (self.is_final, self.journal.borrow_mut().as_mut()) {
+            if let Some(before) = facts(directory).filter(|_| is_known()) {
+                journal.watch(directory, (before.device, before.inode));
+            }
+            journal.listen();
+        }
+        facts(directory)
+    }
+
+    /// Looks at what has changed in a known directory, as the journal tells; `None` if it is to be listed. In a live pass
+    /// it always is: what that says is the base of the next.
+    fn amended(&self, listing: &Listing<'a>, walked: &mut Walked) -> Result<Option<Vec<Child<'a>>>, Aborted> {
+        let known = self.known_folder(listing, KnownFolders::itself).filter(|_| self.is_final);
+        let (Some(known), Some(parent), Some(facts)) = (known, listing.parent, &listing.facts) else {
+            return Ok(None);
+        };
+        let told = |journal: &mut Journal| journal.changed(facts, &listing.path);
+        let Some(mut names) = self.journal.borrow_mut().as_mut().and_then(told) else { return Ok(None) };
+        names.extend(known.entries.iter().map(|(_, name)| name.clone()));
+        names.sort_unstable();
+        names.dedup();
+        if names.len() > ENTRIES_NODES {
+            return Ok(None);
+        }
+        let (mut filling, mut children, mut gone) = (Filling::default(), Vec::new(), Vec::new());
+        for name in names {
+            let Some(found) = self.look(listing, &name)? else {
+                gone.push(name);
+                continue;
+            };
+            if filling.bytes > ENTRIES_BYTES {
+                return Ok(None);
+            }
+            walked.saw(&found, listing.device(), self.recent_from);
+            let index = 2 * filling.nodes.len() as u32 + 1;
+            filling.push(listing.id, index, found, &mut children);
+        }
+        let Filling { nodes, hints, files, .. } = filling;
+        let message = ToBox::Amended(Amended { directory: listing.id, parent, gone, nodes, hints });
+        self.sink.piece(&listing.folder(), message, files)?;
+        Ok(Some(children))
+    }
+
+    /// What the box knows of a directory, if something less may stand in for a listing.
+    fn known_folder(
+        &self,
+        listing: &Listing<'a>,
+        find: fn(&'a KnownFolders, &[u8], &Facts) -> Option<&'a KnownFolder>,
+    ) -> Option<&'a KnownFolder> {
         let facts = listing.facts.as_ref()?;
-        let folder = self.known?.unchanged(listing.path.as_os_str().as_bytes(), facts)?;
+        let folder = find(self.known?, listing.path.as_os_str().as_bytes(), facts)?;
         // Under another path than its own the box may have judged names by other rules; and what is wanted by name below
         // this directory has to be found.
         let plain = listing.stop.is_none_or(|stop| stop.instead.is_none() && stop.children.is_empty());
