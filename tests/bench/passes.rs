@@ -166,8 +166,11 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
     let mut last: Option<Cost> = None;
     let mut rsync: Option<f64> = None;
     for round in 0..FINALS {
-        // What the round before has touched is at rest.
-        std::thread::sleep(SETTLE);
+        if round > 0 {
+            // What the round before has touched is at rest, and found to be.
+            std::thread::sleep(SETTLE);
+            measure::run(&live_only, &env, work)?;
+        }
         let run = || measure::run(&backup(&source_file), &env, work);
         let with_window = changed_meanwhile(work, &spool, round, run)?;
         let this = Cost { cpu: with_window.cpu - live, ..with_window };
@@ -216,7 +219,10 @@ fn one(work: &Path, messages: usize, folders: usize) -> Result<Measured> {
     let mut last_ssh = f64::INFINITY;
     let mut rsync_ssh: Option<f64> = None;
     for round in FINALS..2 * FINALS {
-        std::thread::sleep(SETTLE);
+        if round > FINALS {
+            std::thread::sleep(SETTLE);
+            measure::run(&live_only, &env, work)?;
+        }
         let with_window = measure::with_far_end(sshd.pid(), || {
             changed_meanwhile(work, &spool, round, || measure::run(&backup(&source_file), &env, work))
         })?;
