@@ -98,6 +98,9 @@ struct Base {
     place: u32,
 }
 
+/// Nodes of the base that come before a name (from a place on, so many), and its own with its place.
+type UpTo = (Vec<(u32, u32)>, Option<(u32, Node)>);
+
 /// What was said of a changed folder, as far as it was not come by.
 struct Rest<'a> {
     gone: Peekable<std::vec::IntoIter<Vec<u8>>>,
@@ -331,7 +334,7 @@ impl OpenDirectory {
         name: Option<&[u8]>,
         rest: &mut Rest<'_>,
         listed: &mut Listed,
-    ) -> Result<(Vec<(u32, u32)>, Option<(u32, Node)>), PullError> {
+    ) -> Result<UpTo, PullError> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         let Some(base) = &mut self.base else { return Ok((runs, None)) };
         loop {

@@ -49,7 +49,7 @@ fn parted(nodes: &[&Node]) -> Parted {
 fn spool(store: &mut Memory, rest: &Node, busy: &Node) -> Vec<ChunkRef> {
     let other = message(store, "9.", 99, 1, b"other");
     let sub = folder(store, "sub", &[rest.clone(), other.clone()]);
-    let (busy, rest) = (folder(store, "busy", &[busy.clone()]), folder(store, "rest", &[sub]));
+    let (busy, rest) = (folder(store, "busy", std::slice::from_ref(busy)), folder(store, "rest", &[sub]));
     put(store, &[busy, rest])
 }
 
@@ -84,7 +84,7 @@ fn the_name_in_a_folder_at_rest_becomes_a_link_again() {
 fn what_only_looks_alike_is_left_alone() {
     let mut store = Memory::default();
     let busy = message(&mut store, "2.", 77, 2, b"mail");
-    let mut others = vec![
+    let mut others = [
         message(&mut store, "1.", 78, 1, b"mail"),
         message(&mut store, "1.", 77, 1, b"liam"),
         message(&mut store, "1.", 77, 1, b"longer"),
@@ -106,7 +106,8 @@ fn more_names_than_the_file_has_are_no_names_of_it() {
     let (rest, busy) = (message(&mut store, "1.", 77, 1, b"mail"), message(&mut store, "2.", 77, 2, b"mail"));
     let mut third = rest.clone();
     third.name = b"3.".to_vec();
-    let (one, two) = (folder(&mut store, "a", &[rest, third]), folder(&mut store, "b", &[busy.clone()]));
+    let (one, two) =
+        (folder(&mut store, "a", &[rest, third]), folder(&mut store, "b", std::slice::from_ref(&busy)));
     let root = put(&mut store, &[one, two]);
     assert!(relink(&mut store, &root, &parted(&[&busy])).unwrap().is_none());
 }
@@ -118,8 +119,8 @@ fn the_latest_word_counts_and_all_names_take_it_over() {
     let live = message(&mut store, "2.", 77, 2, b"mail");
     let mut last = message(&mut store, "3.", 77, 3, b"mail");
     last.meta.ctime.nanos += 1;
-    let (one, two) = (folder(&mut store, "a", &[rest]), folder(&mut store, "b", &[live.clone()]));
-    let three = folder(&mut store, "c", &[last.clone()]);
+    let (one, two) = (folder(&mut store, "a", &[rest]), folder(&mut store, "b", std::slice::from_ref(&live)));
+    let three = folder(&mut store, "c", std::slice::from_ref(&last));
     let root = put(&mut store, &[one, two, three]);
     let (mended, names) = relink(&mut store, &root, &parted(&[&live, &last])).unwrap().unwrap();
     assert_eq!(names, 2);

@@ -173,9 +173,12 @@ mod tests {
         }
     }
 
+    /// A name, and what happens to it.
+    type Thing = (&'static str, fn(&Lab));
+
     #[test]
     fn every_way_in_which_a_name_can_change_is_told() {
-        let things: [(&str, fn(&Lab)); 8] = [
+        let things: [Thing; 8] = [
             ("2.", |lab| fs::write(lab.at("2."), "two").unwrap()),
             ("1.", |lab| fs::remove_file(lab.at("1.")).unwrap()),
             ("1.", |lab| fs::write(lab.at("1."), "eno").unwrap()),
