@@ -25,7 +25,12 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("restorer", "host-tools/restorer", &["repository", "format", "mail"]),
     ("mailview", "host-tools/mailview", &["restorer", "repository", "mail"]),
     ("mount", "host-tools/mount", &["mailview", "restorer"]),
-    ("cli", "host-tools/cli", &["mount", "mailview", "restorer", "repository", "puller", "pairing", "mail"]),
+    ("rebuild", "host-tools/rebuild", &["restorer", "puller", "link", "mail", "format"]),
+    (
+        "cli",
+        "host-tools/cli",
+        &["rebuild", "mount", "mailview", "restorer", "repository", "puller", "pairing", "mail"],
+    ),
     ("board", "board", &[]),
     // Only tests need it.
     ("guest", "tests/guest", &[]),

@@ -3,7 +3,8 @@
 //! The box speaks first and drives; the agent answers. One connection is one run. [`message`] is the vocabulary with
 //! the order in which things are said, [`wire`] its encoding, [`frame`] what surrounds one message, and
 //! [`connection`] the two ends: [`BoxSide`] and [`AgentSide`]. On a slow link many messages travel in one compressed
-//! frame ([`packed`]); [`pace`] holds whoever moves bytes to a rate. [`role`] says which key is good for what.
+//! frame ([`packed`]); [`pace`] holds whoever moves bytes to a rate. [`role`] says which key is good for what, and
+//! [`rebuild`] has the words of the way back.
 //!
 //! Invariants:
 //! - what the peer sends is hostile until it is decoded: a frame is at most [`limits::FRAME_MAX`] bytes, lists are
@@ -22,6 +23,7 @@ pub mod message;
 mod outbox;
 pub mod pace;
 pub mod packed;
+pub mod rebuild;
 pub mod role;
 mod shared;
 pub mod version;

@@ -16,6 +16,8 @@ pub const ENTRIES_NODES: usize = 1024;
 pub const ENTRIES_BYTES: usize = 256 << 10;
 /// Most chunks of one `Chunks` frame, and so most numbers of one `Need`.
 pub const CHUNKS_PIECE: usize = 1024;
+/// Most pieces of files that one `Lay` names, and so most hashes of one `Held`.
+pub const LAY_PIECES: usize = 16 << 10;
 /// Bytes at which a `Known` message is closed.
 pub const KNOWN_PIECE: usize = 64 << 10;
 /// Most entries of one known folder that are looked at; a folder with more of them is listed.

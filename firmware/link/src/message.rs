@@ -46,6 +46,7 @@
 use mailkeep_format::{ContentHash, Node, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::rebuild;
 use crate::shared::SharedBytes;
 
 /// Number of a directory within one pass, in the order in which the agent first names them, from 0 (the root "/").
@@ -93,6 +94,28 @@ pub enum ToAgent {
     Prepare,
     /// In place of `Quiesce`, final pass, `Recheck` and `Resume`: all of it in one go, and the contents afterwards.
     Freeze(Quiesce),
+    /// What would be rebuilt? This and the rest are told in [`crate::rebuild`].
+    Trees,
+    /// Begin to build.
+    Raise(rebuild::Raise),
+    /// A folder.
+    Folder(rebuild::Folder),
+    /// What lies in a folder.
+    Lay(rebuild::Lay),
+    /// Bytes of a file.
+    Fill(rebuild::Fill),
+    /// The oldest `Lay` has all its bytes.
+    Settle,
+    /// A folder is complete.
+    Seal(rebuild::Seal),
+    /// Everything was said.
+    Raised,
+    /// Exchange the trees.
+    Swap(rebuild::Swap),
+    /// Remove what is kept beside.
+    Drop,
+    /// Start mail on a standby.
+    Promote(rebuild::Promote),
 }
 
 /// What the agent says.
@@ -134,6 +157,18 @@ pub enum ToBox {
     Prepared(Prepared),
     /// What the final pass will say is kept, or cannot be.
     Frozen(Frozen),
+    /// Answer to `Trees`. This and the rest are told in [`crate::rebuild`].
+    Trees(rebuild::Trees),
+    /// Answer to `Lay`.
+    Held(rebuild::Held),
+    /// Bytes were written.
+    Took(rebuild::Took),
+    /// Answer to `Raised`.
+    Raised(rebuild::Raised),
+    /// Answer to `Swap`.
+    Swapped(rebuild::Swapped),
+    /// Answer to `Drop` and `Promote`.
+    Done(rebuild::Done),
 }
 
 /// Version offer. Both sides use the highest version in both ranges, or end with one clear line.

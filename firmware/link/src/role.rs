@@ -1,13 +1,13 @@
 //! For what a connection is good: each key of a box has one role, which its forced command gives to the agent.
 //!
 //! The box never says its role: a box that was stolen would say what it likes. So nothing that the box says with the key that it
-//! uses every night puts a snapshot back, and with the one for restores it can neither stop mail nor read any. What the key of
+//! uses every night puts a snapshot back, and with the one for restores it can read no mail. What the key of
 //! every night still can is run the commands that the source file names for stop and start, as root.
 //!
 //! | role | may say |
 //! |---|---|
 //! | backup | everything of a pull |
-//! | restore | who are you (`Configure`), goodbye; what rewrites a server will stand here |
+//! | restore | who are you (`Configure`), goodbye; everything of [`crate::rebuild`] |
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,6 +47,17 @@ impl Role {
             | ToAgent::Squeeze(_)
             | ToAgent::Prepare
             | ToAgent::Freeze(_) => self == Role::Backup,
+            ToAgent::Trees
+            | ToAgent::Raise(_)
+            | ToAgent::Folder(_)
+            | ToAgent::Lay(_)
+            | ToAgent::Fill(_)
+            | ToAgent::Settle
+            | ToAgent::Seal(_)
+            | ToAgent::Raised
+            | ToAgent::Swap(_)
+            | ToAgent::Drop
+            | ToAgent::Promote(_) => self == Role::Restore,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | 4 | `Prepare` and `Freeze`: the final pass crosses the link when mail runs again |
 //! | 5 | `Configured` tells how early the restart guard begins |
 //! | 6 | `Amended`: of a folder in which something changed only that is said, where the agent saw it happen |
+//! | 7 | the words of [`crate::rebuild`]: a whole server's way back |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -17,7 +18,7 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 6;
+pub const HIGHEST: u32 = 7;
 /// From this version on the box may say `Known`, and the agent then `Unchanged`.
 pub const UNCHANGED: u32 = 2;
 /// From this version on the box may say `Squeeze`, and the agent then `Packed`.
@@ -28,6 +29,8 @@ pub const FREEZE: u32 = 4;
 pub const LEAD: u32 = 5;
 /// From this version on the agent may say `Amended` in a final pass.
 pub const AMENDED: u32 = 6;
+/// From this version on the box may say what [`crate::rebuild`] has.
+pub const REBUILD: u32 = 7;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

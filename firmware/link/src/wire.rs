@@ -21,6 +21,17 @@
 //! | | | | | 145 | Prepared | CBOR |
 //! | | | | | 146 | Frozen | CBOR |
 //! | | | | | 147 | Amended | binary |
+//! | 32 | Trees | empty | | 160 | Trees | CBOR |
+//! | 33 | Raise | CBOR | | 161 | Held | binary |
+//! | 34 | Folder | binary | | 162 | Took | CBOR |
+//! | 35 | Lay | binary | | 163 | Raised | CBOR |
+//! | 36 | Fill | binary | | 164 | Swapped | CBOR |
+//! | 37 | Settle | empty | | 165 | Done | CBOR |
+//! | 38 | Seal | CBOR | | | | |
+//! | 39 | Raised | empty | | | | |
+//! | 40 | Swap | CBOR | | | | |
+//! | 41 | Drop | empty | | | | |
+//! | 42 | Promote | CBOR | | | | |
 //!
 //! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
 //! `mailkeep_format::codec` (`file` is directory varint, index varint):
@@ -33,6 +44,10 @@
 //! - Unchanged: directory varint | the parent's file | count varint | count × (hint byte, node)
 //! - Amended: directory varint | the parent's file | count varint | count × name bytes | count varint | count × (hint byte,
 //!   node)
+//! - Folder: number varint | 0 and a tree's number, or 1 and a folder's | node
+//! - Lay: folder varint | count varint | count × (node | count varint | count × length varint)
+//! - Held: folder varint | count varint | count × (0 nothing; 1 all; 2 count varint, count × hash 32 bytes)
+//! - Fill: index varint | offset varint | the bytes up to the end of the payload
 //! - FileDone: file | 0 vanished; 1 failed, text; 2 read but moved, node; 3 read and steady, node
 //!
 //! One message has one encoding; every decoder works under [`crate::limits`] and takes nothing else.
@@ -50,6 +65,7 @@ use crate::message::{
     Amended, Chunks, Data, DirectoryId, Entries, FileDone, FileId, Hello, Hint, Known, KnownFolder, Need,
     ReadOutcome, ToAgent, ToBox, Unchanged, Want,
 };
+use crate::rebuild;
 use crate::shared::SharedBytes;
 
 /// A direction of the conversation.
@@ -121,6 +137,17 @@ impl Message for ToAgent {
             ToAgent::Squeeze(body) => control(12, "Squeeze", &body),
             ToAgent::Prepare => Ok(empty(13)),
             ToAgent::Freeze(body) => control(14, "Freeze", &body),
+            ToAgent::Trees => Ok(empty(32)),
+            ToAgent::Raise(body) => control(33, "Raise", &body),
+            ToAgent::Folder(body) => bounded(34, "Folder", rebuild::put_folder(&body)).map(streamed),
+            ToAgent::Lay(body) => bounded(35, "Lay", rebuild::put_lay(&body)).map(streamed),
+            ToAgent::Fill(body) => fill(36, body).map(streamed),
+            ToAgent::Settle => Ok(streamed(empty(37))),
+            ToAgent::Seal(body) => control(38, "Seal", &body).map(streamed),
+            ToAgent::Raised => Ok(empty(39)),
+            ToAgent::Swap(body) => control(40, "Swap", &body),
+            ToAgent::Drop => Ok(empty(41)),
+            ToAgent::Promote(body) => control(42, "Promote", &body),
         }
     }
 
@@ -140,6 +167,19 @@ impl Message for ToAgent {
             12 => ToAgent::Squeeze(take_control("Squeeze", payload)?),
             13 => take_empty("Prepare", payload, ToAgent::Prepare)?,
             14 => ToAgent::Freeze(take_control("Freeze", payload)?),
+            32 => take_empty("Trees", payload, ToAgent::Trees)?,
+            33 => ToAgent::Raise(take_control("Raise", payload)?),
+            34 => ToAgent::Folder(whole("Folder", payload, rebuild::take_folder)?),
+            35 => ToAgent::Lay(whole("Lay", payload, rebuild::take_lay)?),
+            36 => {
+                ToAgent::Fill(rebuild::take_fill(payload).map_err(|error| LinkError::garbled("Fill", error))?)
+            }
+            37 => take_empty("Settle", payload, ToAgent::Settle)?,
+            38 => ToAgent::Seal(take_control("Seal", payload)?),
+            39 => take_empty("Raised", payload, ToAgent::Raised)?,
+            40 => ToAgent::Swap(take_control("Swap", payload)?),
+            41 => take_empty("Drop", payload, ToAgent::Drop)?,
+            42 => ToAgent::Promote(take_control("Promote", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -188,6 +228,12 @@ impl Message for ToBox {
             ToBox::Prepared(body) => control(145, "Prepared", &body),
             ToBox::Frozen(body) => control(146, "Frozen", &body),
             ToBox::Amended(body) => bounded(147, "Amended", put_amended(&body)).map(streamed),
+            ToBox::Trees(body) => control(160, "Trees", &body),
+            ToBox::Held(body) => bounded(161, "Held", rebuild::put_held(&body)),
+            ToBox::Took(body) => control(162, "Took", &body),
+            ToBox::Raised(body) => control(163, "Raised", &body),
+            ToBox::Swapped(body) => control(164, "Swapped", &body),
+            ToBox::Done(body) => control(165, "Done", &body),
         }
     }
 
@@ -211,6 +257,12 @@ impl Message for ToBox {
             145 => ToBox::Prepared(take_control("Prepared", payload)?),
             146 => ToBox::Frozen(take_control("Frozen", payload)?),
             147 => ToBox::Amended(whole("Amended", payload, take_amended)?),
+            160 => ToBox::Trees(take_control("Trees", payload)?),
+            161 => ToBox::Held(whole("Held", payload, rebuild::take_held)?),
+            162 => ToBox::Took(take_control("Took", payload)?),
+            163 => ToBox::Raised(take_control("Raised", payload)?),
+            164 => ToBox::Swapped(take_control("Swapped", payload)?),
+            165 => ToBox::Done(take_control("Done", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -255,6 +307,15 @@ fn data(kind: u8, data: Data) -> Result<Outgoing, LinkError> {
         return Err(LinkError::OwnTooLarge { message: "Data", length });
     }
     Ok(Outgoing { head, body: data.bytes, ..empty(kind) })
+}
+
+fn fill(kind: u8, fill: rebuild::Fill) -> Result<Outgoing, LinkError> {
+    let head = rebuild::put_fill_head(&fill);
+    let length = head.len() + fill.bytes.len();
+    if length > limits::FRAME_MAX {
+        return Err(LinkError::OwnTooLarge { message: "Fill", length });
+    }
+    Ok(Outgoing { head, body: fill.bytes, ..empty(kind) })
 }
 
 fn empty(kind: u8) -> Outgoing {

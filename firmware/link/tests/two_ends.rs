@@ -243,7 +243,8 @@ fn a_login_banner_is_shown_instead_of_decoded() {
 #[test]
 fn both_sides_say_which_one_is_too_old() {
     let (near, mut far) = UnixStream::pair().unwrap();
-    let newer = Hello { lowest: 7, highest: 8, program: "mailkeep-agent 7".into() };
+    let next = version::HIGHEST + 1;
+    let newer = Hello { lowest: next, highest: next + 1, program: "mailkeep-agent 7".into() };
     let mut bytes = Vec::new();
     ToBox::Hello(newer).encode().unwrap().put(&mut bytes);
     far.write_all(&bytes).unwrap();

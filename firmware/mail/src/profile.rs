@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::cyrus::profile::CyrusProfile;
 use crate::error::MailError;
 use crate::generic::GenericProfile;
-use crate::scope::{ExtraFile, FileClass, Root};
+use crate::scope::{BESIDE, ExtraFile, FileClass, Root};
 use crate::source::{Source, System};
 
 /// What is backed up of a source.
@@ -59,6 +59,9 @@ impl Profile {
     /// `Exclude`; anything else gets any class but `ExcludeContents`. The walker asks from the root
     /// downwards and never asks about what lies inside a directory that it does not enter.
     pub fn classify(&self, path: &Path, is_dir: bool) -> FileClass {
+        if is_dir && path.file_name().is_some_and(|name| name == BESIDE) {
+            return FileClass::Exclude;
+        }
         match self {
             Profile::Cyrus(cyrus) => cyrus.classify(path, is_dir),
             Profile::Generic(generic) => generic.classify(path, is_dir),

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Name of the folder in which a restore builds trees and keeps old ones, on their own file system. Never backed up.
+pub const BESIDE: &str = ".mailkeep-restore";
+
 /// What a name in a root means for the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileClass {

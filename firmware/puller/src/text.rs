@@ -52,6 +52,12 @@ pub(crate) fn name_of(message: &ToBox) -> &'static str {
         ToBox::Prepared(_) => "Prepared",
         ToBox::Frozen(_) => "Frozen",
         ToBox::Alive => "Alive",
+        ToBox::Trees(_) => "Trees",
+        ToBox::Held(_) => "Held",
+        ToBox::Took(_) => "Took",
+        ToBox::Raised(_) => "Raised",
+        ToBox::Swapped(_) => "Swapped",
+        ToBox::Done(_) => "Done",
     }
 }
 

@@ -151,6 +151,15 @@ impl Repository {
         &self.inner.storage
     }
 
+    /// The id that contents with this hash have here.
+    pub fn chunk_id(
+        &self,
+        kind: mailkeep_format::ChunkKind,
+        hash: &mailkeep_format::ContentHash,
+    ) -> mailkeep_format::ChunkId {
+        self.keys().id.chunk_id(kind, hash)
+    }
+
     pub(crate) fn keys(&self) -> &Keys {
         &self.inner.keys
     }

@@ -141,6 +141,12 @@ pub enum AgentError {
         /// What the last attempt said.
         why: String,
     },
+    /// A standby does not come up.
+    #[error("mail was started but does not answer: {why}; this server is still a standby")]
+    NotUp {
+        /// What the last attempt said.
+        why: String,
+    },
     /// A snapshot keeps what mail has deleted, and mail needs the room.
     #[error(
         "the file system of {} is nearly full while a snapshot of it keeps what is deleted, so the backup was broken off; \
@@ -172,6 +178,23 @@ pub enum AgentError {
         path: PathBuf,
         /// How that shows.
         why: String,
+    },
+    /// A server cannot be rebuilt like this. What was served before is served.
+    #[error("the restore cannot be done: {why}")]
+    Rebuild {
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// Trees cannot be brought to one side.
+    #[error("the trees of mail cannot be exchanged")]
+    Swap(#[from] crate::swap::journal::SwapError),
+    /// This server is a standby: mail is down here on purpose.
+    #[error(
+        "this server is a standby (since the restore of {snapshot}), so mail stays down here; start it by `mailkeep promote`"
+    )]
+    Standby {
+        /// The snapshot that it was made from.
+        snapshot: String,
     },
     /// The run was called off by the box or by a signal.
     #[error("the run was called off")]

@@ -6,7 +6,8 @@
 //! profile, with the open directories of [`dir`] and the metadata of [`meta`], and reads what the box asks for. A
 //! [`window`] stops mail and starts it, by the commands of [`command`] and with what [`facts`] found out. What a final pass
 //! finds is kept on the stage (`stage`) or by a snapshot of the file system ([`snapshot`]), so that mail is started before
-//! any of it crosses the link.
+//! any of it crosses the link. A restore comes the other way: [`rebuild`] builds trees beside those that mail uses, [`swap`]
+//! exchanges them while mail is stopped, and [`standby`] notes a server on which it stays so.
 //!
 //! # What always holds
 //! - Mail is stopped only after an intent is durable and a guard was seen armed; it is started by whoever is left.
@@ -27,9 +28,12 @@ pub mod pass;
 pub mod plan;
 mod priority;
 pub mod probe;
+pub mod rebuild;
 mod serve;
 pub mod snapshot;
 mod stage;
+pub mod standby;
+pub mod swap;
 pub mod window;
 
 pub use error::{AgentError, one_line};

@@ -170,3 +170,14 @@ pub const STUCK_PATIENCE: Duration = Duration::from_secs(5);
 pub const STUCK_LOOK: Duration = Duration::from_secs(1);
 /// Processor time in clock ticks (1/100 s) that a hung one burns meanwhile, on a machine that is busy otherwise.
 pub const STUCK_TICKS: u64 = 15;
+/// How long whoever moves trees may keep the lock for it, which takes milliseconds, before it is killed: the journal says how
+/// it goes on.
+pub const SWAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long mail may take to come up on restored trees before it gets the old ones back, where it ran on those.
+pub const NEW_STATE_PATIENCE: Duration = Duration::from_secs(150);
+/// Files with several names that a restore knows again; of more each name becomes a file of its own.
+pub const TWINS: usize = 1 << 20;
+/// What a restore could not do is told up to so many lines at a time.
+pub const REBUILD_PROBLEMS: usize = 1000;
+/// Bytes of a restore after which the box is told that they were written.
+pub const TOOK_STEP: u64 = 1 << 20;

@@ -48,6 +48,8 @@ enum Verb {
     /// Start mail if an unfinished window is found, then take away what was installed for the next boot: this server is no
     /// longer backed up.
     Retire,
+    /// Bring folders that a restore was exchanging to one side, and start nothing; for the boot of the server, before mail.
+    Settle,
     /// Keep a lock for a window (started by `serve` through Cyrus' own program that takes it).
     #[command(hide = true)]
     Hold {
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
             clear();
             window::boot::remove()
         }),
+        Verb::Settle => window::settle_all(),
         Verb::Hold { seconds } => window::lock::hold(Duration::from_secs(seconds)),
         Verb::Release { token } => window::lock::release(&token),
         Verb::Guard { folder, token } => window::guard::watch(&folder, &token),

@@ -1,6 +1,6 @@
 //! Names of owners: so that a restore elsewhere can give files to the user of that name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mailkeep_mail::source::Argv;
 
@@ -13,6 +13,27 @@ pub(crate) type Names = Vec<(u32, String)>;
 /// The names of users and groups; numbers without a name are left out.
 pub(crate) fn names(users: &BTreeSet<u32>, groups: &BTreeSet<u32>) -> (Names, Names) {
     (of("passwd", "/etc/passwd", users), of("group", "/etc/group", groups))
+}
+
+/// Numbers of a snapshot that the same names have another number for on this machine.
+pub(crate) fn here(database: &str, names: &Names) -> HashMap<u32, u32> {
+    let local = std::fs::read(format!("/etc/{database}")).unwrap_or_default();
+    let local = String::from_utf8_lossy(&local);
+    let find = |name: &str| {
+        let number = |line: &str| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse::<u32>().ok()).flatten()
+        };
+        // A name that begins with a dash would be taken for an option; no system has such accounts.
+        local.lines().find_map(number).or_else(|| {
+            let asked = !name.is_empty() && !name.starts_with('-');
+            let argv = asked.then(|| Argv::new("getent", [database, name]))?;
+            let done = command::run(&argv, limits::ASK_BOUND, &|| false).ok()?;
+            done.output.lines().find_map(number)
+        })
+    };
+    let pairs = names.iter().filter_map(|(number, name)| Some((*number, find(name)?)));
+    pairs.filter(|(number, here)| number != here).collect()
 }
 
 /// The file first; what it does not have may come from a directory service.

@@ -25,6 +25,7 @@ use crate::facts::{self, Versions};
 use crate::limits;
 use crate::pass::{self, Freeze, FrozenTree, Journal, KnownFolders, NotFrozen, Order, Pass, Seen};
 use crate::plan::Plan;
+use crate::rebuild::WayBack;
 use crate::snapshot::{self, Snapshots, Ways};
 use crate::stage;
 use crate::window::{self, Broken, Settings, Window};
@@ -75,6 +76,7 @@ pub fn serve(
         looked: Instant::now(),
         called_off: None,
         removing: None,
+        way_back: None,
     };
     let ended = run.converse();
     run.call_off();
@@ -112,6 +114,8 @@ struct Run<'a> {
     called_off: Option<JoinHandle<Result<FrozenTree, NotFrozen>>>,
     /// Removes snapshots that are of no use.
     removing: Option<JoinHandle<()>>,
+    /// A restore.
+    way_back: Option<WayBack>,
 }
 
 /// What is under way beside this thread.
@@ -148,7 +152,8 @@ impl Run<'_> {
                 return Err(AgentError::CalledOff);
             }
             self.look_after_stage()?;
-            let nap = if matches!(self.stage, Stage::Stopping(..) | Stage::Freezing(..)) {
+            let swaps = self.way_back.as_ref().is_some_and(WayBack::is_swapping);
+            let nap = if swaps || matches!(self.stage, Stage::Stopping(..) | Stage::Freezing(..)) {
                 limits::QUICK
             } else {
                 limits::POLL
@@ -199,11 +204,24 @@ impl Run<'_> {
                 self.known.get_or_insert_default().add(known);
                 Ok(())
             }
+            // The role has been asked before.
+            message if Role::Restore.may_say(&message) && !Role::Backup.may_say(&message) => {
+                let subject =
+                    self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: name(&message) })?;
+                let sender = self.link.sender();
+                let way_back = self
+                    .way_back
+                    .get_or_insert_with(|| WayBack::new(&subject.source, &subject.profile, sender));
+                way_back.take(message)
+            }
             other => Err(AgentError::OutOfOrder { said: name(&other) }),
         }
     }
 
     fn look_after_stage(&mut self) -> Result<(), AgentError> {
+        if let Some(way_back) = &mut self.way_back {
+            way_back.look_after()?;
+        }
         match &self.stage {
             Stage::Passing(pass) => {
                 pass.failure().map_or(Ok(()), Err)?;
@@ -465,6 +483,7 @@ impl Run<'_> {
             roots: Plan::new(&subject.profile)?.roots,
             versions: subject.versions.clone(),
             deadline,
+            purpose: window::Purpose::Copy,
         };
         if let Some(remark) = window::boot::Place::find().remark() {
             self.remark(remark)?;
@@ -518,6 +537,9 @@ impl Run<'_> {
 
     /// The run is over: nothing goes on, mail runs.
     fn call_off(&mut self) {
+        if let Some(way_back) = &mut self.way_back {
+            way_back.call_off();
+        }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => {}
             Stage::Passing(pass) => pass.abort(),
@@ -592,5 +614,16 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Squeeze(_) => "Squeeze",
         ToAgent::Prepare => "Prepare",
         ToAgent::Freeze(_) => "Freeze",
+        ToAgent::Trees => "Trees",
+        ToAgent::Raise(_) => "Raise",
+        ToAgent::Folder(_) => "Folder",
+        ToAgent::Lay(_) => "Lay",
+        ToAgent::Fill(_) => "Fill",
+        ToAgent::Settle => "Settle",
+        ToAgent::Seal(_) => "Seal",
+        ToAgent::Raised => "Raised",
+        ToAgent::Swap(_) => "Swap",
+        ToAgent::Drop => "Drop",
+        ToAgent::Promote(_) => "Promote",
     }
 }

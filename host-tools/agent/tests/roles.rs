@@ -9,6 +9,7 @@ use mailkeep_link::Options;
 use mailkeep_link::message::{
     BeginPass, DirectoryId, FileId, Known, Need, Quiesce, Squeeze, ToAgent, ToBox, Want,
 };
+use mailkeep_link::rebuild::{Promote, Raise, Swap};
 use support::{Agent, Mail, wait_for};
 
 /// Not a test: the mail service that the scripts of [`Mail`] start.
@@ -54,6 +55,31 @@ fn a_key_for_restores_learns_what_the_server_is_and_nothing_else() {
     }
     assert_eq!(mail.count("stop"), 0, "mail was stopped");
     assert!(mail.is_up());
+}
+
+#[test]
+fn a_key_for_backups_rebuilds_nothing() {
+    let mail = Mail::new();
+    let raise = Raise { snapshot: "s".into(), trial: true, users: Vec::new(), groups: Vec::new() };
+    let asks = [
+        ToAgent::Trees,
+        ToAgent::Raise(raise),
+        ToAgent::Settle,
+        ToAgent::Raised,
+        ToAgent::Swap(Swap { standby: true }),
+        ToAgent::Drop,
+        ToAgent::Promote(Promote { event: "START".into() }),
+    ];
+    for ask in asks {
+        let said = format!("{ask:?}");
+        let agent = Agent::start(&mail.state());
+        agent.configure(&mail.source(""));
+        agent.send(ask);
+        let ToBox::Failed(failed) = agent.receive().unwrap() else { panic!("{said}: not refused") };
+        assert!(failed.what.starts_with("a key for backup may not say "), "{said}: {}", failed.what);
+        assert_eq!((failed.exit_code, agent.end()), (77, Some(77)), "{said}");
+    }
+    assert!(mail.is_up() && mail.count("stop") == 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use mailkeep_mail::source::{Rate, parse_rate};
 
-use crate::text::{self, flag, mail, pairing, verb};
+use crate::text::{self, flag, mail, pairing, server, verb};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -71,6 +71,10 @@ pub(crate) enum Verb {
     },
     #[command(about = verb::RESTORE)]
     Restore(Restore),
+    #[command(about = server::ABOUT, long_about = server::LONG)]
+    RestoreServer(RestoreServer),
+    #[command(about = server::PROMOTE, long_about = server::PROMOTE_LONG)]
+    Promote(Promote),
     #[command(about = verb::VERIFY)]
     Verify(Verify),
     #[command(about = verb::PRUNE, long_about = verb::PRUNE_LONG)]
@@ -103,8 +107,8 @@ pub(crate) enum Verb {
 impl Verb {
     /// Whether it goes through a repository, which takes some memory.
     pub(crate) fn holds_much(&self) -> bool {
-        use Verb::{Backup, Prune, Reindex, Repair, Restore, Verify};
-        matches!(self, Backup(_) | Restore(_) | Verify(_) | Prune(_) | Repair(_) | Reindex)
+        use Verb::{Backup, Prune, Reindex, Repair, Restore, RestoreServer, Verify};
+        matches!(self, Backup(_) | Restore(_) | RestoreServer(_) | Verify(_) | Prune(_) | Repair(_) | Reindex)
     }
 
     /// Whether this process is the one that went into the background.
@@ -337,6 +341,36 @@ pub(crate) struct Restore {
     pub(crate) overwrite: Overwrite,
     #[arg(long, help = verb::RESTORE_NUMERIC)]
     pub(crate) numeric: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreServer {
+    #[arg(value_name = "SNAPSHOT", help = flag::SNAPSHOT, required_unless_present = "drop_old")]
+    pub(crate) snapshot: Option<String>,
+    #[arg(long, value_name = "FILE", help = server::SOURCE)]
+    pub(crate) source: PathBuf,
+    #[arg(short = 'n', long, help = server::DRY)]
+    pub(crate) dry_run: bool,
+    #[arg(long, help = server::YES)]
+    pub(crate) yes: bool,
+    #[arg(long, help = server::STANDBY)]
+    pub(crate) as_standby: bool,
+    #[arg(long, conflicts_with_all = ["snapshot", "dry_run", "as_standby"], help = server::DROP)]
+    pub(crate) drop_old: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Promote {
+    #[arg(long, value_name = "FILE", help = server::SOURCE)]
+    pub(crate) source: PathBuf,
+    #[arg(long, value_enum, default_value_t = Event::Failover, value_name = "EVENT", help = server::EVENT)]
+    pub(crate) event: Event,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Event {
+    Start,
+    Failover,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@ use mailkeep_mailview::imap::ImapError;
 use mailkeep_mount::MountError;
 use mailkeep_pairing::PairError;
 use mailkeep_puller::PullError;
+use mailkeep_rebuild::RebuildError;
 use mailkeep_repository::{RepositoryError, storage::StorageError};
 use mailkeep_restorer::RestoreError;
 
@@ -149,6 +150,15 @@ impl From<PullError> for Failure {
             PullError::Interrupted => {
                 Failure::new(INTERRUPTED, text::INTERRUPTED).hint(text::NOTHING_SEALED_HINT)
             }
+            error => Failure::new(error.exit_code(), chain(&error)),
+        }
+    }
+}
+
+impl From<RebuildError> for Failure {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::Reach(error) => error.into(),
             error => Failure::new(error.exit_code(), chain(&error)),
         }
     }

@@ -4,6 +4,7 @@
 
 pub(crate) mod mail;
 pub(crate) mod pairing;
+pub(crate) mod server;
 
 /// One line on what this is.
 pub(crate) const ABOUT: &str =

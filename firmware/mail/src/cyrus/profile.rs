@@ -55,6 +55,18 @@ const NAMED_FILES: &[&str] = &[
     "ldap_tls_key",
 ];
 
+/// Settings beside the kinds of databases that say how files are laid out.
+const SHAPE: &[&str] = &[
+    "defaultpartition",
+    "fulldirhash",
+    "hashimapspool",
+    "improved_mboxlist_sort",
+    "mailbox_legacy_dirs",
+    "metapartition_files",
+    "unixhierarchysep",
+    "virtdomains",
+];
+
 /// A partition: up to three folders, in which a mailbox has the same path below each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
@@ -133,6 +145,37 @@ impl CyrusProfile {
     /// The partitions with their folders: where the mail check walks.
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
+    }
+
+    /// The folders that hold its state, by the key of imapd.conf that names them: what has to lie alike where files of one
+    /// server go to another.
+    pub fn named_folders(&self) -> Vec<(String, PathBuf)> {
+        let mut folders = Vec::new();
+        folders.extend(self.conf.path("configdirectory").map(|path| ("configdirectory".to_owned(), path)));
+        folders.extend(self.conf.path("sievedir").map(|path| ("sievedir".to_owned(), path)));
+        for (key, _) in self.conf.iter() {
+            let is_partition = ["partition-", "metapartition-", "archivepartition-"]
+                .iter()
+                .any(|kind| key.starts_with(kind));
+            folders.extend(self.conf.path(key).filter(|_| is_partition).map(|path| (key.to_owned(), path)));
+        }
+        folders.sort();
+        folders
+    }
+
+    /// The settings that say how files are laid out and written: kinds of databases, order and names of mailboxes. Those of
+    /// one server do not serve another one that has these differently.
+    pub fn shape(&self) -> Vec<(String, String)> {
+        let says = |key: &str| key.ends_with("_db") || SHAPE.contains(&key);
+        let text = |value: &OsStr| value.to_string_lossy().into_owned();
+        let mut shape: Vec<_> = self
+            .conf
+            .iter()
+            .filter(|(key, _)| says(key))
+            .map(|(key, value)| (key.to_owned(), text(value)))
+            .collect();
+        shape.sort();
+        shape
     }
 
     /// The Murder that its mailboxes belong to.

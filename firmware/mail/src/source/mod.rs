@@ -102,6 +102,17 @@ pub struct Limits {
     pub read: Option<Rate>,
 }
 
+/// Section `[standby]`: this server has mail down, holds what another one has, and takes over from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandbyOptions {
+    /// The source whose snapshots it holds.
+    pub of: SourceName,
+    /// What is run, in this order, when mail was started here to take over: moves the address that the users know.
+    pub hooks: Vec<Argv>,
+    /// Longest time for each of them.
+    pub hook_timeout: Duration,
+}
+
 /// A checked source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -117,6 +128,8 @@ pub struct Source {
     pub quiesce: Quiesce,
     /// What a backup may take while mail runs.
     pub limits: Limits,
+    /// The server is a standby.
+    pub standby: Option<StandbyOptions>,
     text: String,
 }
 
@@ -157,6 +170,7 @@ impl Source {
             transport: transport::checked(raw.transport, &check)?,
             quiesce: quiesce_options::checked(raw.quiesce.unwrap_or_default(), &check)?,
             limits: limits(raw.limits.unwrap_or_default(), &check)?,
+            standby: raw.standby.map(|raw| standby(raw, &check)).transpose()?,
             system,
             text: text.to_owned(),
         })
@@ -188,6 +202,22 @@ fn limits(raw: raw::RawLimits, check: &Check<'_>) -> Result<Limits, MailError> {
         text.map(|text| parse_rate(&text).map_err(|problem| check.bad(key, problem))).transpose()
     };
     Ok(Limits { bandwidth: rate("limits.bandwidth", raw.bandwidth)?, read: rate("limits.read", raw.read)? })
+}
+
+fn standby(raw: raw::RawStandby, check: &Check<'_>) -> Result<StandbyOptions, MailError> {
+    let of = raw.of.ok_or_else(|| {
+        check.bad("standby.of", "is missing: write the name of the source that this server stands by for")
+    })?;
+    let hooks = check.few("standby.hooks", raw.hooks.unwrap_or_default())?;
+    let hook = |words| {
+        Argv::from_words(words)
+            .ok_or_else(|| check.bad("standby.hooks", "a command is empty: write [\"program\", …]"))
+    };
+    Ok(StandbyOptions {
+        of: source_name(Some(of), check)?,
+        hooks: hooks.into_iter().map(hook).collect::<Result<_, _>>()?,
+        hook_timeout: check.duration("standby.hook-timeout", raw.hook_timeout.as_deref(), 60)?,
+    })
 }
 
 fn cyrus_options(raw: raw::RawCyrus, check: &Check<'_>) -> Result<CyrusOptions, MailError> {
@@ -252,7 +282,7 @@ impl Check<'_> {
         self.few(key, texts)?.into_iter().map(|text| self.absolute(key, text)).collect()
     }
 
-    fn few(&self, key: &str, list: Vec<String>) -> Result<Vec<String>, MailError> {
+    fn few<T>(&self, key: &str, list: Vec<T>) -> Result<Vec<T>, MailError> {
         if list.len() > SOURCE_LIST_ENTRIES {
             return Err(self.bad(key, format!("may have at most {SOURCE_LIST_ENTRIES} entries")));
         }

@@ -17,6 +17,15 @@ pub(super) struct RawSource {
     pub(super) quiesce: Option<RawQuiesce>,
     pub(super) generic: Option<RawGeneric>,
     pub(super) limits: Option<RawLimits>,
+    pub(super) standby: Option<RawStandby>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawStandby {
+    pub(super) of: Option<String>,
+    pub(super) hooks: Option<Vec<Vec<String>>>,
+    pub(super) hook_timeout: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -19,6 +19,7 @@ use super::stragglers;
 use crate::command;
 use crate::error::AgentError;
 use crate::limits;
+use crate::swap::journal::JOURNAL;
 
 /// With the value `no`, and only beside [`STATE_ENV`]: no rescue is installed. For labs, whose state folder is gone
 /// long before the next boot.
@@ -80,9 +81,32 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Sees that trees which are being exchanged when the server goes down are brought to one side before its boot starts
+    /// mail. Where systemd does not run the boot's own start cannot be waited for: the rescue stops mail for it.
+    ///
+    /// # Errors
+    /// [`AgentError::Boot`]; then nothing may be exchanged.
+    pub fn install_settling(&self) -> Result<(), AgentError> {
+        match self {
+            Place::Systemd => enable_unit(&settling(), &settling_text(&program()?, &state::base())),
+            Place::Cron | Place::Lab | Place::Nowhere(_) => Ok(()),
+        }
+    }
+}
+
 fn install_unit() -> Result<(), AgentError> {
-    let unit = format!("{}.service", name());
-    let path = Path::new(UNIT_FOLDER).join(&unit);
+    enable_unit(&format!("{}.service", name()), &unit_text(&program()?, &state::base()))
+}
+
+/// Name of the unit that comes before mail.
+fn settling() -> String {
+    format!("{}.service", name().replacen("rescue", "settle", 1))
+}
+
+/// Writes a unit, enables it, and sees that it is.
+fn enable_unit(unit: &str, text: &str) -> Result<(), AgentError> {
+    let path = Path::new(UNIT_FOLDER).join(unit);
     let systemctl = |words: &[&str]| {
         let argv = Argv::new("systemctl", words.iter().copied());
         match command::run(&argv, limits::ASK_BOUND, &|| false) {
@@ -91,11 +115,11 @@ fn install_unit() -> Result<(), AgentError> {
             Err(error) => Err(failed(&crate::error::one_line(&error))),
         }
     };
-    let enabled = || systemctl(&["is-enabled", "--quiet", &unit]);
-    let changed = write_if_new(&path, &unit_text(&program()?, &state::base()))?;
+    let enabled = || systemctl(&["is-enabled", "--quiet", unit]);
+    let changed = write_if_new(&path, text)?;
     if changed || enabled().is_err() {
         systemctl(&["daemon-reload"])?;
-        systemctl(&["enable", "--quiet", &unit])?;
+        systemctl(&["enable", "--quiet", unit])?;
     }
     enabled()
 }
@@ -110,14 +134,14 @@ fn install_cron() -> Result<(), AgentError> {
 /// # Errors
 /// [`AgentError::Boot`] if a file of it stays.
 pub fn remove() -> Result<(), AgentError> {
-    let unit = format!("{}.service", name());
-    let path = Path::new(UNIT_FOLDER).join(&unit);
-    if path.exists() {
-        // Only our own unit; if systemd does not run, the link that wants it goes with the file.
+    let units = [format!("{}.service", name()), settling()];
+    for unit in units.iter().filter(|unit| Path::new(UNIT_FOLDER).join(unit).exists()) {
+        // Only our own units; if systemd does not run, the link that wants one goes with the file.
         let disable = Argv::new("systemctl", ["disable", "--quiet", unit.as_str()]);
         let _ = command::run(&disable, limits::ASK_BOUND, &|| false);
     }
-    for file in [path, Path::new(CRON_FOLDER).join(name())] {
+    let files = units.iter().map(|unit| Path::new(UNIT_FOLDER).join(unit));
+    for file in files.chain([Path::new(CRON_FOLDER).join(name())]) {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed(&format!("cannot remove {}: {error}", file.display())));
@@ -159,6 +183,29 @@ pub fn unit_text(program: &Path, state: &Path) -> String {
          [Install]\n\
          WantedBy=multi-user.target\n",
         after = after.join(" "),
+        state_env = unit_word(&format!("{STATE_ENV}={}", state.display())),
+        program = unit_word(&program.display().to_string()),
+    )
+}
+
+/// The unit that brings trees to one side. It comes before the mail service, which the boot starts by itself.
+pub fn settling_text(program: &Path, state: &Path) -> String {
+    let before: Vec<String> = UNIT_NAMES.iter().map(|unit| format!("{unit}.service")).collect();
+    format!(
+        "# Made by mailkeep-agent. Ends an exchange of mail's folders that was broken off, before mail is started.\n\
+         [Unit]\n\
+         Description=Mailkeep: end an interrupted restore before mail starts\n\
+         ConditionPathExistsGlob={journals}\n\
+         After=local-fs.target\n\
+         Before={before}\n\n\
+         [Service]\n\
+         Type=oneshot\n\
+         Environment={state_env}\n\
+         ExecStart={program} settle\n\n\
+         [Install]\n\
+         WantedBy=multi-user.target\n",
+        before = before.join(" "),
+        journals = state.join("service-*").join(JOURNAL).display().to_string().replace('%', "%%"),
         state_env = unit_word(&format!("{STATE_ENV}={}", state.display())),
         program = unit_word(&program.display().to_string()),
     )
@@ -227,6 +274,20 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn trees_are_settled_before_the_boot_starts_mail() {
+        let text = settling_text(Path::new("/opt/agent"), Path::new("/var/lib/50%"));
+        for part in [
+            "Before=cyrus-imapd.service cyrus.service\n",
+            "ConditionPathExistsGlob=/var/lib/50%%/service-*/swap.json\n",
+            "ExecStart=\"/opt/agent\" settle\n",
+            "Type=oneshot\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_ne!(settling(), format!("{}.service", name()));
     }
 
     #[test]

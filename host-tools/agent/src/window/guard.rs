@@ -22,7 +22,7 @@ use super::state::StateFolder;
 use super::timer;
 use crate::error::{AgentError, one_line};
 use crate::limits;
-use crate::open_files;
+use crate::{open_files, swap};
 
 /// Held by a living guard.
 const GUARD_LOCK: &str = "guard.lock";
@@ -159,7 +159,7 @@ fn watch_folder(folder: &StateFolder, token: &str, log: &Log) -> Result<(), Agen
         return Ok(());
     };
     log.say(&format!("{why}: mail is started"));
-    match start::bring_back(starter.recovery(), limits::GUARD_BOUND, starter.care()) {
+    match starter.bring_back(limits::GUARD_BOUND, starter.care()) {
         Ok(took) => {
             log.say(&format!("mail answers again, after {} ms", took.as_millis()));
             timer::disarm(token);
@@ -181,7 +181,7 @@ fn watch_folder(folder: &StateFolder, token: &str, log: &Log) -> Result<(), Agen
 /// Mail does not come back, or the state cannot be used.
 pub fn rescue(folder: &StateFolder, patience: Duration) -> Result<bool, AgentError> {
     if Intent::load(folder)?.is_none() {
-        return Ok(false);
+        return settle_standby(folder);
     }
     // A living agent holds it, and a guard that is at work.
     let lock = folder.try_lock(AGENT_LOCK)?;
@@ -196,8 +196,9 @@ pub fn rescue(folder: &StateFolder, patience: Duration) -> Result<bool, AgentErr
     // It may run since long: the machine was booted, say.
     let care = starter.care();
     let mut took = None;
-    if care == start::Care::Much || start::runs(starter.recovery()) != Some(true) {
-        match start::bring_back(starter.recovery(), patience, care) {
+    let settled = starter.settle();
+    if settled.is_err() || care == start::Care::Much || start::runs(starter.recovery()) != Some(true) {
+        match starter.bring_back(patience, care) {
             Ok(time) => took = Some(time),
             Err(why) => {
                 starter.give_up();
@@ -208,6 +209,23 @@ pub fn rescue(folder: &StateFolder, patience: Duration) -> Result<bool, AgentErr
     timer::disarm(&intent.token);
     starter.finish(took)?;
     Ok(true)
+}
+
+/// A swap that was broken off where mail stays down: all trees are brought to one side, and nothing is started. Never a
+/// rescue of mail.
+fn settle_standby(folder: &StateFolder) -> Result<bool, AgentError> {
+    // A living agent is at it.
+    if swap::pending(folder)?.is_none() {
+        return Ok(false);
+    }
+    let Some(_lock) = folder.try_lock(AGENT_LOCK)? else { return Ok(false) };
+    // One whose window was opened since.
+    if Intent::load(folder)?.is_some() {
+        return Ok(false);
+    }
+    swap::before_start(folder, None).map_err(|why| AgentError::Rebuild { why })?;
+    swap::close(folder)?;
+    Ok(false)
 }
 
 fn log_path(folder: &StateFolder) -> String {

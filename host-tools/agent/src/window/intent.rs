@@ -20,6 +20,7 @@ use crate::command;
 use crate::error::AgentError;
 use crate::facts;
 use crate::limits;
+use crate::swap;
 
 /// Name of the file.
 pub const INTENT: &str = "intent.json";
@@ -236,11 +237,29 @@ impl Starter {
         self.intent.care()
     }
 
+    /// Starts mail, with all trees on one side before: see [`swap::bring_back`].
+    ///
+    /// # Errors
+    /// What the last attempt said.
+    pub fn bring_back(&self, bound: Duration, care: Care) -> Result<Duration, String> {
+        swap::bring_back(&self.folder, self.recovery(), bound, care)
+    }
+
+    /// Where mail runs already: whether all trees are on one side, after putting them there.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn settle(&self) -> Result<(), String> {
+        swap::before_start(&self.folder, Some(self.recovery())).map(drop)
+    }
+
     /// Mail is back, `took` after it began to be started if it was we who did it: the window is closed.
     ///
     /// # Errors
     /// The intent cannot be removed.
     pub fn finish(self, took: Option<Duration>) -> Result<(), AgentError> {
+        // As long as there is a journal there is an intent.
+        swap::close(&self.folder)?;
         let removed = self.folder.remove_durably(INTENT);
         if let Some(took) = took {
             Starts::note(&self.folder, took);

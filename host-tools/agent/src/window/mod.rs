@@ -39,6 +39,9 @@ use crate::command::{self, CommandError, Done, Running};
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
+use crate::standby::Standby;
+use crate::swap;
+use crate::swap::journal::{Goal, Journal, Step};
 use intent::{AGENT_LOCK, Intent, Starter, StopNote};
 use lead::{Lead, Starts};
 use overrun::Overruns;
@@ -63,6 +66,17 @@ pub struct Settings {
     pub versions: Versions,
     /// After this time mail answers, by the restart guard if by nobody else.
     pub deadline: Duration,
+    /// What it is opened for.
+    pub purpose: Purpose,
+}
+
+/// What a window is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To read what mail has: it has to run before, and its list is exported.
+    Copy,
+    /// To exchange its trees: it may be down already, and damaged.
+    Swap,
 }
 
 /// An open window: mail is stopped, or about to be. Dropping it starts mail.
@@ -83,6 +97,8 @@ pub struct Window {
     stop_began: Option<Instant>,
     instance: Option<String>,
     closed: bool,
+    /// Mail ran before.
+    ran: bool,
     /// Released last: the guard looks when it is.
     _lock: Lock,
 }
@@ -111,7 +127,7 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
     let off = || called_off.load(Ordering::Relaxed);
     let stopped = window.stop(&off).and_then(|stop_ms| {
         let began = Instant::now();
-        let has_list = window.export(&off)?;
+        let has_list = window.settings.purpose == Purpose::Copy && window.export(&off)?;
         Ok(Quiesced { stop_ms, export_ms: millis(began), has_list })
     });
     match stopped {
@@ -146,7 +162,9 @@ impl Window {
         let service = settings.rung.service().ok_or(AgentError::NothingToStop)?;
         let folder = StateFolder::open(&service)?;
         let lock = lock_when_free(&folder)?;
-        if start::runs(&recovery) == Some(false) {
+        Standby::refuse(&folder)?;
+        let ran = start::runs(&recovery);
+        if ran == Some(false) && settings.purpose == Purpose::Copy {
             // Somebody has stopped it on purpose, or the probe is wrong. Either way we could not tell afterwards that
             // mail is back.
             let what = match &settings.probe {
@@ -160,6 +178,9 @@ impl Window {
         let usable = settings.deadline.saturating_sub(before);
         Overruns::allow(&folder, stop_bound(usable), settings.deadline)?;
         boot::Place::find().install()?;
+        if settings.purpose == Purpose::Swap {
+            boot::Place::find().install_settling()?;
+        }
         let name = settings.source.name.as_str();
         let intent = Intent::new(name, &token, recovery.clone(), settings.deadline, before);
         intent.write(&folder)?;
@@ -175,6 +196,7 @@ impl Window {
             stop_began: None,
             instance: None,
             closed: false,
+            ran: ran != Some(false),
             settings,
             _lock: lock,
         };
@@ -205,7 +227,9 @@ impl Window {
         if let Rung::GlobalLock { run, .. } = self.settings.rung.clone() {
             self.take_lock(&run, bound, off)?;
         }
-        if let Some(stop) = self.settings.rung.stop() {
+        // What is down need not be stopped; but only what is known to be down is.
+        let is_down = self.settings.purpose == Purpose::Swap && !self.ran && start::is_down(&self.recovery);
+        if let Some(stop) = self.settings.rung.stop().filter(|_| !is_down) {
             match self.run_stop(&stop, bound, off) {
                 Ok(_) if off() => return Err(AgentError::CalledOff),
                 Ok(done) if done.ok => {}
@@ -418,6 +442,28 @@ impl Window {
         Ok(true)
     }
 
+    /// Exchanges trees for those that were built beside them. From here on mail comes back on all the old or on all the
+    /// new ones, whoever starts it.
+    ///
+    /// # Errors
+    /// The deadline has passed, or they cannot be exchanged: then they are the old ones.
+    pub fn exchange(&self, snapshot: &str, steps: Vec<Step>) -> Result<(), AgentError> {
+        let journal = Journal {
+            version: 1,
+            snapshot: snapshot.to_owned(),
+            goal: Goal::New,
+            ran: self.ran,
+            stop: self.settings.rung.stop().map(|stop| stop.words()),
+            steps,
+        };
+        swap::begin(&self.folder, &|| Intent::is_open(&self.folder, &self.token), journal)
+    }
+
+    /// The folder of the service.
+    pub fn folder(&self) -> &StateFolder {
+        &self.folder
+    }
+
     /// What the admin has to know of the deadline and of the stop, told once.
     pub fn take_remark(&mut self) -> Option<String> {
         self.remark.take()
@@ -476,11 +522,14 @@ impl Window {
         let guard_acted = starter.as_ref().is_none_or(|starter| starter.taken_before_by.is_some());
         // A stop that did not end well may still be taking mail down: what runs now proves nothing then.
         let care = self.intent.care();
-        let runs = care == Care::Usual && start::runs(&self.recovery) == Some(true);
+        let settled = starter.as_ref().map(Starter::settle);
+        let runs = care == Care::Usual
+            && start::runs(&self.recovery) == Some(true)
+            && !matches!(settled, Some(Err(_)));
         let back = match &starter {
             // A second start could only do harm.
             _ if runs => Ok(None),
-            Some(starter) => start::bring_back(starter.recovery(), limits::RESUME_BOUND, care).map(Some),
+            Some(starter) => starter.bring_back(limits::RESUME_BOUND, care).map(Some),
             // The guard has closed the window, and yet: it must run when we leave.
             None => start::bring_back(&self.recovery, limits::RESUME_BOUND, care).map(Some),
         };
@@ -572,4 +621,18 @@ pub fn rescue_all(patience: Duration) -> Result<bool, AgentError> {
         }
     }
     rescued
+}
+
+/// Ends exchanges of trees that were broken off; starts nothing. For the boot, before mail.
+///
+/// # Errors
+/// Trees cannot be brought to one side; says which.
+pub fn settle_all() -> Result<(), AgentError> {
+    let mut settled = Ok(());
+    for folder in StateFolder::all() {
+        if let Err(why) = swap::before_start(&folder, None) {
+            settled = Err(AgentError::Rebuild { why });
+        }
+    }
+    settled
 }

@@ -11,10 +11,12 @@ mod ls;
 mod mail;
 mod mount;
 mod pair;
+mod promote;
 mod prune;
 mod reindex;
 mod repair;
 mod restore;
+mod restore_server;
 mod show;
 mod snapshots;
 mod stats;
@@ -39,6 +41,8 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Mail { verb } => mail::run(app, &verb),
         Verb::Mount(args) => mount::run(app, &args),
         Verb::Restore(args) => restore::run(app, args),
+        Verb::RestoreServer(args) => restore_server::run(app, &args),
+        Verb::Promote(args) => promote::run(app, &args),
         Verb::Verify(args) => verify::run(app, &args),
         Verb::Prune(args) => prune::run(app, &args),
         Verb::Stats => stats::run(app),

@@ -1,0 +1,90 @@
+//! Metadata of what was built: owners by name, modes, attributes, times. The owner goes first, since a change of owner
+//! takes bits of the mode away; times go last.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use mailkeep_format::{Meta, Node, NodeKind, Timestamp};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
+    futimens, mknodat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::dir::Directory;
+use crate::owners::{self, Names};
+
+/// Numbers of the snapshot that have another number here.
+#[derive(Debug, Default)]
+pub struct Owners {
+    users: HashMap<u32, u32>,
+    groups: HashMap<u32, u32>,
+}
+
+impl Owners {
+    /// By the names that this machine knows; a number without a name, or whose name nobody has here, stays.
+    pub fn by_name(users: &Names, groups: &Names) -> Owners {
+        Owners { users: owners::here("passwd", users), groups: owners::here("group", groups) }
+    }
+
+    /// Owner and group here.
+    pub fn of(&self, meta: &Meta) -> (u32, u32) {
+        let of = |map: &HashMap<u32, u32>, id: u32| map.get(&id).copied().unwrap_or(id);
+        (of(&self.users, meta.uid), of(&self.groups, meta.gid))
+    }
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    let Timestamp { seconds, nanos } = meta.mtime;
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn owner(owners: &Owners, meta: &Meta) -> (Option<Uid>, Option<Gid>) {
+    let (uid, gid) = owners.of(meta);
+    (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+}
+
+/// Gives an open file or folder its metadata. What mail has needs no file that runs as somebody else: of a file such bits
+/// are left out. Tells which attributes could not be set.
+///
+/// # Errors
+/// As fchown(2), fchmod(2), futimens(3).
+pub fn settle(fd: impl AsFd, node: &Node, owners: &Owners) -> Result<Vec<String>, Errno> {
+    let meta = &node.meta;
+    let fd = fd.as_fd();
+    let (uid, gid) = owner(owners, meta);
+    fchown(fd, uid, gid)?;
+    let bits = if node.is_directory() { 0o7777 } else { 0o1777 };
+    fchmod(fd, Mode::from_raw_mode(meta.mode & bits))?;
+    let mut short = Vec::new();
+    for (name, value) in &meta.xattrs {
+        let name = OsStr::from_bytes(name);
+        if let Err(error) = fsetxattr(fd, name, value, XattrFlags::empty()) {
+            short.push(format!("attribute {}: {error}", name.to_string_lossy()));
+        }
+    }
+    futimens(fd, &times(meta))?;
+    Ok(short)
+}
+
+/// Makes what is neither file nor folder; false for what is not made: devices.
+///
+/// # Errors
+/// As symlinkat(2), mknodat(2) and the like.
+pub fn make(folder: &Directory, node: &Node, owners: &Owners) -> Result<bool, Errno> {
+    let name = node.name.as_slice();
+    let mode = Mode::from_raw_mode(node.meta.mode & 0o777);
+    match &node.kind {
+        NodeKind::Symlink { target } => symlinkat(target.as_slice(), folder, name)?,
+        NodeKind::Fifo => mknodat(folder, name, FileType::Fifo, mode, 0)?,
+        NodeKind::Socket => mknodat(folder, name, FileType::Socket, mode, 0)?,
+        _ => return Ok(false),
+    }
+    let (uid, gid) = owner(owners, &node.meta);
+    chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    utimensat(folder, name, &times(&node.meta), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(true)
+}

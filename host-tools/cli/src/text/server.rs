@@ -1,0 +1,78 @@
+//! The words of `restore-server` and `promote`: help, the plan, the question, reports.
+
+use mailkeep_rebuild::Plan;
+use mailkeep_restorer::path;
+
+use crate::units::{counted, size};
+
+pub(crate) const ABOUT: &str = "Put a whole mail server back, or keep a standby";
+pub(crate) const LONG: &str = "\
+Put a whole mail server back from a snapshot, through the agent on that server.
+
+Shows first what would be done. What the server has already is not sent. The trees of mail are built beside those that are
+served while mail runs; then mail is stopped under the restart guard, the trees are exchanged, and mail is started and has
+to greet. Whatever dies on the way, mail comes back on all old or all new trees. The old ones are kept beside until
+--drop-old. Configuration files and passwords outside of the trees are not touched.
+
+With --as-standby mail is stopped there and stays so until `mailkeep promote`; the source file needs a section [standby].";
+pub(crate) const SOURCE: &str = "Source file of the server";
+pub(crate) const DRY: &str = "Only show what would be done";
+pub(crate) const YES: &str = "Do it without asking";
+pub(crate) const STANDBY: &str = "Keep a second server ready: mail stays stopped there";
+pub(crate) const DROP: &str = "Remove the trees that an earlier restore has kept beside";
+pub(crate) const PROMOTE: &str = "Start mail on a standby and let it take over";
+pub(crate) const PROMOTE_LONG: &str = "\
+Start mail on a standby and let it take over.
+
+Mail has to greet; then the commands in `hooks` of [standby] in the source file are run on that server, which move the
+address that users know. They find ARMS_EVENT (START or FAILOVER), MAILKEEP_SOURCE and MAILKEEP_SNAPSHOT in their
+environment.";
+pub(crate) const EVENT: &str = "What the hooks are told in ARMS_EVENT";
+pub(crate) const NOT_CONFIRMED: &str = "nothing was done, because nobody said yes";
+pub(crate) const NOT_CONFIRMED_HINT: &str = "say --yes to do what was shown";
+pub(crate) const QUESTION: &str = "Do this? Write yes or no: ";
+
+/// What would be done.
+pub(crate) fn plan(plan: &Plan, snapshot: &str, standby: bool) -> Vec<String> {
+    let shown = |text: &str| path::show(text.as_bytes());
+    let counts = &plan.counts;
+    let mut lines = vec![format!(
+        "{} of {} is put on {}.",
+        if standby { "Standby" } else { "The state" },
+        shown(snapshot),
+        shown(&plan.host)
+    )];
+    let versions: Vec<String> =
+        plan.versions.iter().map(|(name, version)| format!("{} {}", shown(name), shown(version))).collect();
+    lines.push(format!("  there:    {}", versions.join(", ")));
+    for one in &plan.matches {
+        let from = match &one.node {
+            Some(_) => path::show(one.path.as_os_str().as_encoded_bytes()),
+            None => "nothing, it becomes empty".to_owned(),
+        };
+        lines.push(format!("  tree:     {} from {from} ({})", shown(&one.server_path), shown(&one.role)));
+    }
+    lines.push(format!("  in all:   {}, {}", counted(counts.files, "file", "files"), size(counts.bytes)));
+    lines.push(format!(
+        "  to send:  about {}, {} (by size and time; contents decide)",
+        counted(counts.sent_files, "file", "files"),
+        size(counts.sent_bytes)
+    ));
+    for space in &plan.spaces {
+        let room = if space.needed > space.free { ", NOT ENOUGH" } else { "" };
+        lines.push(format!(
+            "  room:     {} needed, {} free at {}{room}",
+            size(space.needed),
+            size(space.free),
+            shown(&space.path)
+        ));
+    }
+    let stop = shown(&plan.trees.stop);
+    lines.push(match (standby, plan.trees.runs) {
+        (true, Some(true)) => format!("  mail:     RUNS there; it is stopped by {stop} AND STAYS STOPPED"),
+        (true, _) => "  mail:     is down there and stays so".to_owned(),
+        (false, Some(false)) => "  mail:     is down there; it is started at the end".to_owned(),
+        (false, _) => format!("  mail:     is stopped for a moment by {stop} and started again"),
+    });
+    lines
+}

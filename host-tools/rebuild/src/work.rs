@@ -1,0 +1,135 @@
+//! Plan and build: what a server lacks of a snapshot is looked at, and then sent.
+
+use std::collections::BTreeMap;
+
+use mailkeep_link::rebuild::{Raised, Trees};
+use mailkeep_mail::Source;
+use mailkeep_mail::cyrus::tools::CyrusVersion;
+
+use crate::mover::{Counts, Mover, Progress};
+use crate::server::Server;
+use crate::{Layout, Match, RebuildError, Snapshot, limits, matching};
+
+/// What would be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// The server's own name for itself.
+    pub host: String,
+    /// Versions there.
+    pub versions: Vec<(String, String)>,
+    /// What the agent said of the server.
+    pub trees: Trees,
+    /// Which tree becomes what.
+    pub matches: Vec<Match>,
+    /// Files and bytes; what is to be sent is told by size and time, so that it may be a little more or less.
+    pub counts: Counts,
+    /// Room on each file system.
+    pub spaces: Vec<Space>,
+}
+
+/// Room on one file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// A tree on it.
+    pub path: String,
+    /// Bytes that are free.
+    pub free: u64,
+    /// Bytes that are needed.
+    pub needed: u64,
+}
+
+impl Server<'_> {
+    /// Looks what would be done; nothing is written.
+    ///
+    /// # Errors
+    /// Snapshot and server do not fit, or something cannot be read.
+    pub fn plan(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        source: &Source,
+        progress: Progress<'_>,
+    ) -> Result<Plan, RebuildError> {
+        let configured = self.configured.clone();
+        let versions = configured.as_ref().map(|configured| configured.versions.clone()).unwrap_or_default();
+        same_cyrus(&snapshot.manifest.versions, &versions)?;
+        let layout = Layout::of(snapshot, source)?;
+        let trees = self.trees()?;
+        let matches = matching::matching(&layout, &trees)?;
+        self.raise(snapshot, true)?;
+        let mut counts = Counts::default();
+        let mut spaces: BTreeMap<u64, Space> = BTreeMap::new();
+        let mut mover = Mover::new(self, snapshot, true, progress);
+        for ((index, one), tree) in (0u32..).zip(&matches).zip(&trees.trees) {
+            let of_tree = mover.tree(index, one)?;
+            counts.files += of_tree.files;
+            counts.bytes += of_tree.bytes;
+            counts.sent_files += of_tree.sent_files;
+            counts.sent_bytes += of_tree.sent_bytes;
+            counts.copied_bytes += of_tree.copied_bytes;
+            let space = spaces.entry(tree.device).or_insert_with(|| Space {
+                path: tree.path.clone(),
+                free: tree.free,
+                needed: limits::SPACE_MARGIN,
+            });
+            space.needed +=
+                of_tree.sent_bytes + of_tree.copied_bytes + of_tree.sent_files * limits::FILE_COST;
+        }
+        self.raised()?;
+        Ok(Plan {
+            host: configured.map_or_else(|| self.host.clone(), |configured| configured.host),
+            versions,
+            trees,
+            matches,
+            counts,
+            spaces: spaces.into_values().collect(),
+        })
+    }
+
+    /// Builds the trees beside those that are served.
+    ///
+    /// # Errors
+    /// There is no room, something cannot be read or written, or the link broke. What is served was not touched.
+    pub fn build(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        plan: &Plan,
+        progress: Progress<'_>,
+    ) -> Result<(Counts, Raised), RebuildError> {
+        if let Some(Space { path, free, needed }) = plan.spaces.iter().find(|space| space.needed > space.free)
+        {
+            return Err(RebuildError::NoRoom { path: path.clone(), free: *free, needed: *needed });
+        }
+        self.raise(snapshot, false)?;
+        let mut mover = Mover::new(self, snapshot, false, progress);
+        let mut sums = Counts::default();
+        for (index, one) in (0u32..).zip(&plan.matches) {
+            let of_tree = mover.tree(index, one)?;
+            sums.files += of_tree.files;
+            sums.bytes += of_tree.bytes;
+            sums.sent_files += of_tree.sent_files;
+            sums.sent_bytes += of_tree.sent_bytes;
+        }
+        Ok((sums, self.raised()?))
+    }
+}
+
+/// A snapshot goes onto a Cyrus of the same version only: databases of another one may have to be converted.
+fn same_cyrus(snapshot: &[(String, String)], server: &[(String, String)]) -> Result<(), RebuildError> {
+    let of = |versions: &[(String, String)]| {
+        let text = versions.iter().find(|(name, _)| name == "cyrus").map(|(_, text)| text.clone())?;
+        Some((CyrusVersion::find(&format!("cyrus {text}"))?, text))
+    };
+    match (of(snapshot), of(server)) {
+        (Some((before, before_text)), Some((now, now_text)))
+            if (before.major, before.minor) != (now.major, now.minor) =>
+        {
+            Err(RebuildError::Unfit {
+                why: format!(
+                    "the snapshot is of Cyrus {before_text} and the server has {now_text}; install the same series there, or \
+                     restore files by `mailkeep restore` and convert them"
+                ),
+            })
+        }
+        _ => Ok(()),
+    }
+}
