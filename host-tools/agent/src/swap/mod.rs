@@ -1,6 +1,6 @@
 //! Trees that change places with restored ones while mail is stopped, and what everybody who starts mail does before.
 //!
-//! The agent begins a swap under [`SWAP_LOCK`] and with the token of its window; whoever starts mail (agent, guard,
+//! The agent begins a swap under a lock of its own and with the token of its window; whoever starts mail (agent, guard,
 //! rescue, promotion) calls [`before_start`] under the same lock. One who hangs with the lock is killed: the journal says
 //! how it goes on. The trees that are no longer served stay beside until they are dropped ([`drop_kept`]).
 
