@@ -192,6 +192,11 @@ fn strike(lab: &Lab, place: &str, victim: Victim) -> Result<usize> {
             process::signal(agent.context("no agent")?.pid, Signal::KILL);
         }
     }
+    if matches!(victim, Victim::Box) && place != "start" {
+        // The agent has seen that its box is gone, has ended the stop that does not come back, and mail runs again. A stop
+        // that came back before it saw that would have been followed by the exchange, and rightly so.
+        settled(lab)?;
+    }
     lab.second.hold(place, false)?;
     drop(restore.wait(process::HANG)?);
     settled(lab)?;
