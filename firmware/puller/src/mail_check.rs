@@ -95,7 +95,7 @@ fn failed(why: &str) -> MailCheckRecord {
 }
 
 /// An error and its causes in one line.
-fn told(error: &dyn std::error::Error) -> String {
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

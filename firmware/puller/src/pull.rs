@@ -122,10 +122,18 @@ pub fn pull(
     reporter.phase(Phase::Transfer);
     store.flush()?;
     if !parted.is_empty() {
-        if let Some((root, names)) = relink(&mut store, &copy.root, &parted)? {
-            tracing::info!(names, "links of messages in folders at rest");
-            copy.root = root;
-            store.flush()?;
+        match relink(&mut store, &copy.root, &parted) {
+            Ok(Some((root, names))) => {
+                tracing::info!(names, "links of messages in folders at rest");
+                copy.root = root;
+                store.flush()?;
+            }
+            Ok(None) => {}
+            // Every file is there all the same; what cannot be written any more is told by the seal.
+            Err(error) => {
+                let what = "links of messages in folders at rest are not known, so they are stored as files of their own";
+                remarks.add(format!("{what}: {}", mail_check::told(&error)), "");
+            }
         }
     }
     let checked = if copy.window.is_some() {

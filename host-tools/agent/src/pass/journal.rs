@@ -7,8 +7,9 @@
 //! over in a folder that has not changed, which no listing of folders would tell.
 //!
 //! It is believed only whole: where the kernel had to drop something ([`ReadFlags::QUEUE_OVERFLOW`]), where there are more
-//! names than [`limits::JOURNAL_NAMES`], or where watching failed, folders are listed. What it does not tell: writing to a
-//! message by another of its names, in another folder. The full walk every few runs finds that.
+//! names than [`limits::JOURNAL_NAMES`], or where watching failed, folders are listed; and so they are on file systems that
+//! somebody else may change, of which this kernel would not know ([`LOCAL`]). What it does not tell: writing to a message by
+//! another of its names, in another folder, or by somebody who still has it open. The full walk every few runs finds that.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
@@ -21,6 +22,11 @@ use rustix::io::Errno;
 use crate::dir::Directory;
 use crate::limits;
 use crate::meta::Facts;
+
+/// Types (statfs(2), `linux/magic.h`) of the file systems that nobody but this kernel changes: ext2 to ext4, XFS, btrfs,
+/// tmpfs, F2FS, ReiserFS, JFS, ZFS. Not those of a network, of FUSE, or laid over others.
+const LOCAL: [u64; 8] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x5265_4973, 0x3153_464a, 0x2fc1_2fc1];
 
 /// What has happened to folders since they were first looked at.
 #[derive(Debug)]
@@ -57,6 +63,9 @@ impl Journal {
     pub(crate) fn watch(&mut self, directory: &Directory, place: (u64, u64)) {
         if self.is_void || self.watched.len() >= limits::JOURNAL_FOLDERS || self.watched.contains_key(&place)
         {
+            return;
+        }
+        if !LOCAL.contains(&directory.file_system()) {
             return;
         }
         // The open directory itself, whatever its path leads to by now.
@@ -238,6 +247,17 @@ mod tests {
         }
         assert!(lab.changed().is_none());
         assert_eq!(lab.journal.moved().len(), 1, "what it had said before cannot be vouched for");
+    }
+
+    /// Changed by nobody's call on it, as a folder of another machine is.
+    #[test]
+    fn a_file_system_that_changes_by_itself_is_not_known() {
+        let path = Path::new("/proc/self/fd");
+        let directory = Directory::open(path).unwrap();
+        let facts = Facts::of(&directory.stat_self().unwrap());
+        let mut journal = Journal::begin().unwrap();
+        journal.watch(&directory, (facts.device, facts.inode));
+        assert!(journal.changed(&facts, path).is_none());
     }
 
     #[test]
