@@ -392,6 +392,23 @@ mod tests {
         assert!(from_slice::<String>(b"\x62\xff\xfe", &LIMITS).is_err());
     }
 
+    /// Here nothing is encoded again and compared.
+    #[test]
+    fn who_only_looks_at_a_part_refuses_the_same_forms() {
+        assert_eq!(peek::<Two>(b"\xa2\x61a\x01\x61b\x02", &LIMITS), Ok(Two { a: 1, b: Some(2) }));
+        let others: [(&str, &[u8]); 6] = [
+            ("long integer", b"\xa2\x61a\x18\x01\x61b\x02"),
+            ("longer integer", b"\xa2\x61a\x19\x00\x01\x61b\x02"),
+            ("long length", b"\xa2\x78\x01a\x01\x61b\x02"),
+            ("indefinite map", b"\xbf\x61a\x01\x61b\x02\xff"),
+            ("keys out of order", b"\xa2\x61b\x02\x61a\x01"),
+            ("key twice", b"\xa3\x61a\x01\x61a\x01\x61b\x02"),
+        ];
+        for (what, bytes) in others {
+            assert!(peek::<Two>(bytes, &LIMITS).is_err(), "{what}");
+        }
+    }
+
     #[test]
     fn limits_hold_before_anything_is_decoded() {
         let deep = |depth: usize| [vec![0x81; depth], vec![0x80]].concat();

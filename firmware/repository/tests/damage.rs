@@ -221,6 +221,22 @@ fn strangers_files_are_left_alone_and_are_no_damage() {
 }
 
 #[test]
+fn a_pack_under_a_wrong_name_is_told_though_every_block_of_it_opens() {
+    let (disk, storage) = copy(&filled());
+    let (path, bytes) = disk.files().into_iter().find(|(path, _)| path.starts_with("packs/")).unwrap();
+    let last = if path.ends_with('0') { "1" } else { "0" };
+    let wrong = format!("{}{last}", &path[..path.len() - 1]);
+    disk.create(&wrong).unwrap().append(&bytes).unwrap();
+    let found = look(&open(&storage, &LogMonitor).unwrap(), ReadData::All);
+    let mut told = found.problems.iter().map(|problem| format!("{problem:?}"));
+    assert!(
+        told.any(|told| told.contains(&wrong) && told.contains("not what its name says")),
+        "{:?}",
+        found.problems
+    );
+}
+
+#[test]
 fn bytes_that_were_stored_under_a_wrong_name_are_refused() {
     // As a bit that flips in the memory of the box between hashing and packing would do (hazard 17).
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
