@@ -370,11 +370,13 @@ fn who_cannot_delete_subvolumes_makes_none() {
     let Some(disk) = Loop::btrfs(130) else { return };
     let open = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(disk.path(), open.clone()).unwrap();
-    std::fs::set_permissions(disk.path().parent().unwrap(), open.clone()).unwrap();
-    // Where the test program lies is not everybody's business.
+    std::fs::set_permissions(disk.path().parent().unwrap(), open).unwrap();
+    // Where the test program lies is not everybody's business. A child makes the copy: what this process has open for
+    // writing is inherited by whatever another test forks at this moment, and cannot be run until that has gone.
     let program = disk.path().parent().unwrap().join("program");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    std::fs::set_permissions(&program, open).unwrap();
+    let mut copy = std::process::Command::new("install");
+    copy.args(["-m", "755"]).arg(std::env::current_exe().unwrap()).arg(&program);
+    assert!(copy.status().unwrap().success());
     let output = std::process::Command::new(&program)
         .args(["--exact", "unprivileged", "--ignored", "--nocapture"])
         .env(FOLDER, disk.path().join("mailkeep"))

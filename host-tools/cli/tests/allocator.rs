@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use support::Lab;
 
@@ -17,8 +17,11 @@ fn seen_by_the_agent(setting: Option<&str>) -> (String, String) {
         "#!/bin/sh\ntr '\\0' '\\n' < /proc/$PPID/environ > {0}.environ\ntr '\\0' ' ' < /proc/$PPID/cmdline > {0}.words\n",
         agent.display()
     );
-    fs::write(&agent, script).unwrap();
-    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+    // Made by a child: what this process has open for writing is inherited by whatever another test forks at this
+    // moment, and cannot be run until that has gone ("text file busy").
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(&agent).arg(script);
+    assert!(writer.status().unwrap().success());
     let source = format!(
         "name = \"s\"\nsystem = \"generic\"\n[transport]\nkind = \"local\"\nagent-path = {agent:?}\n\
          [generic]\npaths = [\"/etc\"]\n"

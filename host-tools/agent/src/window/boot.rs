@@ -259,8 +259,6 @@ fn failed(why: &str) -> AgentError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -296,8 +294,12 @@ mod tests {
         let state = dir.path().join("it's state");
         fs::create_dir_all(state.join("service-1")).unwrap();
         let program = dir.path().join("agent");
-        fs::write(&program, format!("#!/bin/sh\necho \"$@\" >> {}/ran\n", dir.path().display())).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\necho \"$@\" >> {}/ran\n", dir.path().display());
+        // Made by a child: what this process has open for writing is inherited by whatever another test forks at this
+        // moment, and cannot be run until that has gone ("text file busy").
+        let mut writer = std::process::Command::new("/bin/sh");
+        writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(&program).arg(script);
+        assert!(writer.status().unwrap().success());
         let text = cron_text(&program, &state);
         let run = |start: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(start)).unwrap();

@@ -217,7 +217,9 @@ mod tests {
         // A shell under the name of the master, which the kernel takes from the file name.
         let dir = tempfile::tempdir().unwrap();
         let master = dir.path().join("master");
-        fs::copy("/bin/sh", &master).unwrap();
+        // Made by a child: what this process has open for writing is inherited by whatever another test forks at this
+        // moment, and cannot be run until that has gone ("text file busy").
+        assert!(Command::new("cp").arg("/bin/sh").arg(&master).status().unwrap().success());
         let start = |script: &str, conf: &str| {
             Command::new(&master)
                 .args(["-c", script, "master", "-C", conf])
