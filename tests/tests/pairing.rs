@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::{self, Cyrus, Layout};
 use mailkeep_tests::process::{self, Output, write_script};
 use mailkeep_tests::programs::{bin, json_line};
-use mailkeep_tests::rig::{Rig, one_clear_line};
+use mailkeep_tests::rig::{Rig, id, one_clear_line};
 use mailkeep_tests::ssh::{self, Sshd};
 
 struct Lab {
@@ -67,6 +67,19 @@ impl Lab {
             (Some(line), None) => Ok(line.to_owned()),
             _ => anyhow::bail!("not one line of {}: {keys}", key.display()),
         }
+    }
+
+    /// That line as it was before commands were pinned.
+    fn unpinned(&self, key: &Path) -> Result<String> {
+        let line = self.line_of(key)?;
+        let (head, tail) =
+            line.split_once(" --commands ").with_context(|| format!("nothing is pinned: {line}"))?;
+        Ok(format!("{head}{}", tail.trim_start_matches(|c: char| c.is_ascii_hexdigit())))
+    }
+
+    fn remarks_of(&self, snapshot: &str) -> Result<String> {
+        let shown = self.rig.ok(&["--json".into(), "show".into(), snapshot.into()])?;
+        Ok(json_line(&shown.out(), "manifest")?["remarks"].to_string())
     }
 
     /// `mailkeep pair` as an admin of this lab would call it, with the right fingerprint unless `more` says otherwise.
@@ -201,14 +214,26 @@ fn a_paired_server_is_backed_up_through_a_key_that_can_do_nothing_else() -> Resu
         ensure!(forward.code == 255, "a forwarding was allowed: {} {}", forward.code, forward.err());
         let line = lab.line_of(&key)?;
         ensure!(
-            line.starts_with("restrict,command=") && line.contains(&format!(" serve --role {role}\" ")),
+            line.starts_with("restrict,command=")
+                && line.contains(&format!(
+                    " serve --role {role} --commands {}\" ",
+                    summary["commands"].as_str().unwrap_or("?")
+                )),
             "{line}"
         );
     }
     ensure!(lab.authorized_keys()?.matches("mailkeep-agent").count() == 2, "{}", lab.authorized_keys()?);
     a_backup_with_the_key_for_restores_is_refused(&lab)?;
 
+    // What is run there is not the box's to say, so an admin's change of it has to be allowed on the server.
     lab.say_how_mail_stops()?;
+    let changed = process::run(&mut lab.rig.backup_command(&lab.source()))?;
+    let line = one_clear_line("a source file that was changed", &changed)?;
+    ensure!(changed.code == 77 && line.contains("run `mailkeep pair` again"), "{} {line}", changed.code);
+    assert_eq!(lab.server.events(), events, "mail was touched");
+    let again = lab.pair(&[])?;
+    ensure!(again.code == 0, "{} {}", again.code, again.err());
+    ensure!(again.out().contains("is allowed there from now on"), "{}", again.out());
     lab.rig.good_backup(&lab.source())?;
 
     // Once more: the agent is renewed, and there is still one line of each key.
@@ -240,7 +265,7 @@ fn a_backup_with_the_key_for_restores_is_refused(lab: &Lab) -> Result<()> {
     let events = lab.server.events();
     let refused = process::run(&mut lab.rig.backup_command(&other))?;
     let line = one_clear_line("the key for restores", &refused)?;
-    ensure!(refused.code == 1 && line.contains("a key for restore may not say BeginPass"), "{line}");
+    ensure!(refused.code == 77 && line.contains("a key for restore may not say BeginPass"), "{line}");
     assert_eq!(lab.server.events(), events, "mail was touched");
     Ok(())
 }
@@ -250,8 +275,8 @@ fn a_pairing_of_one_key_goes_on_and_gets_the_other_when_it_is_renewed() -> Resul
     let Some(lab) = Lab::new()? else { return Ok(()) };
     let theirs = lab.authorized_keys()?;
     lab.pair(&[])?;
-    // As it was before keys had roles: one key, no word of a role on either side.
-    let old = lab.line_of(&lab.key())?.replace(" --role backup", "");
+    // As it was before keys had roles: one key, no word of a role on either side, and none of commands.
+    let old = lab.unpinned(&lab.key())?.replace(" --role backup", "");
     fs::write(lab.sshd.authorized_keys(), format!("{theirs}{old}\n"))?;
     for file in [lab.restore_key(), lab.restore_key().with_extension("pub")] {
         fs::remove_file(file)?;
@@ -267,7 +292,12 @@ fn a_pairing_of_one_key_goes_on_and_gets_the_other_when_it_is_renewed() -> Resul
         },
     );
     fs::write(lab.source(), &text)?;
-    lab.rig.good_backup(&lab.source())?;
+    let summary = lab.rig.good_backup(&lab.source())?;
+    let remarks = lab.remarks_of(&id(&summary)?)?;
+    ensure!(
+        remarks.contains("may have any command run") && remarks.contains("`mailkeep pair` again"),
+        "{remarks}"
+    );
 
     let renewed = lab.pair(&[])?;
     ensure!(renewed.code == 0, "{} {}", renewed.code, renewed.err());
@@ -275,15 +305,114 @@ fn a_pairing_of_one_key_goes_on_and_gets_the_other_when_it_is_renewed() -> Resul
     ensure!(summary["remarks"].to_string().contains("write restore-identity-file = "), "{summary}");
     ensure!(fs::read_to_string(lab.source())? == text, "a file that somebody worked on was changed");
     for (key, role) in [(lab.key(), "backup"), (lab.restore_key(), "restore")] {
-        ensure!(lab.line_of(&key)?.contains(&format!("--role {role}")), "{}", lab.authorized_keys()?);
+        let line = lab.line_of(&key)?;
+        ensure!(line.contains(&format!("--role {role} --commands ")), "{line}");
     }
-    lab.rig.good_backup(&lab.source())?;
+    let summary = lab.rig.good_backup(&lab.source())?;
+    let remarks = lab.remarks_of(&id(&summary)?)?;
+    ensure!(!remarks.contains("any command"), "{remarks}");
 
     // And one that was never renewed is taken back as well.
     fs::write(lab.sshd.authorized_keys(), format!("{theirs}{old}\n"))?;
     fs::remove_file(lab.restore_key())?;
     lab.pair(&["--undo"])?.expect_code("pair --undo", 0)?;
     assert_eq!(lab.authorized_keys()?, theirs);
+    Ok(())
+}
+
+/// A text that whoever has stolen the box would send; the commands in it leave a mark on the server.
+fn hostile(text: &str, home: &Path) -> Result<Vec<(String, String)>> {
+    let bin = home.join("hostile");
+    fs::create_dir_all(&bin)?;
+    let mark = home.join("mark");
+    // Whatever of Cyrus's tools it is called as.
+    for name in ["cyr_info", "ctl_mboxlist", "cyr_withlock_run", "any"] {
+        write_script(&bin.join(name), &format!("#!/bin/sh\necho \"$0 $*\" >> {}\nexit 1\n", mark.display()))?;
+    }
+    let any = bin.join("any").display().to_string();
+    let replaced = |key: &str, value: &str| -> Result<(String, String)> {
+        let start = format!("{key} = ");
+        ensure!(text.lines().filter(|line| line.starts_with(&start)).count() <= 1, "{key} in {text}");
+        let rest: Vec<&str> = text.lines().filter(|line| !line.starts_with(&start)).collect();
+        let section =
+            if ["bin-dir", "cyrus-user", "imapd-conf"].contains(&key) { "[cyrus]" } else { "[quiesce]" };
+        let rest = rest.join("\n").replace(section, &format!("{section}\n{key} = {value}"));
+        Ok((key.to_owned(), rest + "\n"))
+    };
+    let conf = home.join("hostile/imapd.conf");
+    fs::write(&conf, "configdirectory: /etc\npartition-default: /root\n")?;
+    Ok(vec![
+        replaced("stop", &format!("[{any:?}]"))?,
+        replaced("start", &format!("[{any:?}]"))?,
+        replaced("running", &format!("[{any:?}]"))?,
+        replaced("bin-dir", &format!("{:?}", bin.display().to_string()))?,
+        replaced("cyrus-user", "\"root\"")?,
+        replaced("imapd-conf", &format!("{:?}", conf.display().to_string()))?,
+        replaced("stragglers", "\"kill\"")?,
+        replaced("probe", "\"imap://127.0.0.1:9\"")?,
+        ("hooks".to_owned(), format!("{text}\n[standby]\nof = \"mail1\"\nhooks = [[{any:?}]]\n")),
+    ])
+}
+
+#[test]
+fn whoever_has_the_keys_has_nothing_run_but_what_was_paired() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    lab.pair(&[])?;
+    lab.say_how_mail_stops()?;
+    lab.pair(&[])?.expect_code("pair", 0)?;
+    let summary = lab.rig.good_backup(&lab.source())?;
+    let events = lab.server.events();
+    let mark = lab.home.path().join("mark");
+    let other = lab.home.path().join("other.toml");
+    let text = fs::read_to_string(lab.source())?;
+    for (key, text) in hostile(&text, lab.home.path())? {
+        fs::write(&other, &text)?;
+        let verbs: [Vec<OsString>; 3] = [
+            vec!["backup".into()],
+            vec!["restore-server".into(), id(&summary)?.into(), "--dry-run".into()],
+            vec!["promote".into()],
+        ];
+        for mut words in verbs {
+            words.extend(["--source".into(), other.clone().into()]);
+            let refused = lab.rig.run(&words)?;
+            let line = one_clear_line(&key, &refused)?;
+            ensure!(
+                refused.code == 77 && line.contains("so nothing was run"),
+                "{key}: {} {line}",
+                refused.code
+            );
+        }
+        ensure!(!mark.exists(), "{key}: {}", fs::read_to_string(&mark)?);
+    }
+    assert_eq!(lab.server.events(), events, "mail was touched");
+    // Times and the like are the box's to say.
+    fs::write(&other, text.replace("[quiesce]", "[quiesce]\ndeadline = \"5m\"\nfreeze = \"descriptors\""))?;
+    lab.rig.good_backup(&other)?;
+
+    // A pairing again that fails leaves allowed what was.
+    let keys = lab.authorized_keys()?;
+    let (_, hooks) = hostile(&text, lab.home.path())?.pop().context("none")?;
+    fs::write(lab.source(), &hooks)?;
+    let agent = bin("mailkeep-agent")?;
+    let mute = lab.home.path().join("mute");
+    write_script(
+        &mute,
+        &format!("#!/bin/sh\n[ \"$1\" = serve ] && exit 3\nexec {} \"$@\"\n", agent.display()),
+    )?;
+    let failed = lab.pair(&["--agent", &mute.display().to_string()])?;
+    ensure!(failed.code == 1 && failed.err().contains("the rehearsal failed"), "{}", failed.err());
+    assert_eq!(lab.authorized_keys()?, keys);
+    fs::write(lab.source(), &text)?;
+    lab.pair(&[])?.expect_code("pair", 0)?;
+
+    // Where nothing is pinned the mark would have come: the test would have seen it.
+    let unpinned = lab.unpinned(&lab.key())?;
+    let keys = lab.authorized_keys()?.replace(&lab.line_of(&lab.key())?, &unpinned);
+    fs::write(lab.sshd.authorized_keys(), keys)?;
+    let (_, text) = hostile(&text, lab.home.path())?.swap_remove(0);
+    fs::write(&other, text)?;
+    let ran = process::run(&mut lab.rig.backup_command(&other))?;
+    ensure!(ran.code != 0 && mark.exists(), "{} {}", ran.code, ran.err());
     Ok(())
 }
 

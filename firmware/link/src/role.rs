@@ -1,8 +1,8 @@
 //! For what a connection is good: each key of a box has one role, which its forced command gives to the agent.
 //!
 //! The box never says its role: a box that was stolen would say what it likes. So nothing that the box says with the key that it
-//! uses every night puts a snapshot back, and with the one for restores it can read no mail. What the key of
-//! every night still can is run the commands that the source file names for stop and start, as root.
+//! uses every night puts a snapshot back, and with the one for restores it can read no mail. Which commands the source file may
+//! name, to be run as root, is pinned in the same place (`mailkeep_mail::source::CommandsDigest`).
 //!
 //! | role | may say |
 //! |---|---|

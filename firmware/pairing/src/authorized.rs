@@ -24,6 +24,21 @@ pub fn without(text: &[u8], blob: &str) -> Vec<u8> {
     text.split_inclusive(|byte| *byte == b'\n').filter(|line| !has(line, blob)).flatten().copied().collect()
 }
 
+/// The lines of the key `blob`.
+pub fn lines_of(text: &[u8], blob: &str) -> Vec<u8> {
+    text.split_inclusive(|byte| *byte == b'\n').filter(|line| has(line, blob)).flatten().copied().collect()
+}
+
+/// The file with these lines of the key `blob`, which it had before, and no other of that key.
+pub fn as_before(text: &[u8], blob: &str, lines: &[u8]) -> Vec<u8> {
+    let mut edited = without(text, blob);
+    if !lines.is_empty() && edited.last().is_some_and(|last| *last != b'\n') {
+        edited.push(b'\n');
+    }
+    edited.extend_from_slice(lines);
+    edited
+}
+
 /// The file without the lines of any of these keys.
 pub fn without_all(text: &[u8], blobs: &[String]) -> Vec<u8> {
     blobs.iter().fold(text.to_owned(), |text, blob| without(&text, blob))
@@ -79,7 +94,11 @@ mod tests {
             if whole.last().is_some_and(|last| *last != b'\n') {
                 whole.push(b'\n');
             }
-            prop_assert_eq!(back, whole);
+            prop_assert_eq!(&back, &whole);
+            // Renewed and taken back, the key has the line that it had.
+            let renewed = with(&once, BLOB, &line.replace("serve", "serve --role backup"));
+            prop_assert_eq!(as_before(&renewed, BLOB, &lines_of(&once, BLOB)), once);
+            prop_assert_eq!(as_before(&renewed, BLOB, b""), whole);
         }
     }
 }

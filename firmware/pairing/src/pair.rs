@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use mailkeep_mail::Source;
-use mailkeep_mail::source::{SshTransport, Transport};
+use mailkeep_mail::source::{CommandsDigest, SshTransport, Transport};
 use mailkeep_puller::transport::shell_quoted;
 use mailkeep_puller::{ProcessTransport, Role, Survey, rehearse, try_restore_key};
 
@@ -17,6 +17,7 @@ use crate::login::Login;
 use crate::own_key::OwnKey;
 use crate::server::{KeysFile, Server};
 use crate::source_file::{self, Parts, What};
+use crate::take_back::TakeBack;
 use crate::{Destination, PairError, Talk, authorized, tool};
 
 /// What is to be paired.
@@ -87,6 +88,10 @@ pub struct Paired {
     pub agent: String,
     /// The agent's own words.
     pub agent_version: String,
+    /// Stands for the commands of the source file, which are allowed there.
+    pub commands: CommandsDigest,
+    /// Those that are written out in it: key and command.
+    pub written_out: Vec<(&'static str, String)>,
     /// What the rehearsal saw.
     pub survey: Survey,
     /// What the person should know.
@@ -134,8 +139,8 @@ impl Files {
     }
 }
 
-/// Pairs this machine with a server. A pairing that is there already is renewed: the agent is replaced, key, host key
-/// and source file stay.
+/// Pairs this machine with a server. A pairing that is there already is renewed: the agent is replaced, and what the source
+/// file has run is allowed on the server; key, host key and source file stay.
 ///
 /// # Errors
 /// See [`PairError`]; what was done has been taken back.
@@ -192,24 +197,6 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     let own = own_keys(&files, &name, &mut undo)?;
     fs::write(&files.known_hosts, &pins)
         .map_err(|error| PairError::file("write", &files.known_hosts, error))?;
-    let keys = far.read_keys(&keys_path)?;
-    let mut text = keys.text.clone();
-    let mut fresh = Vec::new();
-    for (role, key) in &own {
-        let command =
-            format!("{}{} serve --role {role}", login.elevate(), shell_quoted(Path::new(&far.agent())));
-        let line = authorized::line(&key.kind, &key.blob, &command, &format!("mailkeep {name} {role}"));
-        if authorized::without(&text, &key.blob) == text {
-            fresh.push(key.blob.clone());
-        }
-        text = authorized::with(&text, &key.blob, &line);
-    }
-    undo.keys = Some((keys_path.clone(), fresh));
-    far.write_keys(&keys, &text)?;
-    for (_, key) in &own {
-        see_that_it_is_restricted(server, &key.file, &files, &keys)?;
-    }
-
     let parts = Parts {
         name: &name,
         server,
@@ -220,7 +207,28 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         what: &what,
     };
     let (text, source) = source_file::text(&parts)?;
-    let source_kept = put_source(&files, &text, &mut undo)?;
+    let there = put_source(&files, &text, &mut undo)?;
+    let source_kept = there.is_some();
+    // One that is there is what backups go by, so that is what is allowed and tried.
+    let source = there
+        .map_or(Ok(source), |text| source_file::with_restore_key(&text, &files.source, &files.restore_key))?;
+    let commands = source.commands_digest();
+
+    let keys = far.read_keys(&keys_path)?;
+    let mut text = keys.text.clone();
+    let mut before = Vec::new();
+    for (role, key) in &own {
+        let agent = shell_quoted(Path::new(&far.agent()));
+        let command = format!("{}{agent} serve --role {role} --commands {commands}", login.elevate());
+        let line = authorized::line(&key.kind, &key.blob, &command, &format!("mailkeep {name} {role}"));
+        before.push((key.blob.clone(), authorized::lines_of(&text, &key.blob)));
+        text = authorized::with(&text, &key.blob, &line);
+    }
+    undo.keys = Some((keys_path.clone(), before));
+    far.write_keys(&keys, &text)?;
+    for (_, key) in &own {
+        see_that_it_is_restricted(server, &key.file, &files, &keys)?;
+    }
 
     talk.step("rehearsing: everything is walked, nothing is stopped");
     let transport = ProcessTransport::default();
@@ -237,19 +245,22 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         if let (true, Some(problem)) = (cyrus.role.has_mailboxes() && !source_kept, &cyrus.quiesce_problem) {
             unfinished = true;
             remarks.push(format!(
-                "how mail is stopped was not found: {problem}; say it in {}",
+                "how mail is stopped was not found: {problem}; say it in {}, then run this again, so that the server allows it",
                 files.source.display()
             ));
         }
         if cyrus.role.has_mailboxes() && !source_kept && cyrus.probe.is_none() {
             let file = files.source.display();
             remarks.push(format!(
-                "mail greets nowhere: see that it runs, or write a probe into [quiesce] of {file}"
+                "mail greets nowhere: see that it runs, or write a probe into [quiesce] of {file} and run this again"
             ));
         }
     }
     if source_kept {
-        remarks.push(format!("{} was there and was left as it is", files.source.display()));
+        remarks.push(format!(
+            "{} was there and was left as it is; what it has run on the server is allowed there from now on",
+            files.source.display()
+        ));
         if !names_restore_key(&files) {
             let (key, file) = (files.restore_key.display(), files.source.display());
             remarks.push(format!(
@@ -265,56 +276,12 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         authorized_keys: keys_path,
         agent: far.agent(),
         agent_version,
+        commands,
+        written_out: source.commands_written_out(),
         survey,
         remarks,
         unfinished,
     })
-}
-
-/// Takes back what was done, in reverse, unless the pairing came to its end.
-struct TakeBack<'a> {
-    far: &'a Server<'a>,
-    /// The server's file and the keys that came into it.
-    keys: Option<(String, Vec<String>)>,
-    /// The agent was not there before.
-    agent: bool,
-    /// New files here.
-    files: Vec<PathBuf>,
-    /// New folder here.
-    folder: Option<PathBuf>,
-    armed: bool,
-}
-
-impl Drop for TakeBack<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let tell = |what: &str, error: &dyn std::error::Error| tracing::warn!("{what} stays behind: {error}");
-        if let Some((path, blobs)) = self.keys.as_ref().filter(|(_, blobs)| !blobs.is_empty()) {
-            let back = self.far.read_keys(path);
-            let back =
-                back.and_then(|keys| self.far.write_keys(&keys, &authorized::without_all(&keys.text, blobs)));
-            if let Err(error) = back {
-                tell("the box's key on the server", &error);
-            }
-        }
-        if self.agent {
-            if let Err(error) = self.far.drop_agent() {
-                tell("the agent on the server", &error);
-            }
-        }
-        for file in &self.files {
-            if let Err(error) = fs::remove_file(file) {
-                tell("a new file", &error);
-            }
-        }
-        if let Some(folder) = &self.folder {
-            if let Err(error) = fs::remove_dir_all(folder) {
-                tell("the pairing's folder", &error);
-            }
-        }
-    }
 }
 
 /// Both keys, made if they are not there. A pairing of before there were two gets the second.
@@ -447,8 +414,8 @@ fn see_that_it_is_restricted(
     Ok(())
 }
 
-/// Writes the source file; one that is there for the same server is left as it is. Tells whether it was.
-fn put_source(files: &Files, text: &str, undo: &mut TakeBack<'_>) -> Result<bool, PairError> {
+/// Writes the source file. One that is there for the same server is left as it is; then this is its text.
+fn put_source(files: &Files, text: &str, undo: &mut TakeBack<'_>) -> Result<Option<String>, PairError> {
     if let Some(folder) = files.source.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         make_folder(folder)?;
     }
@@ -458,7 +425,11 @@ fn put_source(files: &Files, text: &str, undo: &mut TakeBack<'_>) -> Result<bool
             let there = fs::read_to_string(&files.source);
             let there = there.map_err(|error| PairError::file("read", &files.source, error))?;
             let ours = ssh_of(&there).is_some_and(|ssh| ssh.identity_file.as_deref() == Some(&files.key));
-            return if ours { Ok(true) } else { Err(PairError::AlreadyThere { path: files.source.clone() }) };
+            return if ours {
+                Ok(Some(there))
+            } else {
+                Err(PairError::AlreadyThere { path: files.source.clone() })
+            };
         }
         Err(error) => return Err(PairError::file("make the source file", &files.source, error)),
     };
@@ -466,7 +437,7 @@ fn put_source(files: &Files, text: &str, undo: &mut TakeBack<'_>) -> Result<bool
     let written = made.write_all(text.as_bytes()).and_then(|()| made.sync_all());
     written.map_err(|error| PairError::file("write", &files.source, error))?;
     fs::write(&files.written, text).map_err(|error| PairError::file("write", &files.written, error))?;
-    Ok(false)
+    Ok(None)
 }
 
 fn names_restore_key(files: &Files) -> bool {

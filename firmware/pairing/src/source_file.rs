@@ -96,6 +96,23 @@ pub fn text(parts: &Parts<'_>) -> Result<(String, Source), PairError> {
     Ok((out, source))
 }
 
+/// A source file that was there, with the key for restores named in it: a pairing of before there were two has only one.
+///
+/// # Errors
+/// [`PairError::Source`] if it is none.
+pub fn with_restore_key(text: &str, file: &Path, key: &Path) -> Result<Source, PairError> {
+    let origin = file.display().to_string();
+    let mut text = text.to_owned();
+    if let Ok(mut all) = text.parse::<toml::Table>() {
+        if let Some(transport) = all.get_mut("transport").and_then(Value::as_table_mut) {
+            let key = Value::String(key.to_string_lossy().into_owned());
+            transport.insert("restore-identity-file".to_owned(), key);
+            text = all.to_string();
+        }
+    }
+    Source::parse(&text, &origin).map_err(PairError::Source)
+}
+
 /// What the person should know about a part in a Murder.
 pub fn remark(role: Role) -> Option<&'static str> {
     match role {

@@ -122,7 +122,7 @@ impl PullError {
             PullError::Unreachable { .. } | PullError::Lost { .. } => 75,
             PullError::Link { source, .. } if source.is_lost() => 75,
             // A hostile server cannot claim success, an interrupt or anything else that did not happen here.
-            PullError::Agent { exit_code: code @ (75 | 78), .. } => *code,
+            PullError::Agent { exit_code: code @ (75 | 77 | 78), .. } => *code,
             PullError::Repository(error) => error.exit_code(),
             PullError::Interrupted => 130,
             PullError::AgentStart { .. }

@@ -52,6 +52,13 @@ pub enum AgentError {
         /// What was said.
         said: &'static str,
     },
+    /// The source file has other commands than those that this server's admin has allowed.
+    #[error(
+        "the source file says otherwise how mail is stopped, started or looked at (or a standby's hooks) than this server \
+         allows, so nothing was run; if that is right, somebody who is root here has to allow it: run `mailkeep pair` again \
+         with this source file"
+    )]
+    OtherCommands,
     /// A file or folder of the agent's own state cannot be used.
     #[error("cannot {action} {}", path.display())]
     State {
@@ -212,7 +219,7 @@ impl AgentError {
             AgentError::Mail(_) | AgentError::NothingToStop => 78,
             AgentError::DeadlineTooShort { .. } | AgentError::StopTooLong { .. } => 78,
             AgentError::RootMissing { .. } | AgentError::WindowBusy => 75,
-            AgentError::NotForThisKey { .. } => 77,
+            AgentError::NotForThisKey { .. } | AgentError::OtherCommands => 77,
             _ => 1,
         };
         Failed { what: one_line(self), hint: String::new(), exit_code }

@@ -15,6 +15,7 @@
 //! - Memory is flat: the walk, the bytes read and the open directories run ahead by fixed bounds ([`limits`]).
 //! - The agent never knows a key and never names what the repository stores.
 
+pub mod allowed;
 pub mod command;
 pub mod detect;
 pub mod dir;

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use mailkeep_agent::allowed::Allowed;
 use mailkeep_agent::{AgentError, detect, limits, one_line, snapshot, window};
 use mailkeep_link::Role;
+use mailkeep_mail::source::CommandsDigest;
 
 /// Exit code for a command line that is not understood (INTERFACES: usage).
 const USAGE: u8 = 64;
@@ -32,6 +34,9 @@ enum Verb {
         /// What the box may ask for: backup or restore.
         #[arg(long, default_value_t)]
         role: Role,
+        /// Digest of the commands that a source file may name, as `mailkeep pair` writes it; any if there is none.
+        #[arg(long, value_name = "DIGEST")]
+        commands: Option<CommandsDigest>,
     },
     /// Tell which mail system runs here and how it would be stopped, as one JSON object; changes nothing.
     Detect {
@@ -94,7 +99,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.verb {
-        Verb::Serve { role } => serve(role),
+        Verb::Serve { role, commands } => serve(Allowed { role, commands }),
         Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref()).and_then(|found| {
             let text = found.to_json().map_err(std::io::Error::from);
             let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
@@ -138,7 +143,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "mailkeep-agent: {line}");
 }
 
-fn serve(role: Role) -> Result<(), AgentError> {
+fn serve(allowed: Allowed) -> Result<(), AgentError> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&signalled)).map_err(AgentError::Thread)?;
@@ -147,5 +152,5 @@ fn serve(role: Role) -> Result<(), AgentError> {
         |fd: std::io::Result<std::os::fd::OwnedFd>| fd.map(File::from).map_err(AgentError::Thread);
     let input = duplicate(std::io::stdin().as_fd().try_clone_to_owned())?;
     let output = duplicate(std::io::stdout().as_fd().try_clone_to_owned())?;
-    mailkeep_agent::serve(Box::new(input), Box::new(output), role, &signalled)
+    mailkeep_agent::serve(Box::new(input), Box::new(output), allowed, &signalled)
 }

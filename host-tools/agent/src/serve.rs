@@ -20,6 +20,7 @@ use mailkeep_link::{AgentSide, Options, Role, version};
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::{MailError, Profile, Source};
 
+use crate::allowed::Allowed;
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
@@ -30,15 +31,15 @@ use crate::snapshot::{self, Snapshots, Ways};
 use crate::stage;
 use crate::window::{self, Broken, Settings, Window};
 
-/// Speaks with a box over these streams until it says goodbye. What it may say is a matter of `role`, and `signalled` is set
-/// when the process is asked to end.
+/// Speaks with a box over these streams until it says goodbye. What it may say, and have run, is a matter of what is
+/// `allowed`; `signalled` is set when the process is asked to end.
 ///
 /// # Errors
 /// What ended the run before that. The box has been told, where that was possible, and mail runs.
 pub fn serve(
     input: Box<dyn Read + Send>,
     output: Box<dyn Write + Send>,
-    role: Role,
+    allowed: Allowed,
     signalled: &AtomicBool,
 ) -> Result<(), AgentError> {
     let options = Options::new(concat!("mailkeep-agent ", env!("CARGO_PKG_VERSION")));
@@ -61,7 +62,7 @@ pub fn serve(
     });
     let mut run = Run {
         link,
-        role,
+        allowed,
         signalled,
         rescued,
         left_behind,
@@ -91,7 +92,7 @@ pub fn serve(
 
 struct Run<'a> {
     link: AgentSide,
-    role: Role,
+    allowed: Allowed,
     signalled: &'a AtomicBool,
     rescued: Result<bool, AgentError>,
     /// Snapshots of earlier runs that do not go, one line each.
@@ -160,8 +161,9 @@ impl Run<'_> {
             };
             match self.link.receive_within(nap)? {
                 None => {}
-                Some(message) if !self.role.may_say(&message) => {
-                    return Err(AgentError::NotForThisKey { role: self.role, said: name(&message) });
+                Some(message) if !self.allowed.role.may_say(&message) => {
+                    let role = self.allowed.role;
+                    return Err(AgentError::NotForThisKey { role, said: name(&message) });
                 }
                 Some(ToAgent::Goodbye) => return Ok(()),
                 Some(message) => self.take(message)?,
@@ -257,12 +259,14 @@ impl Run<'_> {
     fn configure(&mut self, configure: &Configure) -> Result<(), AgentError> {
         let rescued = std::mem::replace(&mut self.rescued, Ok(false))?;
         let source = Arc::new(Source::parse(&configure.source, "the source file")?);
+        // Before any of it is believed: this runs what it names, as root.
+        self.allowed.see(&source)?;
         let profile = Arc::new(Profile::new(&source, &mut |path| std::fs::read(path))?);
         // Tells early that a tree is not mounted.
         Plan::new(&profile)?;
         let (facts, versions) = facts::gather(&source);
         let rung = quiesce::choose(&source, &facts);
-        for note in std::mem::take(&mut self.left_behind) {
+        for note in std::mem::take(&mut self.left_behind).into_iter().chain(self.allowed.remark()) {
             self.remark(note)?;
         }
         for note in profile.notes() {

@@ -18,6 +18,7 @@ fn what_is_not_understood_is_one_line_and_64() {
         &["guard"],
         &["guard", "--seconds", "x"],
         &["serve", "--role", "all"],
+        &["serve", "--commands", "any"],
     ] {
         let output = agent(words);
         let said = String::from_utf8(output.stderr).unwrap();

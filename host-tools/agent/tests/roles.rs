@@ -1,4 +1,5 @@
-//! What a key is for is said where the agent is called, not by the box: one for restores neither reads mail nor stops it.
+//! What a key is for is said where the agent is called, not by the box: one for restores neither reads mail nor stops it, and
+//! neither has other commands run than those that are allowed there.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise")]
 
@@ -7,9 +8,10 @@ mod support;
 use mailkeep_format::Timestamp;
 use mailkeep_link::Options;
 use mailkeep_link::message::{
-    BeginPass, DirectoryId, FileId, Known, Need, Quiesce, Squeeze, ToAgent, ToBox, Want,
+    BeginPass, Configure, DirectoryId, FileId, Known, Need, Quiesce, Squeeze, ToAgent, ToBox, Want,
 };
 use mailkeep_link::rebuild::{Promote, Raise, Swap};
+use mailkeep_mail::Source;
 use support::{Agent, Mail, wait_for};
 
 /// Not a test: the mail service that the scripts of [`Mail`] start.
@@ -104,4 +106,43 @@ fn a_key_for_backups_and_one_older_than_roles_back_up() {
     }
     assert_eq!(mail.count("stop"), 2);
     wait_for("the window's end", || mail.settled());
+}
+
+#[test]
+fn other_commands_than_the_allowed_ones_are_never_run() {
+    let mail = Mail::new();
+    let source = mail.source("");
+    let digest = Source::parse(&source, "test").unwrap().commands_digest().to_string();
+    let ran = mail.path("ran");
+    mail.script("other", &format!("echo \"$0 $*\" >> {}; exit 1\n", ran.display()));
+    let other = mail.path("other").display().to_string();
+    let named = |key: &str| source.replace(&mail.path(key).display().to_string(), &other);
+    let running = mail.source(&format!("running = [{other:?}]"));
+    let hooks = mail.source(&format!("[standby]\nof = \"a\"\nhooks = [[{other:?}]]"));
+    let cyrus = source.replace("\"generic\"", "\"cyrus\"");
+    for role in ["backup", "restore"] {
+        let words = ["serve", "--role", role, "--commands", &digest];
+        for text in [&named("stop"), &named("start"), &running, &hooks, &cyrus] {
+            let agent = Agent::start_with(&mail.state(), &words, &Options::new("test"));
+            agent.send(ToAgent::Configure(Configure { source: text.clone() }));
+            let ToBox::Failed(failed) = agent.receive().unwrap() else { panic!("not refused: {text}") };
+            assert!(failed.what.contains("`mailkeep pair` again"), "{}", failed.what);
+            assert_eq!(
+                (failed.exit_code, failed.what.lines().count(), agent.end()),
+                (77, 1, Some(77)),
+                "{text}"
+            );
+        }
+        let agent = Agent::start_with(&mail.state(), &words, &Options::new("test"));
+        agent.configure(&source);
+        agent.goodbye();
+    }
+    assert!(!ran.exists(), "{:?}", std::fs::read_to_string(&ran));
+    assert!(mail.is_up() && mail.count("stop") == 0);
+    // By a key that nothing is pinned for it is run: what is looked for above is what would be there.
+    let agent = Agent::start(&mail.state());
+    agent.configure(&running);
+    drop(agent.quiesce(60));
+    drop(agent);
+    assert!(ran.exists());
 }

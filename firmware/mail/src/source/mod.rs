@@ -4,6 +4,7 @@
 //! text to the agent, which parses it again: both sides run this code, and the text stays the only truth. Only the name of
 //! the box's key for restores stays at home.
 
+mod commands;
 mod duration;
 mod quiesce_options;
 mod rate;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use commands::{CommandsDigest, NoDigest};
 pub use duration::parse_duration;
 pub use quiesce_options::{Argv, Freeze, Probe, ProbeProtocol, Quiesce, QuiesceMode, Stragglers};
 pub use rate::{Rate, parse_rate};

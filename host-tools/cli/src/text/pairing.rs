@@ -14,7 +14,9 @@ Make a mail server known to this box.
 Logs in once as USER (root, or one who may sudo without a password), pins the host key, copies the agent there, lets two
 new keys of this box in that can do nothing but talk to the agent, one for backups and one for restores, finds the mail
 system, writes the source file, and rehearses a backup without stopping or copying anything. What fails on the way is
-taken back. Pairing again renews the agent and keeps the rest; --undo takes the keys and the agent away again.";
+taken back. With these keys nothing else is run on the server than what the source file says now of stopping, starting and
+looking at mail, of Cyrus's tools, and of a standby's hooks: pair again when you have changed that. Pairing again renews the
+agent and what is allowed, and keeps the rest; --undo takes the keys and the agent away again.";
 pub(crate) const SERVER: &str =
     "The mail server: USER@HOST, USER@HOST:PORT, or a name from ssh_config; USER is root if not named";
 pub(crate) const OUT: &str = "Write the source file here [default: sources/NAME.toml in the config folder]";
@@ -59,6 +61,12 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
         format!("  agent        {} ({})", shown(&paired.agent), shown(&paired.agent_version)),
         format!("  keys         one for backups, one for restores, in {}", shown(&paired.authorized_keys)),
         format!("  source file  {source_file}"),
+        "  allowed      what that file says of stopping, starting and looking at mail; pair again after a change of it"
+            .to_owned(),
+    ];
+    let written_out = paired.written_out.iter();
+    lines.extend(written_out.map(|(key, command)| format!("               {key}: {}", shown(command))));
+    lines.extend([
         "Rehearsed: both keys reach the agent; nothing was stopped, read or stored. A backup would"
             .to_owned(),
         format!(
@@ -67,7 +75,7 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
         ),
         format!("  stop mail    {stop}"),
         format!("  read         {} ({})", counted(survey.files, "file", "files"), size(survey.bytes)),
-    ];
+    ]);
     let away = survey.window.iter().flat_map(report::window);
     lines.extend(away.map(|(heading, text)| format!("  {heading:<11}  {text}")));
     for problem in &survey.problems {
