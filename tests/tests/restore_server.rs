@@ -143,6 +143,9 @@ fn a_second_server_becomes_the_snapshot_and_only_what_differs_crosses_the_link()
     // Looked at, and asked for without a yes: nothing happens.
     let plan = json_line(&lab.rig.ok(&lab.words(0, &["--dry-run"]))?.out(), "plan")?;
     ensure!(plan["files"].as_u64() > Some(100) && plan["mail_runs"] == true, "{plan}");
+    let cyrus =
+        |side: &str| plan[side].as_array().and_then(|all| all.iter().find(|one| one[0] == "cyrus").cloned());
+    ensure!(cyrus("versions").is_some() && cyrus("versions") == cyrus("snapshot_versions"), "{plan}");
     let refused = lab.rig.run(&lab.words(0, &[]))?.expect_code("without a yes", 64)?;
     ensure!(refused.err().contains("--yes") && refused.err().lines().count() == 1, "{}", refused.err());
     ensure!(lab.second.events() == events && lab.beside().is_empty(), "something was done");
@@ -153,6 +156,8 @@ fn a_second_server_becomes_the_snapshot_and_only_what_differs_crosses_the_link()
     // As long as the old trees are kept no other ones are put beside.
     let kept = lab.rig.run(&lab.words(1, &["--yes"]))?.expect_code("with kept trees", 1)?;
     ensure!(kept.err().contains("--drop-old"), "{}", kept.err());
+    let plan = json_line(&lab.rig.ok(&lab.words(1, &["--dry-run"]))?.out(), "plan")?;
+    ensure!(!plan["remarks"].to_string().contains("broken off"), "{plan}");
     lab.drop_old()?;
     ensure!(lab.beside().is_empty(), "{:?}", lab.beside());
     ensure!(lab.serves()? == 0, "what is served went too");
@@ -178,10 +183,11 @@ enum Victim {
 }
 
 /// A restore of the other snapshot, held at `place` (a script of the server), in which somebody dies; then the scripts go on.
-fn strike(lab: &Lab, place: &str, victim: Victim) -> Result<usize> {
+fn strike(lab: &Lab, place: &str, victim: Victim, more: &[&str]) -> Result<usize> {
     let now = lab.serves()?;
     lab.second.hold(place, true)?;
-    let mut restore = Running::spawn(&mut lab.rig.command(&lab.words(1 - now, &["--yes"])))?;
+    let words = [&["--yes"], more].concat();
+    let mut restore = Running::spawn(&mut lab.rig.command(&lab.words(1 - now, &words)))?;
     waited("the place", || lab.second.is_held(place) || restore.ended().unwrap_or(true))?;
     ensure!(lab.second.is_held(place), "{:?}", restore.wait(process::HANG)?.err());
     match victim {
@@ -202,7 +208,13 @@ fn strike(lab: &Lab, place: &str, victim: Victim) -> Result<usize> {
     settled(lab)?;
     let then = lab.serves().with_context(|| format!("{victim:?} killed at {place}"))?;
     eprintln!("{victim:?} killed at {place}: {now} became {then}");
+    if then == now {
+        // What was built for nothing is told, and goes.
+        let plan = json_line(&lab.rig.ok(&lab.words(1, &["--dry-run"]))?.out(), "plan")?;
+        ensure!(plan["remarks"].to_string().contains("broken off") && !lab.beside().is_empty(), "{plan}");
+    }
     lab.drop_old()?;
+    ensure!(lab.beside().is_empty(), "{:?}", lab.beside());
     Ok(then)
 }
 
@@ -231,12 +243,12 @@ fn whoever_dies_and_when_all_is_old_or_all_is_new() -> Result<()> {
         for place in ["stop-begin", "stop"] {
             // Before the trees are exchanged.
             ensure!(
-                strike(&lab, place, victim)? == serves,
+                strike(&lab, place, victim, &[])? == serves,
                 "{victim:?} at {place}: it was not to be exchanged"
             );
         }
         // After it.
-        ensure!(strike(&lab, "start", victim)? == 1 - serves, "{victim:?}: the exchange was lost");
+        ensure!(strike(&lab, "start", victim, &[])? == 1 - serves, "{victim:?}: the exchange was lost");
         serves = 1 - serves;
     }
     Ok(())
@@ -281,6 +293,29 @@ fn killed_at_random_moments_it_is_old_or_new() -> Result<()> {
     }
     eprintln!("{rounds} rounds, {killed} of them killed: {} old, {} new", became[0], became[1]);
     ensure!(killed > 0, "nobody was killed; seed {seed}");
+    Ok(())
+}
+
+#[test]
+fn whoever_dies_before_mail_is_down_it_is_no_standby_and_mail_runs() -> Result<()> {
+    if let Some(why) = cyrus::missing() {
+        return process::skip(&why);
+    }
+    let home = tempfile::tempdir()?;
+    let more = STANDBY.replace("HOOKS", &home.path().join("hooks").display().to_string());
+    let lab = Lab::new(home.path(), &Options::default(), &more)?;
+    lab.second.start()?;
+    lab.restore(0, &["--yes"])?;
+    lab.drop_old()?;
+    for victim in [Victim::Agent, Victim::Box] {
+        for place in ["stop-begin", "stop"] {
+            ensure!(strike(&lab, place, victim, &["--as-standby"])? == 0, "{victim:?} at {place}");
+        }
+    }
+    let kept = lab.restore(1, &["--yes", "--as-standby"])?;
+    ensure!(kept["standby"] == true, "{kept}");
+    settled(&lab)?;
+    ensure!(!lab.second.greets() && !lab.second.is_running(), "mail runs on a standby");
     Ok(())
 }
 

@@ -281,11 +281,15 @@ impl Run<'_> {
                 Some("none".to_owned())
             }
         };
+        let purpose = match self.allowed.role {
+            Role::Backup => window::Purpose::Copy,
+            Role::Restore => window::Purpose::Swap,
+        };
         let lead = match rung
             .as_ref()
             .ok()
             .and_then(Rung::service)
-            .map(|service| window::lead(&service, source.quiesce.deadline))
+            .map(|service| window::lead(&service, source.quiesce.deadline, purpose))
         {
             Some(Ok(lead)) => Some(u64::try_from(lead.as_millis()).unwrap_or(u64::MAX)),
             // Told again, as an error, where mail is really to be stopped.

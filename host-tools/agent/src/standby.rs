@@ -2,9 +2,6 @@
 //!
 //! It is durable before mail is stopped for it, and goes only after a promotion has seen mail greet.
 
-use std::fs;
-use std::io;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::AgentError;
@@ -31,16 +28,7 @@ impl Standby {
     /// # Errors
     /// It cannot be read or understood.
     pub fn load(folder: &StateFolder) -> Result<Option<Standby>, AgentError> {
-        let path = folder.file(STANDBY);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(AgentError::State { action: "read", path, source }),
-        };
-        serde_json::from_slice(&text).map(Some).map_err(|error| AgentError::StateUnsafe {
-            path,
-            problem: format!("it is damaged ({error}); remove it if mail is to run on this server"),
-        })
+        folder.note(STANDBY, "remove it if mail is to run on this server")
     }
 
     /// Writes it durably.
@@ -48,12 +36,7 @@ impl Standby {
     /// # Errors
     /// It cannot be written; then nothing may be stopped.
     pub fn write(&self, folder: &StateFolder) -> Result<(), AgentError> {
-        let text = serde_json::to_vec_pretty(self).map_err(|error| AgentError::State {
-            action: "encode",
-            path: folder.file(STANDBY),
-            source: error.into(),
-        })?;
-        folder.write_durably(STANDBY, &text)
+        folder.write_note(STANDBY, self)
     }
 
     /// Mail runs here from now on.

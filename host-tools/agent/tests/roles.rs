@@ -143,6 +143,8 @@ fn other_commands_than_the_allowed_ones_are_never_run() {
     let agent = Agent::start(&mail.state());
     agent.configure(&running);
     drop(agent.quiesce(60));
-    drop(agent);
     assert!(ran.exists());
+    agent.resume();
+    agent.goodbye();
+    wait_for("the window's end", || mail.settled());
 }

@@ -102,3 +102,28 @@ fn the_rescue_at_boot_ends_half_a_swap() {
     agent("rescue");
     assert!(mail.is_up() && mail.settled() && !mail.folder().join(JOURNAL).exists());
 }
+
+/// Who made this server a standby died between the note and the end of the window.
+#[test]
+fn a_guard_and_a_rescue_leave_a_standby_down() {
+    for is_rescue in [false, true] {
+        let mail = Mail::new();
+        let agent = Agent::start(&mail.state());
+        agent.configure(&mail.source(""));
+        agent.stop_mail(600);
+        if is_rescue {
+            kill_process(mail.guard().unwrap(), Signal::KILL).unwrap();
+        }
+        let note = r#"{"version": 1, "source": "m", "snapshot": "s"}"#;
+        fs::write(mail.folder().join("standby.json"), note).unwrap();
+        agent.kill();
+        if is_rescue {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_mailkeep-agent"));
+            command.arg("rescue").env("MAILKEEP_AGENT_STATE", mail.state()).env("MAILKEEP_AGENT_BOOT", "no");
+            assert!(command.status().unwrap().success());
+        }
+        wait_for("the end of the window", || mail.settled());
+        assert!(!mail.is_up(), "rescue {is_rescue}");
+        assert_eq!(mail.count("start"), 1, "rescue {is_rescue}");
+    }
+}

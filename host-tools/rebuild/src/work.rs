@@ -17,6 +17,10 @@ pub struct Plan {
     pub host: String,
     /// Versions there.
     pub versions: Vec<(String, String)>,
+    /// Those of the server that the snapshot is of, by the same names.
+    pub snapshot_versions: Vec<(String, String)>,
+    /// What the agent remarked.
+    pub remarks: Vec<String>,
     /// What the agent said of the server.
     pub trees: Trees,
     /// Which tree becomes what.
@@ -77,6 +81,8 @@ impl Server<'_> {
         self.raised()?;
         Ok(Plan {
             host: configured.map_or_else(|| self.host.clone(), |configured| configured.host),
+            snapshot_versions: same_names(&snapshot.manifest.versions, &versions),
+            remarks: self.take_remarks().into_iter().map(|(what, _)| what).collect(),
             versions,
             trees,
             matches,
@@ -111,6 +117,12 @@ impl Server<'_> {
         }
         Ok((sums, self.raised()?))
     }
+}
+
+/// Those versions that the server tells of itself too: a snapshot notes more than that.
+fn same_names(snapshot: &[(String, String)], server: &[(String, String)]) -> Vec<(String, String)> {
+    let is_told = |name: &str| server.iter().any(|(told, _)| told == name);
+    snapshot.iter().filter(|(name, _)| is_told(name)).cloned().collect()
 }
 
 /// A snapshot goes onto a Cyrus of the same version only: databases of another one may have to be converted.

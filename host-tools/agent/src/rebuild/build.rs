@@ -23,9 +23,10 @@ use crate::dir::Directory;
 use crate::error::AgentError;
 use crate::limits;
 use crate::meta::{Facts, file_type};
-use crate::swap::beside;
 use crate::swap::ground::{can_exchange, sync_all};
 use crate::swap::journal::Step;
+use crate::swap::{self, beside};
+use crate::window::state::{Lock, StateFolder};
 
 /// Trees that are being built, or only looked at.
 pub struct Build {
@@ -41,6 +42,8 @@ pub struct Build {
     counts: Raised,
     /// What could not be done, since it was last asked for.
     problems: Vec<String>,
+    /// Nobody else builds here; none where nothing is written.
+    _lock: Option<Lock>,
 }
 
 struct Raising {
@@ -89,6 +92,46 @@ enum State {
     Other,
 }
 
+/// Held by whoever builds trees.
+const BUILD_LOCK: &str = "build.lock";
+
+/// The right to build trees beside those of a service.
+///
+/// # Errors
+/// Another restore builds.
+pub fn lock(folder: &StateFolder) -> Result<Lock, AgentError> {
+    folder.lock_within(BUILD_LOCK, limits::BUSY_PATIENCE)?.ok_or_else(|| AgentError::Rebuild {
+        why: "another restore builds trees on this server; try again when it is done".to_owned(),
+    })
+}
+
+/// Trees beside that a build has left which was broken off: whoever asks has the [`lock`]. Not those that are kept.
+///
+/// # Errors
+/// The places cannot be looked at.
+pub fn left_behind(profile: &Profile, folder: &StateFolder) -> Result<Vec<PathBuf>, AgentError> {
+    if swap::pending(folder)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let kept = swap::kept(folder)?.map(|kept| kept.places).unwrap_or_default();
+    let mut holders: Vec<PathBuf> =
+        Site::all(profile)?.iter().map(|site| site.ground().join(mailkeep_mail::scope::BESIDE)).collect();
+    holders.sort();
+    holders.dedup();
+    let mut left = Vec::new();
+    for holder in holders {
+        let names = match Directory::open_exactly(&holder).and_then(|open| open.names()) {
+            Ok(names) => names,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(failed("list", &holder, error)),
+        };
+        let places = names.iter().map(|name| at(&holder, name));
+        left.extend(places.filter(|place| !kept.iter().any(|kept| kept.starts_with(place))));
+    }
+    left.sort();
+    Ok(left)
+}
+
 /// An error at a path below a tree.
 fn failed(action: &'static str, path: &Path, error: impl Into<std::io::Error>) -> AgentError {
     AgentError::State { action, path: path.to_owned(), source: error.into() }
@@ -107,8 +150,9 @@ impl Build {
     /// Makes the places beside; what an earlier build left there goes.
     ///
     /// # Errors
-    /// They cannot be made, or folders cannot be exchanged there.
-    pub fn begin(raise: Raise, profile: Arc<Profile>) -> Result<Build, AgentError> {
+    /// Another restore builds here, they cannot be made, or folders cannot be exchanged there.
+    pub fn begin(raise: Raise, profile: Arc<Profile>, folder: &StateFolder) -> Result<Build, AgentError> {
+        let lock = (!raise.trial).then(|| lock(folder)).transpose()?;
         let built = |(index, site): (usize, Site)| {
             let name =
                 site.real.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -135,6 +179,7 @@ impl Build {
             twins: HashMap::new(),
             counts: Raised::default(),
             problems: Vec::new(),
+            _lock: lock,
         })
     }
 

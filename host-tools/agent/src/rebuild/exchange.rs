@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mailkeep_link::rebuild::{Done, Swapped};
-use mailkeep_mail::Source;
 use mailkeep_mail::cyrus::tools;
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::source::{Argv, System};
+use mailkeep_mail::{Profile, Source};
 
-use super::build::Build;
+use super::build::{self, Build};
 use crate::command::{self, Running};
 use crate::error::{AgentError, one_line};
 use crate::facts;
@@ -19,14 +19,14 @@ use crate::limits;
 use crate::standby::Standby;
 use crate::swap::{
     self,
-    journal::{Goal, Journal},
+    journal::{Goal, Journal, Step},
 };
 use crate::window::intent::{AGENT_LOCK, Intent};
 use crate::window::recovery::Recovery;
 use crate::window::start::{self, Care};
 use crate::window::state::{Lock, StateFolder};
 use crate::window::stragglers::{self, Held};
-use crate::window::{self, Purpose, Settings};
+use crate::window::{self, Purpose, Settings, Window};
 
 /// The service of a source, as far as it is stopped for a restore: never by a lock, which would leave its files open.
 #[derive(Debug, Clone)]
@@ -89,19 +89,7 @@ impl Service {
     /// # Errors
     /// What went wrong. Mail runs, unless it says otherwise.
     pub fn exchange(&self, build: &Build, off: &AtomicBool) -> Result<Swapped, AgentError> {
-        let settings = Settings {
-            source: Arc::clone(&self.source),
-            rung: self.rung.clone(),
-            probe: facts::probe(&self.source),
-            roots: build.roots().into_iter().filter(|root| root.exists()).collect(),
-            versions: Vec::new(),
-            deadline: self.source.quiesce.deadline,
-            purpose: Purpose::Swap,
-        };
-        let (window, _) = window::open(settings, off).map_err(|broken| *broken.error)?;
-        if off.load(Ordering::Relaxed) {
-            return Err(AgentError::CalledOff);
-        }
+        let window = self.window(build, off)?;
         // On an error the window is dropped, which starts mail.
         window.exchange(build.snapshot(), build.steps()?)?;
         let folder = window.folder().clone();
@@ -120,6 +108,24 @@ impl Service {
         })
     }
 
+    /// Stops mail under the guard; who drops the window starts it.
+    fn window(&self, build: &Build, off: &AtomicBool) -> Result<Window, AgentError> {
+        let settings = Settings {
+            source: Arc::clone(&self.source),
+            rung: self.rung.clone(),
+            probe: facts::probe(&self.source),
+            roots: build.roots().into_iter().filter(|root| root.exists()).collect(),
+            versions: Vec::new(),
+            deadline: self.source.quiesce.deadline,
+            purpose: Purpose::Swap,
+        };
+        let (window, _) = window::open(settings, off).map_err(|broken| *broken.error)?;
+        if off.load(Ordering::Relaxed) {
+            return Err(AgentError::CalledOff);
+        }
+        Ok(window)
+    }
+
     /// How many mailboxes the server lists.
     fn mailboxes(&self) -> Option<u64> {
         let System::Cyrus(options) = &self.source.system else { return None };
@@ -133,39 +139,57 @@ impl Service {
         Some(entries.iter().filter(|entry| entry.mailbox_type.has_folder()).count() as u64)
     }
 
-    /// Stops mail if it runs, exchanges the trees, and leaves mail down: this is a standby from now on, also if it fails.
+    /// Stops mail if it runs, exchanges the trees, and leaves mail down: this is a standby from now on. The first time mail is
+    /// stopped under the guard, as long as it is none.
     ///
     /// # Errors
-    /// What went wrong. All trees are old or new, or the next run puts that right.
+    /// What went wrong. All trees are old or new, or the next run puts that right. Where mail could not be stopped the first
+    /// time it runs again, and this is no standby; after that it is one whatever the error.
     pub fn stand_by(&self, build: &Build, off: &AtomicBool) -> Result<Swapped, AgentError> {
         let Some(options) = &self.source.standby else { return Err(not_standby()) };
         let folder = self.folder()?;
-        let _lock = self.lock(&folder)?;
-        if Intent::load(&folder)?.is_some() {
-            return Err(AgentError::WindowBusy);
-        }
-        // Before mail is stopped: nobody starts it from here on.
         let note = Standby {
             version: 1,
             source: options.of.as_str().to_owned(),
             snapshot: build.snapshot().to_owned(),
         };
+        if Standby::load(&folder)?.is_none() {
+            let mut window = self.window(build, off)?;
+            let steps = build.steps()?;
+            window.stay_down(&note)?;
+            // The window keeps the agent's lock.
+            return self.change_over(&folder, build, steps);
+        }
+        let _lock = self.lock(&folder)?;
+        if Intent::load(&folder)?.is_some() {
+            return Err(AgentError::WindowBusy);
+        }
         crate::window::boot::Place::find().install_settling()?;
         note.write(&folder)?;
         let recovery = self.recovery("")?;
         self.take_down(&recovery, &build.roots(), off)?;
+        self.change_over(&folder, build, build.steps()?)
+    }
+
+    /// Exchanges the trees where mail is down and stays so.
+    fn change_over(
+        &self,
+        folder: &StateFolder,
+        build: &Build,
+        steps: Vec<Step>,
+    ) -> Result<Swapped, AgentError> {
         let journal = Journal {
             version: 1,
             snapshot: build.snapshot().to_owned(),
             goal: Goal::New,
             ran: false,
             stop: self.rung.stop().map(|stop| stop.words()),
-            steps: build.steps()?,
+            steps,
         };
-        swap::begin(&folder, &|| true, journal)?;
-        swap::close(&folder)?;
+        swap::begin(folder, &|| true, journal)?;
+        swap::close(folder)?;
         // Of the state before nobody is the master: it is on the other server, and in a snapshot.
-        swap::drop_kept(&folder)?;
+        swap::drop_kept(folder)?;
         Ok(Swapped { is_new: true, window_ms: 0, mailboxes: None, kept: Vec::new() })
     }
 
@@ -239,14 +263,19 @@ impl Service {
         Ok(done)
     }
 
-    /// Removes what is kept beside.
+    /// Removes what is kept beside, and what builds that were broken off have left there.
     ///
     /// # Errors
     /// A restore is under way, or something does not go.
-    pub fn drop_kept(&self) -> Result<Done, AgentError> {
+    pub fn drop_kept(&self, profile: &Profile) -> Result<Done, AgentError> {
         let folder = self.folder()?;
         let _lock = self.lock(&folder)?;
-        Ok(Done { count: swap::drop_kept(&folder)?, problems: Vec::new() })
+        let _build = build::lock(&folder)?;
+        let mut count = swap::drop_kept(&folder)?;
+        for place in build::left_behind(profile, &folder)? {
+            count += u64::from(swap::beside::remove(&place)?);
+        }
+        Ok(Done { count, problems: Vec::new() })
     }
 }
 

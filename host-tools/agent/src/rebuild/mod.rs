@@ -22,6 +22,7 @@ use crate::error::AgentError;
 use crate::limits;
 use crate::standby::Standby;
 use crate::swap;
+use crate::window::state::StateFolder;
 use build::Build;
 use exchange::Service;
 use site::Site;
@@ -70,7 +71,7 @@ impl WayBack {
             ToAgent::Raise(raise) => self.raise(raise),
             ToAgent::Swap(swap) => self.swap(swap),
             ToAgent::Drop => {
-                let done = Service::of(&self.source)?.drop_kept()?;
+                let done = Service::of(&self.source)?.drop_kept(&self.profile)?;
                 Ok(self.out.send(ToBox::Done(done))?)
             }
             ToAgent::Promote(promote) => {
@@ -118,6 +119,7 @@ impl WayBack {
         let service = Service::of(&self.source)?;
         let folder = service.folder()?;
         let kept = swap::kept(&folder)?;
+        self.tell_left_behind(&folder)?;
         let (folders, shape) = match &*self.profile {
             Profile::Cyrus(cyrus) => (cyrus.named_folders(), cyrus.shape()),
             Profile::Generic(_) => (Vec::new(), Vec::new()),
@@ -137,6 +139,23 @@ impl WayBack {
                 .collect(),
             kept_of: kept.map(|kept| kept.snapshot),
         }))?)
+    }
+
+    fn tell_left_behind(&self, folder: &StateFolder) -> Result<(), AgentError> {
+        // Somebody who builds at this moment leaves nothing behind.
+        let Ok(_build) = build::lock(folder) else { return Ok(()) };
+        let left = build::left_behind(&self.profile, folder)?;
+        let Some(first) = left.first() else { return Ok(()) };
+        let more = match left.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let what = format!(
+            "an earlier restore that was broken off has left {}{more} beside; the next one removes that, or \
+             `mailkeep restore-server --drop-old` now",
+            first.display()
+        );
+        Ok(self.out.send(ToBox::Problem(Problem { what, path: String::new(), missing: false }))?)
     }
 
     fn raise(&mut self, raise: Raise) -> Result<(), AgentError> {
@@ -162,7 +181,9 @@ impl WayBack {
             }
         }
         self.raised = false;
-        self.build = Some(Build::begin(raise, Arc::clone(&self.profile))?);
+        // Its lock is ours too.
+        self.build = None;
+        self.build = Some(Build::begin(raise, Arc::clone(&self.profile), &folder)?);
         Ok(())
     }
 

@@ -9,12 +9,12 @@ pub(crate) mod ground;
 pub mod journal;
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailkeep_mail::source::Argv;
 use rustix::process::Pid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AgentError, one_line};
@@ -60,17 +60,8 @@ pub fn kept(folder: &StateFolder) -> Result<Option<Kept>, AgentError> {
     read(folder, KEPT)
 }
 
-fn read<T: for<'a> Deserialize<'a>>(folder: &StateFolder, name: &str) -> Result<Option<T>, AgentError> {
-    let path = folder.file(name);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(AgentError::State { action: "read", path, source }),
-    };
-    serde_json::from_slice(&text).map(Some).map_err(|error| AgentError::StateUnsafe {
-        path,
-        problem: format!("it is damaged ({error}); see in it which trees were exchanged, then remove it"),
-    })
+fn read<T: DeserializeOwned>(folder: &StateFolder, name: &str) -> Result<Option<T>, AgentError> {
+    folder.note(name, "see in it which trees were exchanged, then remove it")
 }
 
 /// Exchanges the trees, if `may` says so under the lock: the window is still the caller's.
@@ -191,12 +182,7 @@ pub fn close(folder: &StateFolder) -> Result<(), AgentError> {
     places.sort();
     places.dedup();
     let kept = Kept { since, what, snapshot: journal.snapshot, places };
-    let text = serde_json::to_vec_pretty(&kept).map_err(|error| AgentError::State {
-        action: "encode",
-        path: folder.file(KEPT),
-        source: error.into(),
-    })?;
-    folder.write_durably(KEPT, &text)?;
+    folder.write_note(KEPT, &kept)?;
     folder.remove_durably(JOURNAL)
 }
 

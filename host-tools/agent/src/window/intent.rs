@@ -4,8 +4,6 @@
 //! belongs to. Whoever starts mail because of it takes the starter's lock and compares the token, so that a late guard
 //! never starts mail in the middle of something newer.
 
-use std::fs;
-use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -20,6 +18,7 @@ use crate::command;
 use crate::error::AgentError;
 use crate::facts;
 use crate::limits;
+use crate::standby::Standby;
 use crate::swap;
 
 /// Name of the file.
@@ -130,12 +129,7 @@ impl Intent {
     /// # Errors
     /// It cannot be written; then nothing may be stopped.
     pub fn write(&self, folder: &StateFolder) -> Result<(), AgentError> {
-        let text = serde_json::to_vec_pretty(self).map_err(|error| AgentError::State {
-            action: "encode",
-            path: folder.file(INTENT),
-            source: error.into(),
-        })?;
-        folder.write_durably(INTENT, &text)
+        folder.write_note(INTENT, self)
     }
 
     /// Waits for a stop that may still be at work, ends it if it goes on for too long, and says with how much care mail
@@ -163,20 +157,7 @@ impl Intent {
     /// # Errors
     /// It cannot be read or understood.
     pub fn load(folder: &StateFolder) -> Result<Option<Intent>, AgentError> {
-        let path = folder.file(INTENT);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(AgentError::State { action: "read", path, source }),
-        };
-        match serde_json::from_slice(&text) {
-            Ok(intent) => Ok(Some(intent)),
-            Err(error) => {
-                let problem =
-                    format!("it is damaged ({error}); see that mail runs on this server, then remove it");
-                Err(AgentError::StateUnsafe { path, problem })
-            }
-        }
+        folder.note(INTENT, "see that mail runs on this server, then remove it")
     }
 
     /// Whether the window with this token is still open.
@@ -206,7 +187,7 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// Takes the right; `None` if that window is closed already. Somebody else who holds it is waited for, at most
+    /// Takes the right; `None` if that window is closed already, or its server became a standby in it. Somebody else who holds it is waited for, at most
     /// `patience`: a starter that hangs must not keep mail down, and a second start does no harm.
     ///
     /// # Errors
@@ -221,6 +202,11 @@ impl Starter {
         let Some(mut intent) = Intent::load(folder)?.filter(|intent| intent.token == token) else {
             return Ok(None);
         };
+        if !matches!(Standby::load(folder), Ok(None)) {
+            // Mail is down here on purpose: whoever noted that died before the intent went.
+            folder.remove_durably(INTENT)?;
+            return Ok(None);
+        }
         let taken_before_by = intent.taken_by.replace(by.to_owned()).filter(|who| who != by);
         // Without this note mail is started all the same.
         let _ = intent.write(folder);

@@ -1,6 +1,6 @@
 //! The window: from the armed guard over the stop to the greeting.
 //!
-//! The order is the promise. 1. The agent's lock is taken, a stop that has no prospect refused ([`mod@overrun`]), the intent
+//! The order is the promise. 1. The agent's lock is taken, a nightly stop without prospect refused ([`mod@overrun`]), the intent
 //! written durably, the guard seen armed; it starts
 //! mail early enough ([`mod@lead`]) for mail to answer by the deadline. 2. The
 //! token is compared, mail is stopped, the token is compared again. 3. Whatever happens from there on, an error, a
@@ -79,6 +79,18 @@ pub enum Purpose {
     Swap,
 }
 
+impl Purpose {
+    /// Whether nobody sits there and waits for it, so that a stop without prospect is better left for another night.
+    fn is_nightly(self) -> bool {
+        self == Purpose::Copy
+    }
+
+    /// See [`Overruns::allow`]. What an admin asks for now is tried in any case: the guard is there as ever.
+    fn allowed(self, folder: &StateFolder, bound: Duration, deadline: Duration) -> Result<(), AgentError> {
+        if self.is_nightly() { Overruns::allow(folder, bound, deadline) } else { Ok(()) }
+    }
+}
+
 /// An open window: mail is stopped, or about to be. Dropping it starts mail.
 #[derive(Debug)]
 pub struct Window {
@@ -142,14 +154,16 @@ pub fn open(settings: Settings, called_off: &AtomicBool) -> Result<(Window, Quie
     }
 }
 
-/// How long before this deadline the guard of this service would begin to start mail. Looks only.
+/// How long before this deadline the guard of this service would begin to start mail, in a window for this purpose. Looks only.
 ///
 /// # Errors
 /// Such a deadline is too short for a start or for a stop; or the agent's own state cannot be used.
-pub fn lead(service: &[String], deadline: Duration) -> Result<Duration, AgentError> {
+pub fn lead(service: &[String], deadline: Duration, purpose: Purpose) -> Result<Duration, AgentError> {
     let folder = StateFolder::open(service)?;
     let before = Starts::load(&folder).lead(deadline)?.before;
-    Overruns::look(&folder, stop_bound(deadline.saturating_sub(before)), deadline)?;
+    if purpose.is_nightly() {
+        Overruns::look(&folder, stop_bound(deadline.saturating_sub(before)), deadline)?;
+    }
     Ok(before)
 }
 
@@ -176,7 +190,7 @@ impl Window {
         }
         let Lead { before, remark } = Starts::load(&folder).lead(settings.deadline)?;
         let usable = settings.deadline.saturating_sub(before);
-        Overruns::allow(&folder, stop_bound(usable), settings.deadline)?;
+        settings.purpose.allowed(&folder, stop_bound(usable), settings.deadline)?;
         boot::Place::find().install()?;
         if settings.purpose == Purpose::Swap {
             boot::Place::find().install_settling()?;
@@ -457,6 +471,26 @@ impl Window {
             steps,
         };
         swap::begin(&self.folder, &|| Intent::is_open(&self.folder, &self.token), journal)
+    }
+
+    /// This server is a standby from here on: neither guard nor rescue starts mail.
+    ///
+    /// # Errors
+    /// Somebody has begun to start mail, or it cannot be noted: then it is none, and mail is started.
+    pub fn stay_down(&mut self, note: &Standby) -> Result<(), AgentError> {
+        // Who starts mail has this lock, and looks for the note under it.
+        let lock = self.folder.lock_within(intent::START_LOCK, limits::RESUME_BOUND)?;
+        if lock.is_none() || !self.is_open() {
+            return Err(failed("the stop", "the deadline passed meanwhile and the guard has started mail"));
+        }
+        note.write(&self.folder).inspect_err(|_| {
+            let _ = Standby::clear(&self.folder);
+        })?;
+        self.closed = true;
+        self.folder.remove_durably(intent::INTENT)?;
+        timer::disarm(&self.token);
+        let _ = fs::remove_dir_all(self.export_folder());
+        Ok(())
     }
 
     /// The folder of the service.

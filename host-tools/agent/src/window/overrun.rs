@@ -4,7 +4,8 @@
 //! For each stop that had to be ended, the time it was given is kept in `stops.json` beside the intent; a stop that ends well
 //! takes the file away. After [`limits::STOPS_TRUSTED`] of them in a row a stop that would be given no more time is refused
 //! before anything is done; and because the reason may have been a server that was busy for a day, only
-//! [`limits::STOPS_REFUSED`] times, then it is tried once more. Counted in runs: the server's clock has no part in it.
+//! [`limits::STOPS_REFUSED`] times, then it is tried once more. Counted in runs: the server's clock has no part in it. A restore
+//! that an admin asks for is never refused.
 
 use std::time::Duration;
 
@@ -145,6 +146,17 @@ mod tests {
         assert!(allowed(&folder, 10));
         Overruns::note(&folder, bound(10));
         assert!(!allowed(&folder, 10));
+    }
+
+    #[test]
+    fn what_an_admin_asks_for_is_tried_in_any_case() {
+        use super::super::Purpose;
+        let (_dir, folder) = folder();
+        (0..limits::STOPS_TRUSTED).for_each(|_| Overruns::note(&folder, bound(10)));
+        assert!(Purpose::Copy.allowed(&folder, bound(10), DEADLINE).is_err());
+        let before = Overruns::load(&folder);
+        assert!(Purpose::Swap.allowed(&folder, bound(10), DEADLINE).is_ok());
+        assert_eq!(Overruns::load(&folder), before, "it does not count as a night that was left out");
     }
 
     #[test]

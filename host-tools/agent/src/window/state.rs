@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use mailkeep_format::ContentHash;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::AgentError;
 use crate::limits;
@@ -181,6 +183,36 @@ impl StateFolder {
             File::open(&self.path)?.sync_all()
         };
         write().map_err(|source| AgentError::State { action: "write", path: path.clone(), source })
+    }
+
+    /// The note in JSON of this name; `None` if it is not there. `advice` is what to do with one that is damaged.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn note<T: DeserializeOwned>(&self, name: &str, advice: &str) -> Result<Option<T>, AgentError> {
+        let path = self.file(name);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(AgentError::State { action: "read", path, source }),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|error| AgentError::StateUnsafe {
+            path,
+            problem: format!("it is damaged ({error}); {advice}"),
+        })
+    }
+
+    /// Writes a note in JSON, durably: see [`StateFolder::write_durably`].
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_note<T: Serialize>(&self, name: &str, note: &T) -> Result<(), AgentError> {
+        let text = serde_json::to_vec_pretty(note).map_err(|error| AgentError::State {
+            action: "encode",
+            path: self.file(name),
+            source: error.into(),
+        })?;
+        self.write_durably(name, &text)
     }
 
     /// Removes a file, durably; one that is not there is fine.

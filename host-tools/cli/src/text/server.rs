@@ -19,7 +19,8 @@ pub(crate) const SOURCE: &str = "Source file of the server";
 pub(crate) const DRY: &str = "Only show what would be done";
 pub(crate) const YES: &str = "Do it without asking";
 pub(crate) const STANDBY: &str = "Keep a second server ready: mail stays stopped there";
-pub(crate) const DROP: &str = "Remove the trees that an earlier restore has kept beside";
+pub(crate) const DROP: &str =
+    "Remove the trees that earlier restores have kept beside, or left there when they broke off";
 pub(crate) const PROMOTE: &str = "Start mail on a standby and let it take over";
 pub(crate) const PROMOTE_LONG: &str = "\
 Start mail on a standby and let it take over.
@@ -42,9 +43,13 @@ pub(crate) fn plan(plan: &Plan, snapshot: &str, standby: bool) -> Vec<String> {
         shown(snapshot),
         shown(&plan.host)
     )];
-    let versions: Vec<String> =
-        plan.versions.iter().map(|(name, version)| format!("{} {}", shown(name), shown(version))).collect();
-    lines.push(format!("  there:    {}", versions.join(", ")));
+    for (heading, versions) in [("snapshot:", &plan.snapshot_versions), ("there:", &plan.versions)] {
+        let versions: Vec<String> =
+            versions.iter().map(|(name, version)| format!("{} {}", shown(name), shown(version))).collect();
+        if !versions.is_empty() {
+            lines.push(format!("  {heading:<9} {}", versions.join(", ")));
+        }
+    }
     for one in &plan.matches {
         let from = match &one.node {
             Some(_) => path::show(one.path.as_os_str().as_encoded_bytes()),
@@ -74,5 +79,6 @@ pub(crate) fn plan(plan: &Plan, snapshot: &str, standby: bool) -> Vec<String> {
         (false, Some(false)) => "  mail:     is down there; it is started at the end".to_owned(),
         (false, _) => format!("  mail:     is stopped for a moment by {stop} and started again"),
     });
+    lines.extend(plan.remarks.iter().map(|remark| format!("  note:     {}", shown(remark))));
     lines
 }

@@ -36,6 +36,8 @@ struct PlanLine<'a> {
     send_bytes: u64,
     space: Vec<SpaceLine<'a>>,
     versions: &'a [(String, String)],
+    snapshot_versions: &'a [(String, String)],
+    remarks: &'a [String],
     stop: &'a str,
     mail_runs: Option<bool>,
 }
@@ -240,6 +242,8 @@ fn show(app: &App, args: &RestoreServer, plan: &Plan, id: &str) -> Result<(), Fa
         send_bytes: plan.counts.sent_bytes,
         space: space.collect(),
         versions: &plan.versions,
+        snapshot_versions: &plan.snapshot_versions,
+        remarks: &plan.remarks,
         stop: &plan.trees.stop,
         mail_runs: plan.trees.runs,
     })
