@@ -10,12 +10,13 @@ test: export MAILKEEP_SEED ?= 20261123
 # For servers of every age: the agent that `mailkeep pair` copies needs nothing but a Linux kernel.
 MACHINE := $(shell uname -m)
 
-.PHONY: help run test lint agent bench soak mutate clean-run
+.PHONY: help run test lint agent rescue bench soak mutate clean-run
 
 help:
 	@echo "make run        the box on the bench board: a real Cyrus on loopback, two disks, lamps in the terminal"
 	@echo "make test       installs what it needs; format, lints, docs, every test"
 	@echo "make agent      target/release/mailkeep-agent.$(MACHINE), one static file for mail servers of every age"
+	@echo "make rescue     target/rescue/mailkeep-*, static mailkeep for the disks to carry, for x86-64 and arm64"
 	@echo "make bench      time, memory and size beside the peers that are installed (BENCH=\"--set M --rounds 3\"; BENCH=levels)"
 	@echo "make soak       the long figures of the suites that have a short run in make test"
 	@echo "make mutate     takes the safeguards out one by one; a test must notice each (ONLY=part of a name for some)"
@@ -36,6 +37,10 @@ agent:
 	RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols" \
 		$(CARGO) build --release -p mailkeep-agent --target $(MACHINE)-unknown-linux-gnu
 	install -D -m 755 target/$(MACHINE)-unknown-linux-gnu/release/mailkeep-agent target/release/mailkeep-agent.$(MACHINE)
+
+rescue:
+	@bash images/packages.sh build
+	@bash images/rescue.sh
 
 test:
 	@bash images/packages.sh build run test

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a purpose needs, those that are missing, each in a call of its own.
-# Usage: images/packages.sh build|run|test|bench …
+# Usage: images/packages.sh build|run|test|bench|rescue-arm64|rescue-amd64 …
 # Not as root, it names what is missing and goes on: the build says what it lacks, the tests say what they skip.
 set -euo pipefail
 
@@ -9,6 +9,8 @@ packages() {
     build) echo gcc pkg-config libbtrfsutil-dev libclang-dev ;;
     run) echo btrfs-progs cyrus-imapd cyrus-clients cyrus-admin sasl2-bin ;;
     test) echo git python3 zstd age rsync fuse3 acl attr strace openssh-server openssh-client systemd iproute2 bindfs xfsprogs openssl qemu-system-x86 busybox-static lvm2 thin-provisioning-tools ;;
+    rescue-arm64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+    rescue-amd64) echo gcc-x86-64-linux-gnu libc6-dev-amd64-cross ;;
     bench) echo restic borgbackup rsync ;;
     *) echo "images/packages.sh: unknown purpose $1" >&2 && return 64 ;;
     esac

@@ -15,7 +15,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::random::random;
 use crate::seal::SealKey;
-use crate::{FormatError, IdKey, RepositoryId, limits};
+use crate::{FormatError, IdKey, RepositoryId, limits, typed};
 
 /// First line of the text inside of every key file.
 const OPENING: &str = "mailkeep-master-v1";
@@ -27,6 +27,12 @@ pub enum KeyError {
     /// The text is not an age X25519 identity.
     #[error("this is not a key: a line `AGE-SECRET-KEY-1…` is expected")]
     NotAnIdentity,
+    /// The text looks like an identity, but letters of it are wrong.
+    #[error("this key has a typing error: {why}")]
+    Mistyped {
+        /// Where to look, by group of four letters; nothing of the key itself.
+        why: String,
+    },
     /// The text is not an age X25519 recipient.
     #[error("this is not a recipient: `age1…` is expected")]
     NotARecipient,
@@ -142,16 +148,17 @@ impl Identity {
         Identity(age::x25519::Identity::generate())
     }
 
-    /// Reads the text of an identity or of an age identity file: blank lines and `#` comments around one key line.
+    /// Reads an identity: an age identity file with one key, or a key that was typed from paper, in groups or not (see
+    /// [`typed`](crate::typed)). Blank lines and `#` comments are passed over.
     ///
     /// # Errors
-    /// [`KeyError::NotAnIdentity`].
+    /// [`KeyError::NotAnIdentity`], [`KeyError::Mistyped`].
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        match (lines.next(), lines.next()) {
-            (Some(line), None) => line.parse().map(Identity).map_err(|_| KeyError::NotAnIdentity),
-            _ => Err(KeyError::NotAnIdentity),
-        }
+        let typed = typed::read(text).map_err(|mistake| match mistake {
+            typed::Mistake::Other => KeyError::NotAnIdentity,
+            typed::Mistake::Typing(why) => KeyError::Mistyped { why },
+        })?;
+        typed.parse().map(Identity).map_err(|_| KeyError::NotAnIdentity)
     }
 
     /// The line `AGE-SECRET-KEY-1…`. It is the secret itself: print it once, keep it nowhere else.

@@ -31,6 +31,7 @@ mod record;
 pub mod run;
 mod seal;
 pub mod sweep;
+pub mod typed;
 pub mod verification;
 pub mod version;
 

@@ -22,6 +22,11 @@ impl Unnamed {
         self.file.append(bytes).map_err(|error| RepositoryError::writing(storage, error))
     }
 
+    /// Makes the bytes durable, for who wants to clear a name's place only when that is done.
+    pub(crate) fn sync(&mut self, storage: &dyn Storage) -> Result<(), RepositoryError> {
+        self.file.sync().map_err(|error| RepositoryError::writing(storage, error))
+    }
+
     /// Makes the bytes durable and gives them their name. The name is durable once its folder is synced. Where the name
     /// is taken the file is dropped: names of ours say what is inside.
     pub(crate) fn name(mut self, storage: &dyn Storage, path: &str) -> Result<(), RepositoryError> {

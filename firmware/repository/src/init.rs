@@ -7,6 +7,7 @@ use mailkeep_format::{Identity, Label, Master, RepositoryId, keys};
 use crate::error::RepositoryError;
 use crate::keyring::Opened;
 use crate::layout;
+use crate::readme::readme;
 use crate::storage::{LockKind, PoisonStorage, Storage};
 use crate::{durable, lock, reserve};
 
@@ -68,7 +69,8 @@ pub(crate) fn init(storage: Arc<dyn Storage>, options: &InitOptions) -> Result<M
         }
         Encryption::Plain => put_key(disk, layout::PLAIN_KEY, keys::wrap_plain(&master, &id).as_bytes())?,
     }
-    durable::write_once(disk, layout::README, readme(&id, options).as_bytes())?;
+    let readme = readme(&id, &options.label, recovery.is_some());
+    durable::write_once(disk, layout::README, readme.as_bytes())?;
     durable::write_once(disk, layout::FORMAT, crate::FORMAT_TEXT.as_bytes())?;
     let opened = Opened { keys: master.keys(), encrypted: recovery.is_some() };
     let label = Label::new(id, options.label.clone(), lock::now().try_into().unwrap_or(i64::MAX));
@@ -117,28 +119,4 @@ fn check_empty(storage: &dyn Storage) -> Result<Vec<String>, RepositoryError> {
         }
     }
     Ok(leftovers)
-}
-
-fn readme(id: &RepositoryId, options: &InitOptions) -> String {
-    let key = match options.encryption {
-        Encryption::Wrapped { .. } => {
-            "It is encrypted. To read it you need the key file of the box that writes it, or the recovery key that was\n\
-             printed when this disk was set up (a line AGE-SECRET-KEY-1...; put it into a file).\n"
-        }
-        Encryption::Plain => "It is not encrypted: whoever has the disk can read it.\n",
-    };
-    format!(
-        "This is a Mailkeep repository: backups of a mail server.\n\n\
-         Label:       {}\n\
-         Repository:  {id}\n\n\
-         {key}\n\
-         To see what is in it and to get it back, with the program `mailkeep` on any Linux machine:\n\n\
-         \x20   mailkeep -r THIS-FOLDER --key-file KEY-FILE snapshots\n\
-         \x20   mailkeep -r THIS-FOLDER --key-file KEY-FILE mount MOUNTPOINT\n\
-         \x20   mailkeep -r THIS-FOLDER --key-file KEY-FILE restore latest --target FOLDER\n\n\
-         Do not change or remove files here by hand. FORMAT.md beside this file says what every byte means, so that the\n\
-         mails can be read even without the program. Files under packs/ are named by the BLAKE3 hash of their contents:\n\
-         `b3sum` alone can tell whether the disk still holds what was written.\n",
-        options.label
-    )
 }

@@ -20,6 +20,10 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) const LEASE: &str = "lease";
 pub(crate) const README: &str = "README.txt";
 pub(crate) const FORMAT: &str = "FORMAT.md";
+/// Programs that read this disk, for people who have nothing else.
+pub(crate) const RESCUE: &str = "rescue";
+/// Their sums, in the form of `sha256sum`.
+pub(crate) const RESCUE_SUMS: &str = "rescue/SHA256SUMS";
 
 /// Start of the name of a guard that prune holds.
 const HOLD: &str = "hold-";

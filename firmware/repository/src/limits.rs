@@ -68,6 +68,10 @@ pub const RESERVE_PER_PACK: u64 = 160;
 pub const RESERVE_SHARE: u64 = 16;
 /// A reserve of fewer bytes is not worth having.
 pub const RESERVE_USELESS: u64 = 16 << 10;
+/// The programs for a rescue take at most one part in so many of the free space.
+pub const KIT_SHARE: u64 = 16;
+/// README.txt, FORMAT.md and the sums are at most so many bytes; what is longer is none of ours.
+pub const KIT_TEXT_MAX: u64 = 1 << 20;
 /// A disk with less free space, in bytes, is short of room: the longest pack does not fit any more.
 pub const ROOM_SHORT: u64 = 64 << 20;
 /// A pack is repacked when at least one part in so many of it is needed by nothing.

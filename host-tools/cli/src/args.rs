@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use mailkeep_mail::source::{Rate, parse_rate};
 
-use crate::text::{self, flag, mail, pairing, server, verb};
+use crate::text::{self, flag, mail, pairing, rescue, server, verb};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -90,6 +90,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Key,
     },
+    #[command(about = rescue::ABOUT, long_about = rescue::LONG)]
+    RescueKit(RescueKit),
     #[command(about = verb::GUARDS, subcommand_required = true, arg_required_else_help = true)]
     Guards {
         #[command(subcommand)]
@@ -125,6 +127,18 @@ pub(crate) struct Init {
     pub(crate) no_encryption: bool,
     #[arg(long, value_name = "FILE", conflicts_with = "no_encryption", help = verb::INIT_RECOVERY)]
     pub(crate) recovery_out: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", conflicts_with = "no_encryption", help = rescue::SHEET)]
+    pub(crate) sheet: Option<PathBuf>,
+    #[arg(long = "program", value_name = "FILE", help = rescue::PROGRAM)]
+    pub(crate) programs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RescueKit {
+    #[arg(long = "program", value_name = "FILE", help = rescue::PROGRAM)]
+    pub(crate) programs: Vec<PathBuf>,
+    #[arg(long, conflicts_with = "programs", help = rescue::CHECK)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -436,6 +450,8 @@ pub(crate) enum Key {
     AddRecovery {
         #[arg(long, value_name = "FILE", help = verb::INIT_RECOVERY)]
         out: Option<PathBuf>,
+        #[arg(long, value_name = "FILE", help = rescue::SHEET)]
+        sheet: Option<PathBuf>,
     },
     #[command(about = verb::KEY_REVOKE)]
     Revoke {

@@ -59,6 +59,18 @@ impl Console {
         }
     }
 
+    /// Whether results go to a person at a terminal.
+    pub(crate) fn at_a_terminal(&self) -> bool {
+        !self.json && io::stdout().is_terminal()
+    }
+
+    /// Whether they may be in colour: <https://no-color.org>.
+    pub(crate) fn in_colour(&self) -> bool {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let able = std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+        self.at_a_terminal() && able && !unwanted
+    }
+
     /// Whether more than usual is wanted.
     pub(crate) fn verbose(&self) -> bool {
         self.verbose > 0

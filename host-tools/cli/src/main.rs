@@ -5,15 +5,18 @@
 
 mod args;
 mod claimed;
+mod code;
 mod config;
 mod console;
 mod disks;
 mod ear;
 mod exit;
+mod kit;
 mod nodes;
 mod options;
 mod progress;
 mod repo;
+mod sheet;
 mod signal;
 mod syslog;
 mod table;

@@ -4,6 +4,7 @@
 
 pub(crate) mod mail;
 pub(crate) mod pairing;
+pub(crate) mod rescue;
 pub(crate) mod server;
 
 /// One line on what this is.
@@ -163,7 +164,7 @@ pub(crate) fn recovery_shown(key: &str) -> String {
     format!(
         "\nRecovery key: it opens this disk when the box is lost. It is shown this once and kept nowhere.\n\
          Print it or write it down, and keep it apart from box and disk:\n\n    {key}\n\n\
-         To use it, put the line into a file and give that with --key-file."
+         To use it, put the line, or its groups, into a file and give that with --key-file."
     )
 }
 

@@ -34,6 +34,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("key-add-recovery", &[]),
     ("key-revoke", &["ID"]),
     ("pair", &["USER@HOST", "--source-out"]),
+    ("rescue-kit", &["--program", "--check"]),
 ];
 const GLOBAL: &[&str] =
     &["--repo", "--key-file", "--json", "--quiet", "--verbose", "--no-progress", "--config", "--help"];

@@ -90,6 +90,9 @@ pub fn verify(
     let walked = structure::check(repository, &monitor, &mut report, &mut missing)?;
     data::check(repository, options.read, &monitor, &mut report, &mut missing)?;
     structure::name_files(repository, &walked.snapshots, &missing, &walked.unreadable, &monitor)?;
+    if options.read == ReadData::All {
+        crate::rescue::check(&**repository.storage(), &monitor);
+    }
     report.problems = monitor.kept.problems();
     Ok(report)
 }

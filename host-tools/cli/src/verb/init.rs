@@ -11,15 +11,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailkeep_repository::format::keys::Identity;
-use mailkeep_repository::{Encryption, InitDone, InitOptions, KeySource, LocalStorage, Repository};
+use mailkeep_repository::{
+    Encryption, InitDone, InitOptions, KeySource, LocalStorage, Machine, Repository, RescueProgram, write_kit,
+};
 use serde::Serialize;
 
 use crate::App;
 use crate::args::Init;
 use crate::claimed::Claimed;
+use crate::ear::Ear;
 use crate::exit::{self, Failure};
-use crate::repo;
-use crate::text::{self, report};
+use crate::text::{self, report, rescue};
+use crate::{kit, repo};
 
 #[derive(Serialize)]
 struct Made {
@@ -32,6 +35,9 @@ struct Made {
     /// Names of the key files in the repository: whose key opens it.
     key_ids: Vec<String>,
     recovery_file: Option<String>,
+    sheet_file: Option<String>,
+    /// What the disk carries to be read with.
+    programs: Vec<String>,
     /// Only where no file was asked for: it has to be given to somebody.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery_key: Option<String>,
@@ -47,7 +53,9 @@ pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
         let (box_key, new) = box_key(app, key)?;
         (Encryption::Wrapped { box_key }, new)
     };
+    let programs = kit::programs(&args.programs)?;
     let claimed = args.recovery_out.as_deref().map(Claimed::new).transpose()?;
+    let sheet = args.sheet.as_deref().map(Claimed::new).transpose()?;
     let storage = LocalStorage::prepare(&path)?;
     let advice = storage.advice();
     let made = Repository::init(Arc::new(storage), &InitOptions { label: label.clone(), encryption })?;
@@ -55,11 +63,15 @@ pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
     if let (Some(claimed), Some(recovery)) = (claimed, recovery.as_ref()) {
         claimed.fill(&text::recovery_file(&label, &made.repository.id().hex(), recovery))?;
     }
+    if let (Some(claimed), Some(recovery), Some(path)) = (sheet, recovery.as_ref(), args.sheet.as_ref()) {
+        claimed.fill(&super::key::sheet(&made.repository, recovery, &programs, path))?;
+    }
+    let carried = carry(app, &path, &made.repository, &programs);
     // Now, while nothing is on the disk yet, it costs least to follow it.
     for line in advice {
         app.console.warning(&line);
     }
-    let shown = recovery.filter(|_| args.recovery_out.is_none());
+    let shown = recovery.filter(|_| args.recovery_out.is_none() && args.sheet.is_none());
     let key_file = (!args.no_encryption).then(|| key.display().to_string());
     if app.console.json {
         let made = Made {
@@ -71,6 +83,8 @@ pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
             key_file,
             key_ids: key_ids(&made)?,
             recovery_file: args.recovery_out.map(|path| path.display().to_string()),
+            sheet_file: args.sheet.map(|path| path.display().to_string()),
+            programs: carried,
             recovery_key: shown.map(|key| key.to_string()),
         };
         app.console.object(&made)?;
@@ -85,11 +99,33 @@ pub(crate) fn run(app: &App, args: Init) -> Result<u8, Failure> {
     if let Some(file) = args.recovery_out {
         app.console.say(&report::recovery_kept(&file.display().to_string()))?;
     }
+    if let Some(file) = args.sheet {
+        app.console.say(&rescue::sheet_kept(&file.display().to_string()))?;
+    }
+    app.console.say(&match carried.is_empty() {
+        true => rescue::NOT_ON_THE_DISK.to_owned(),
+        false => rescue::carried(&carried),
+    })?;
     if let Some(key) = shown {
         // The result of this verb, also with -q: it is never to be had again.
-        app.console.line(&text::recovery_shown(&key))?;
+        super::key::show(app, &key)?;
     }
     Ok(exit::DONE)
+}
+
+/// Puts the rescue kit on the disk; gives the paths of what is there. The repository is good without it.
+fn carry(app: &App, place: &Path, repository: &Repository, programs: &[RescueProgram]) -> Vec<String> {
+    let written = write_kit(repository, programs, &Machine::this(), &Ear::new(&app.console));
+    kit::open_to_readers(place);
+    match written {
+        Ok(Some(kit)) => kit.files.into_iter().map(|file| file.path).collect(),
+        // Why was told already.
+        Ok(None) => Vec::new(),
+        Err(error) => {
+            app.console.warning(&rescue::not_written(&exit::chain(&error)));
+            Vec::new()
+        }
+    }
 }
 
 fn default_label(path: &Path) -> String {

@@ -15,6 +15,7 @@ mod promote;
 mod prune;
 mod reindex;
 mod repair;
+mod rescue_kit;
 mod restore;
 mod restore_server;
 mod show;
@@ -50,6 +51,7 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Repair(args) => repair::run(app, &args),
         Verb::Key { verb } => key::run(app, verb),
         Verb::Guards { verb } => guards::run(app, &verb),
+        Verb::RescueKit(args) => rescue_kit::run(app, &args),
         Verb::Unlock => unlock::run(app),
         Verb::Generate { what: Generate::Man { out } } => generate::man(app, out.as_deref()),
         Verb::Generate { what: Generate::Completions { shell } } => generate::completions(app, shell),
