@@ -27,6 +27,25 @@ pub(crate) struct Console {
     covered: AtomicU64,
 }
 
+/// How a line is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As any other.
+    Plain,
+    /// A heading.
+    Strong,
+    /// Added, whole.
+    Good,
+    /// Removed, damaged.
+    Bad,
+}
+
+/// Whether a terminal may be given colours: <https://no-color.org>.
+pub(crate) fn colour_is_wanted() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !unwanted && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
 #[derive(Serialize)]
 struct ErrorLine<'a> {
     message_type: &'static str,
@@ -64,11 +83,9 @@ impl Console {
         !self.json && io::stdout().is_terminal()
     }
 
-    /// Whether they may be in colour: <https://no-color.org>.
+    /// Whether they may be in colour.
     pub(crate) fn in_colour(&self) -> bool {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let able = std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
-        self.at_a_terminal() && able && !unwanted
+        self.at_a_terminal() && colour_is_wanted()
     }
 
     /// Whether more than usual is wanted.
@@ -79,6 +96,22 @@ impl Console {
     /// Writes a line of the result.
     pub(crate) fn line(&self, line: &str) -> Result<(), Failure> {
         Ok(writeln!(self.out(), "{line}")?)
+    }
+
+    /// Writes a heading of the result.
+    pub(crate) fn heading(&self, line: &str) -> Result<(), Failure> {
+        self.toned(Tone::Strong, line)
+    }
+
+    /// Writes a line of the result in a tone, which only a terminal shows: nothing is said by it that is not said in words.
+    pub(crate) fn toned(&self, tone: Tone, line: &str) -> Result<(), Failure> {
+        let code = match tone {
+            Tone::Strong => "1",
+            Tone::Good => "32",
+            Tone::Bad => "31",
+            Tone::Plain => return self.line(line),
+        };
+        if self.in_colour() { self.line(&format!("\x1b[{code}m{line}\x1b[0m")) } else { self.line(line) }
     }
 
     /// Writes text of the result as it is.

@@ -12,6 +12,7 @@ mod disks;
 mod ear;
 mod exit;
 mod kit;
+mod nearest;
 mod nodes;
 mod options;
 mod progress;

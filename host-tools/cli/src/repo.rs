@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailkeep_repository::{
-    KeySource, LocalStorage, Monitor, Repository, RepositoryError, SnapshotEntry, SnapshotSpec, Storage,
+    KeySource, LocalStorage, LogMonitor, Monitor, Repository, RepositoryError, SnapshotEntry, SnapshotSpec,
+    Storage,
 };
-use mailkeep_restorer::View;
+use mailkeep_restorer::{RestoreError, View};
 
 use crate::App;
 use crate::args::Which;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
-use crate::text;
+use crate::{nearest, text};
 
 /// The storage that was named; an absent disk has an exit code of its own.
 pub(crate) fn storage(app: &App) -> Result<Arc<dyn Storage>, Failure> {
@@ -86,7 +87,37 @@ pub(crate) fn find(
     let spec: SnapshotSpec = snapshot
         .parse()
         .map_err(|error| Failure::new(exit::USAGE, exit::chain(&error)).hint(text::flag::SNAPSHOT))?;
-    Ok(repository.find(&spec, source, monitor)?)
+    match repository.find(&spec, source, monitor) {
+        Ok(entry) => Ok(entry),
+        Err(error @ RepositoryError::NoSnapshot { .. }) => {
+            let mut near = Vec::new();
+            // Told already, whatever is wrong with one of them.
+            let entries = repository.snapshots(&LogMonitor).unwrap_or_default();
+            if let Some(source) = source {
+                let names = entries.iter().map(|entry| entry.manifest.source.name.as_str());
+                if names.clone().all(|name| name != source) {
+                    near = nearest::nearest(source, names);
+                }
+            }
+            if near.is_empty() {
+                let ids: Vec<String> = entries.iter().map(|entry| entry.id.hex()).collect();
+                near = nearest::nearest_id(snapshot, ids.iter().map(String::as_str));
+            }
+            let failure = Failure::from(error);
+            Err(if near.is_empty() { failure } else { failure.hint(text::look::nearest(&near)) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why something could not be read from a snapshot; where only a name is wrong, with those that may have been meant.
+pub(crate) fn not_there(error: RestoreError, view: &View, wanted: &Path) -> Failure {
+    let near = match &error {
+        RestoreError::NotFound { .. } => nearest::nearest_paths(view, wanted),
+        _ => Vec::new(),
+    };
+    let failure = Failure::from(error);
+    if near.is_empty() { failure } else { failure.hint(text::look::nearest(&near)) }
 }
 
 /// The snapshot that is meant, with a view of its files.

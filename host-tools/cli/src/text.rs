@@ -2,6 +2,7 @@
 //!
 //! Texts of errors that come from a library are the library's; what is added to them here is the hint.
 
+pub(crate) mod look;
 pub(crate) mod mail;
 pub(crate) mod pairing;
 pub(crate) mod rescue;
@@ -317,7 +318,7 @@ pub(crate) mod report {
     /// What one source has in the repository.
     pub(crate) fn source_sums(source: &SourceStatistics) -> String {
         format!(
-            "{}: {}, the newest {}, all as full copies {}, added {}",
+            "{}: {}, newest {}, all {}, added {}",
             source.name,
             counted(source.snapshots, "snapshot", "snapshots"),
             size(source.newest_bytes),
@@ -338,11 +339,13 @@ pub(crate) mod report {
                 format!("{}, {} as full copies", counted(snapshots, "snapshot", "snapshots"), size(full)),
             ),
             (
+                "Different",
+                format!("{} of data, used {} times", size(all.raw_bytes), times(full, all.raw_bytes)),
+            ),
+            (
                 "Stored",
                 format!(
-                    "{} of different data ({} times used), {} compressed ({} times smaller): {} in all",
-                    size(all.raw_bytes),
-                    times(full, all.raw_bytes),
+                    "{} compressed, {} times smaller: {} in all",
                     size(all.stored_bytes),
                     times(all.raw_bytes, all.stored_bytes),
                     times(full, all.pack_bytes)
@@ -524,17 +527,6 @@ pub(crate) mod report {
 
     pub(crate) fn found_in(snapshot: &str, time: &str, source: &str) -> String {
         format!("{snapshot} of {time}, {source}:")
-    }
-
-    pub(crate) fn differences(added: u64, removed: u64, content: u64, kind: u64, metadata: u64) -> String {
-        format!(
-            "\n{} added, {} removed, {} with other contents, {} of another kind, {} with other metadata",
-            count(added),
-            count(removed),
-            count(content),
-            count(kind),
-            count(metadata)
-        )
     }
 
     /// What a restore is going to do.

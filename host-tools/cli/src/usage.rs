@@ -5,13 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use clap::Error;
 use clap::error::ErrorKind;
 
+use crate::console::colour_is_wanted;
 use crate::exit;
 use crate::text;
 
 /// Writes what clap has to say and gives the exit code.
 pub(crate) fn refuse(error: &Error) -> u8 {
     let rendered = error.render();
-    let shown = |terminal: bool| if terminal { rendered.ansi().to_string() } else { rendered.to_string() };
+    let shown = |terminal: bool| {
+        if terminal && colour_is_wanted() { rendered.ansi().to_string() } else { rendered.to_string() }
+    };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let mut out = io::stdout();

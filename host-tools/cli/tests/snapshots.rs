@@ -108,9 +108,14 @@ fn find_looks_through_all_snapshots() {
 fn diff_tells_what_changed() {
     let (lab, [first, second, _]) = filled();
     let said = lab.run(&["diff", &first, &second]);
-    let lines: Vec<&str> = said.out.lines().take_while(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = said.out.lines().take_while(|line| !line.is_empty()).skip(1).collect();
+    let ends = |line: &&str| format!("{}  {}", &line[..1], line.rsplit("  ").next().unwrap());
     let folder = "/srv/data/user/anna";
-    assert_eq!(lines, [format!("M  {folder}/2."), format!("-  {folder}/3."), format!("+  {folder}/new.")]);
+    assert_eq!(
+        lines.iter().map(ends).collect::<Vec<_>>(),
+        [format!("M  {folder}/2."), format!("-  {folder}/3."), format!("+  {folder}/new.")]
+    );
+    assert!(lines[0].contains(" 7 B  ") && lines[2].contains("          -        3 B  "), "{}", said.out);
     let sum = &lab.run(&["diff", &first, &second, "--json", "--metadata"]).of("summary")[0];
     assert_eq!((&sum["added"], &sum["removed"], &sum["changed"]), (&1.into(), &1.into(), &1.into()));
     assert_eq!(lab.run(&["diff", &first, &first, "--json"]).objects().len(), 1);

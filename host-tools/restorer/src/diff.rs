@@ -18,6 +18,10 @@ pub struct Change {
     pub folder: bool,
     /// What happened.
     pub what: What,
+    /// Bytes of the file in the older snapshot, if it is one there.
+    pub before: Option<u64>,
+    /// Bytes of the file in the newer snapshot, if it is one there.
+    pub after: Option<u64>,
 }
 
 /// What happened to a path.
@@ -68,14 +72,14 @@ impl Differ<'_> {
         match (before, after) {
             (Some(before), Some(after)) => {
                 if let Some(what) = compare(before, after) {
-                    self.tell(path, after.is_directory(), what);
+                    self.tell(path, what, Some(before), Some(after));
                 }
                 if before.content() == after.content() && before.is_directory() == after.is_directory() {
                     return Ok(());
                 }
             }
-            (Some(before), None) => self.tell(path, before.is_directory(), What::Removed),
-            (None, Some(after)) => self.tell(path, after.is_directory(), What::Added),
+            (Some(before), None) => self.tell(path, What::Removed, Some(before), None),
+            (None, Some(after)) => self.tell(path, What::Added, None, Some(after)),
             (None, None) => return Ok(()),
         }
         self.below(path, before, after, depth)
@@ -104,8 +108,11 @@ impl Differ<'_> {
         }
     }
 
-    fn tell(&mut self, path: &[u8], folder: bool, what: What) {
-        (self.each)(&Change { path: path.to_vec(), folder, what });
+    fn tell(&mut self, path: &[u8], what: What, before: Option<&Node>, after: Option<&Node>) {
+        let size = |node: Option<&Node>| node.filter(|node| node.is_file()).map(Node::size);
+        let folder = after.or(before).is_some_and(Node::is_directory);
+        let (before, after) = (size(before), size(after));
+        (self.each)(&Change { path: path.to_vec(), folder, what, before, after });
     }
 }
 

@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use crate::App;
 use crate::args::Diff;
+use crate::console::Tone;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
-use crate::{repo, signal, text};
+use crate::text::look::{self, Changes};
+use crate::{repo, signal};
 
 #[derive(Serialize)]
 struct ChangeLine {
@@ -19,13 +21,18 @@ struct ChangeLine {
     /// `+`, `-`, `M`, `T` or `U`, as restic says it.
     modifier: &'static str,
     folder: bool,
+    /// Bytes of the file before and after; `null` where there was or is none.
+    size_before: Option<u64>,
+    size_after: Option<u64>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Sum {
     message_type: &'static str,
     added: u64,
+    added_bytes: u64,
     removed: u64,
+    removed_bytes: u64,
     changed: u64,
     kind_changed: u64,
     metadata_changed: u64,
@@ -40,32 +47,46 @@ pub(crate) fn run(app: &App, args: &Diff) -> Result<u8, Failure> {
     let (old, new) = (find(&args.old)?, find(&args.new)?);
     let old = View::new(Arc::new(repository.reader(&ear)?), old.manifest.root);
     let new = old.sibling(new.manifest.root);
-    let mut sum = Sum { message_type: "summary", ..Sum::default() };
+    let mut sum = Changes::default();
+    let mut shown = 0;
     let mut written = Ok(());
-    diff(&old, &new, &start, &mut |change| {
+    let found = diff(&old, &new, &start, &mut |change| {
         let counter = match change.what {
             What::Added => &mut sum.added,
             What::Removed => &mut sum.removed,
-            What::Kind => &mut sum.kind_changed,
-            What::Content => &mut sum.changed,
-            What::Metadata => &mut sum.metadata_changed,
+            What::Kind => &mut sum.kind,
+            What::Content => &mut sum.content,
+            What::Metadata => &mut sum.metadata,
         };
         *counter += 1;
-        if written.is_ok() && (args.metadata || change.what != What::Metadata) {
-            written = tell(app, change);
+        match change.what {
+            What::Added => sum.added_bytes += change.after.unwrap_or(0),
+            What::Removed => sum.removed_bytes += change.before.unwrap_or(0),
+            _ => {}
         }
-    })?;
+        if written.is_ok() && (args.metadata || change.what != What::Metadata) {
+            if shown == 0 && !app.console.json {
+                written = app.console.heading(look::CHANGES);
+            }
+            shown += 1;
+            written = std::mem::replace(&mut written, Ok(())).and_then(|()| tell(app, change));
+        }
+    });
+    found.map_err(|error| repo::not_there(error, &new, &args.path))?;
     written?;
     if app.console.json {
-        app.console.object(&sum)?;
+        app.console.object(&Sum {
+            message_type: "summary",
+            added: sum.added,
+            added_bytes: sum.added_bytes,
+            removed: sum.removed,
+            removed_bytes: sum.removed_bytes,
+            changed: sum.content,
+            kind_changed: sum.kind,
+            metadata_changed: sum.metadata,
+        })?;
     } else {
-        app.console.say(&text::report::differences(
-            sum.added,
-            sum.removed,
-            sum.changed,
-            sum.kind_changed,
-            sum.metadata_changed,
-        ))?;
+        look::differences(&sum).iter().try_for_each(|line| app.console.say(line))?;
     }
     Ok(exit::DONE)
 }
@@ -85,8 +106,16 @@ fn tell(app: &App, change: &Change) -> Result<(), Failure> {
             path,
             modifier,
             folder: change.folder,
+            size_before: change.before,
+            size_after: change.after,
         });
     }
     let slash = if change.folder { "/" } else { "" };
-    app.console.line(&format!("{modifier}  {}{slash}", path::show(&change.path)))
+    let path = format!("{}{slash}", path::show(&change.path));
+    let tone = match change.what {
+        What::Added => Tone::Good,
+        What::Removed => Tone::Bad,
+        _ => Tone::Plain,
+    };
+    app.console.toned(tone, &look::change(modifier, change.before, change.after, &path))
 }

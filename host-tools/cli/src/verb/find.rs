@@ -17,6 +17,7 @@ use crate::args::Find;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::nodes::{self, Names, NodeLine};
+use crate::progress::Reading;
 use crate::{repo, signal, text, units};
 
 pub(crate) fn run(app: &App, args: &Find) -> Result<u8, Failure> {
@@ -34,16 +35,35 @@ pub(crate) fn run(app: &App, args: &Find) -> Result<u8, Failure> {
     let repository = repo::open(app)?;
     let reader = Arc::new(repository.reader(&ear)?);
     let base = View::new(reader, Vec::new());
-    let mut search =
-        Search { app, matcher, whole_path, barren: HashSet::new(), hasher: RandomState::new(), found: 0 };
-    for entry in repository.snapshots(&ear)? {
+    let mut search = Search {
+        app,
+        matcher,
+        whole_path,
+        barren: HashSet::new(),
+        hasher: RandomState::new(),
+        found: 0,
+        bytes: 0,
+    };
+    let entries = repository.snapshots(&ear)?;
+    let mut with_hits = 0;
+    for (number, entry) in entries.iter().enumerate() {
+        app.console.progress(&Reading {
+            phase: "search",
+            files_done: search.found,
+            part: Some((number as u64, entries.len() as u64)),
+            ..Reading::default()
+        });
         if args.source.as_ref().is_some_and(|source| entry.manifest.source.name != *source) {
             continue;
         }
-        search.snapshot(&entry, &base.sibling(entry.manifest.root.clone()))?;
+        let before = search.found;
+        search.snapshot(entry, &base.sibling(entry.manifest.root.clone()))?;
+        with_hits += u64::from(search.found > before);
     }
-    if search.found == 0 {
-        app.console.say(text::report::NOTHING_FOUND)?;
+    app.console.settle();
+    match search.found {
+        0 => app.console.say(text::report::NOTHING_FOUND)?,
+        found => app.console.say(&text::look::found(found, with_hits, search.bytes))?,
     }
     Ok(match (app.console.damage(), app.console.problems()) {
         (0, 0) => exit::DONE,
@@ -61,6 +81,8 @@ struct Search<'a> {
     barren: HashSet<u64>,
     hasher: RandomState,
     found: u64,
+    /// Of the files among them.
+    bytes: u64,
 }
 
 /// A snapshot that is being searched.
@@ -121,6 +143,7 @@ impl Search<'_> {
 
     fn hit(&mut self, current: &mut Current<'_>, at: &[u8], node: &Node) -> Result<(), Failure> {
         self.found += 1;
+        self.bytes += if node.is_file() { node.size() } else { 0 };
         let manifest = &current.entry.manifest;
         let names = Names::of(manifest);
         if self.app.console.json {
@@ -132,7 +155,7 @@ impl Search<'_> {
             current.heading = true;
             let time = units::local(manifest.started);
             let heading = text::report::found_in(&repo::short(current.entry), &time, &manifest.source.name);
-            self.app.console.line(&heading)?;
+            self.app.console.heading(&heading)?;
         }
         self.app.console.line(&format!("  {}", super::ls::row(nodes::cells(at, node, &names))))
     }

@@ -16,7 +16,7 @@ pub(crate) fn run(app: &App, args: &Ls) -> Result<u8, Failure> {
     let start = path::normalise(args.path.as_os_str().as_bytes())?;
     let (entry, view) = repo::view(app, &args.which)?;
     let names = Names::of(&entry.manifest);
-    let node = view.lookup(&start)?;
+    let node = view.lookup(&start).map_err(|error| repo::not_there(error, &view, &args.path))?;
     let object = |at: &[u8], node: &_| app.console.object(&NodeLine::new("node", at, node, &names));
     if args.recursive && node.is_directory() {
         let mut written = Ok(());

@@ -1,6 +1,7 @@
 //! `restore`: plan, show, apply.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use mailkeep_mail::cyrus::Murder;
@@ -97,6 +98,13 @@ fn make_plan(
     let plan = plan(view, &args.target, options, stop, &mut |path, step| {
         if written.is_ok() && args.dry_run {
             written = show(app, path, step);
+        }
+    });
+    let plan = plan.map_err(|error| {
+        let missing = |path: &&PathBuf| view.lookup(path.as_os_str().as_bytes()).is_err();
+        match args.paths.iter().find(missing) {
+            Some(path) => repo::not_there(error, view, path),
+            None => error.into(),
         }
     })?;
     written.map(|()| plan)

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::App;
 use crate::args::Verify;
+use crate::console::Tone;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
 use crate::{repo, signal, text};
@@ -68,7 +69,8 @@ pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
         let read = whole.then_some((report.bytes, report.chunks));
         let looked = text::report::looked_at(report.snapshots, report.directories, report.packs, read);
         app.console.say(&looked)?;
-        app.console.line(&text::report::verdict(damaged, report.lost(), problems))?;
+        let tone = if damaged { Tone::Bad } else { Tone::Good };
+        app.console.toned(tone, &text::report::verdict(damaged, report.lost(), problems))?;
     }
     Ok(if damaged { exit::DAMAGED } else { exit::DONE })
 }
