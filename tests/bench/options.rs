@@ -68,7 +68,7 @@ impl Options {
                 "--json" => options.json = true,
                 "--up-to" => options.passes_up_to = number(flag, value()?)?,
                 "--all" => options.all = true,
-                other => bail!("unknown option `{other}`; see the head of tests/bench/main.rs"),
+                other => bail!("unknown option `{other}`; `mailkeep-bench --help` names them all"),
             }
         }
         if messages.is_some() || users.is_some() {
@@ -89,6 +89,10 @@ fn needed(rows: &[Row]) -> Vec<Row> {
     let mut needed = vec![Row::First];
     if rows.iter().any(|row| !row.is_backup()) {
         needed.push(Row::Day);
+    }
+    // What it is compared with.
+    if rows.contains(&Row::Mount) {
+        needed.push(Row::Restore);
     }
     needed
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::measure::{self, Cost};
+use crate::mounted;
 use crate::options::Options;
 use crate::results::{Results, Run};
 use crate::rows::Row;
@@ -110,12 +111,20 @@ fn measure_row(tool: &Tool, row: Row, lines: &[Vec<String>], spool: &Spool) -> R
     if !row.is_backup() {
         spool::warm(&repository)?;
     }
+    if row == Row::FirstLs {
+        rustix::fs::sync();
+        mounted::chill(&repository)?;
+    }
     rustix::fs::sync();
     let mut cost = Cost::default();
     for line in lines {
         cost = cost.then(measure::run(line, &tool.env(), &target)?);
     }
     let after = spool::content(&repository)?.bytes;
+    if row == Row::Mount {
+        let (wanted, got) = (spool::content(spool.root())?, fs::read_to_string(tool.place.told())?);
+        ensure!(got.trim() == format!("{} {}", wanted.files, wanted.bytes), "read {got} of {wanted:?}");
+    }
     if row.is_restore() {
         let wanted = match row {
             Row::Folder => spool::content(&spool.root().join(spool.one_folder()))?,

@@ -15,6 +15,10 @@ pub(crate) enum Row {
     Restore,
     /// One folder of one user back into an empty folder.
     Folder,
+    /// A new mount, what lies in the spool and in one folder listed, and unmounted; the repository is not in memory.
+    FirstLs,
+    /// Everything read through a new mount.
+    Mount,
     /// Every byte of the repository checked.
     Verify,
     /// All but the newest snapshot removed.
@@ -22,8 +26,17 @@ pub(crate) enum Row {
 }
 
 /// All rows in their order.
-pub(crate) const ROWS: [Row; 7] =
-    [Row::First, Row::NoChange, Row::Day, Row::Restore, Row::Folder, Row::Verify, Row::Prune];
+pub(crate) const ROWS: [Row; 9] = [
+    Row::First,
+    Row::NoChange,
+    Row::Day,
+    Row::Restore,
+    Row::Folder,
+    Row::FirstLs,
+    Row::Mount,
+    Row::Verify,
+    Row::Prune,
+];
 
 impl Row {
     /// Its name in tables and on the command line.
@@ -34,6 +47,8 @@ impl Row {
             Row::Day => "day",
             Row::Restore => "restore",
             Row::Folder => "folder",
+            Row::FirstLs => "first-ls",
+            Row::Mount => "mount",
             Row::Verify => "verify",
             Row::Prune => "prune",
         }

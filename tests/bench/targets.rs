@@ -2,12 +2,16 @@
 
 use serde::Serialize;
 
-use crate::results::Results;
+use crate::results::{Results, Run};
 use crate::rows::{ROWS, Row};
 use crate::tools::OURS;
 
 /// Most memory that a run may hold, MiB.
 const MEMORY_MIB: f64 = 64.0;
+/// How long it may take to mount, to list the spool and one folder, and to unmount, seconds.
+const FIRST_LS: f64 = 1.0;
+/// Least speed of reading everything through the mount, to that of a restore.
+const MOUNT_SPEED: f64 = 0.6;
 /// Peers that deduplicate; a mirror is no match where they are meant.
 const DEDUPLICATING: &[&str] = &["restic", "borg", "bupstash", "rustic"];
 
@@ -70,6 +74,7 @@ pub(crate) struct Verdict {
 pub(crate) fn judge(results: &Results, set: &str) -> Vec<Verdict> {
     let targets = TARGETS.iter().filter(|target| target.sets.contains(&set));
     let mut verdicts: Vec<Verdict> = targets.filter_map(|target| target.judge(results)).collect();
+    verdicts.extend(mounted(results));
     for row in ROWS {
         let Some(ours) = results.median(OURS, row, |run| run.cost.peak_mib) else { continue };
         verdicts.push(Verdict {
@@ -80,6 +85,41 @@ pub(crate) fn judge(results: &Results, set: &str) -> Vec<Verdict> {
             value: Some(ours),
             limit: MEMORY_MIB,
             reached: Some(ours <= MEMORY_MIB),
+        });
+    }
+    verdicts
+}
+
+/// What a mount is to reach: beside nobody, or beside our own restore.
+fn mounted(results: &Results) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    if let Some(ours) = results.median(OURS, Row::FirstLs, |run| run.cost.wall) {
+        verdicts.push(Verdict {
+            what: "first ls in a new mount, wall s".to_owned(),
+            peer: None,
+            ours,
+            theirs: None,
+            value: Some(ours),
+            limit: FIRST_LS,
+            reached: Some(ours <= FIRST_LS),
+        });
+    }
+    let figures: [(&str, fn(&Run) -> f64); 2] = [("CPU", |run| run.cost.cpu), ("wall", |run| run.cost.wall)];
+    for (name, figure) in figures {
+        let (Some(ours), Some(restore)) =
+            (results.median(OURS, Row::Mount, figure), results.median(OURS, Row::Restore, figure))
+        else {
+            continue;
+        };
+        let value = ours / restore.max(1e-9);
+        verdicts.push(Verdict {
+            what: format!("all through the mount, {name}, to our restore"),
+            peer: None,
+            ours,
+            theirs: Some(restore),
+            value: Some(value),
+            limit: 1.0 / MOUNT_SPEED,
+            reached: Some(value <= 1.0 / MOUNT_SPEED),
         });
     }
     verdicts
@@ -125,7 +165,6 @@ impl Target {
 mod tests {
     use super::*;
     use crate::measure::Cost;
-    use crate::results::Run;
 
     fn results(figures: &[(&'static str, f64)]) -> Results {
         let runs = figures.iter().map(|&(tool, cpu)| Run {
@@ -145,6 +184,24 @@ mod tests {
         let verdicts = judge(&results(&[(OURS, 1.0), ("restic", 9.0), ("borg", 1.25)]), "S");
         assert_eq!(verdicts[0].peer, Some("borg"));
         assert_eq!((verdicts[0].value, verdicts[0].reached), (Some(0.8), Some(false)));
+    }
+
+    #[test]
+    fn a_mount_is_compared_with_our_own_restore() {
+        let run = |row, cpu, wall| Run {
+            set: "S",
+            round: 0,
+            row,
+            tool: OURS,
+            cost: Cost { cpu, wall, peak_mib: 1.0, agent_mib: 0.0 },
+            before: 0,
+            after: 0,
+        };
+        let runs = vec![run(Row::Restore, 3.0, 3.0), run(Row::FirstLs, 0.1, 1.5), run(Row::Mount, 4.5, 6.0)];
+        let verdicts = judge(&Results { runs, ..Results::default() }, "S");
+        let mounted: Vec<_> = verdicts.iter().filter(|verdict| verdict.what.contains("mount,")).collect();
+        let told: Vec<_> = mounted.iter().map(|verdict| (verdict.value, verdict.reached)).collect();
+        assert_eq!(told, [(Some(1.5), Some(false)), (Some(1.5), Some(true)), (Some(2.0), Some(false))]);
     }
 
     #[test]

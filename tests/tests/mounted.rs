@@ -382,3 +382,43 @@ fn a_damaged_pack_costs_the_files_in_its_block_and_is_named() -> Result<()> {
     }
     Ok(())
 }
+
+/// Waits until a child has ended; by force if it does not.
+fn gone(child: &mut Child, point: &Path, what: &str) -> Result<()> {
+    let start = Instant::now();
+    while child.try_wait()?.is_none() {
+        if start.elapsed() > process::HANG {
+            run(Command::new("umount").arg("-f").arg(point))?;
+            bail!("{what} hangs");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mount_that_is_killed_lets_go_of_whoever_reads_in_it() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    for _ in 0..5 {
+        let mut mount = lab.mount()?;
+        let shown = lab.shown(&mount)?;
+        let mut readers = Vec::new();
+        for _ in 0..2 {
+            let mut find = Command::new("find");
+            find.arg(&shown).args(["-type", "f", "-exec", "cat", "{}", "+"]);
+            readers.push(find.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+        }
+        // In the middle of it: the rest is more than a pipe holds.
+        readers[0].stdout.as_mut().context("stdout")?.read_exact(&mut [0; 20_000])?;
+        signal(mount.child.id(), Signal::KILL);
+        for reader in &mut readers {
+            drop(reader.stdout.take());
+        }
+        gone(&mut mount.child, &mount.point, "the mount")?;
+        for reader in &mut readers {
+            gone(reader, &mount.point, "a reader")?;
+        }
+        silent(Command::new("umount").arg("-l").arg(&mount.point))?;
+    }
+    Ok(())
+}

@@ -32,6 +32,15 @@ pub const RUNS_IN_BACKUP_MAX: usize = 2 * RUNS_MAX;
 /// in a block and needs no cache. Directories are asked for in the order in which they were written, by each of the
 /// snapshots that have a part in the tree: this is room for a block of each of six large ones, or of many small ones.
 pub const BLOCK_CACHE: usize = 6 << 20;
+/// Chunks of which a reader remembers where they lie before they are asked for, twice, about 50 bytes each: a few folders.
+pub const HINTS: usize = 16_384;
+/// Places in one pack that were looked up in the index before the pack's own table of contents is read: a page of the index
+/// costs some 3 µs, an entry of the table a tenth of one, and a pack of small mail has 40,000.
+pub const PACK_WORTH_READING: u32 = 512;
+/// Packs of which a reader knows where everything lies, 35 to 70 bytes for each of their chunks.
+pub const PACKS_KNOWN: usize = 3;
+/// Packs of which it is counted how often they were looked for.
+pub const PACKS_COUNTED: usize = 8;
 /// A directory's chunk of at most this many bytes is short: one without messages, or with a few. They lie between the
 /// long ones of a whole spool, so that each of them costs the decoding of another block.
 pub const SHORT_TREE: usize = 4 << 10;

@@ -3,8 +3,13 @@
 //! Decoded blocks are cached, so that what was written together is decoded once when it is read in order. A chunk's hash
 //! is checked on its way out, whatever the cache holds. Chunks are found by the index alone: a pack's table of contents is
 //! as long as a block and is not opened.
+//!
+//! Who knows what he will ask for next (a mount whose reader goes through a folder) says so: [`Reader::expect`] finds many
+//! chunks for the price of a few pages of the index, [`Reader::warm`] decodes a block before it is needed, and
+//! [`Reader::at_hand`] answers without waiting for anything.
 
 mod gather;
+mod hints;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,7 +26,9 @@ use crate::lru::Lru;
 use crate::monitor::{LogMonitor, Monitor};
 use crate::packfile::{self, PackFile};
 use crate::repository::Repository;
-use crate::{limits, sync};
+use crate::{layout, limits, sync};
+
+use hints::Hints;
 
 pub use gather::{Gathered, Piece, Scratch};
 
@@ -44,11 +51,26 @@ struct Shared {
     /// keeps the view current.
     gone: Option<Mutex<HashSet<PackId>>>,
     packs: Mutex<Lru<PackId, Arc<PackFile>>>,
-    blocks: Mutex<Lru<BlockKey, Arc<Block>>>,
+    blocks: Mutex<Lru<BlockKey, Slot>>,
+    /// Where chunks lie that will be asked for soon.
+    hints: Mutex<Hints>,
     /// Short directories by themselves.
     short: Mutex<Lru<ChunkId, Chunk>>,
-    openers: Mutex<Vec<BlockOpener>>,
+    openers: Mutex<Vec<Opener>>,
+    /// The room of blocks that were let go, for the next ones of about their length.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
+
+/// A decoder, and room for what it is given.
+struct Opener {
+    opener: BlockOpener,
+    stored: Vec<u8>,
+}
+
+/// Decoders that are kept for the next blocks; each has a MiB or two.
+const SPARE_OPENERS: usize = 2;
+/// Rooms that are kept for the next blocks.
+const SPARE_ROOMS: usize = 2;
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +126,9 @@ struct Block {
 /// A block by its pack and its number in it.
 type BlockKey = (PackId, u32);
 
+/// A block that is decoded, or is being decoded by whoever holds the lock: the others wait for it rather than do the same.
+type Slot = Arc<Mutex<Option<Arc<Block>>>>;
+
 impl Repository {
     /// Starts a reader of what is sealed and of complete packs. Takes no lock.
     ///
@@ -112,24 +137,35 @@ impl Repository {
     pub fn reader(&self, monitor: &dyn Monitor) -> Result<Reader, RepositoryError> {
         Reader::open(self, monitor)
     }
+
+    /// As [`Repository::reader`], keeping up to `bytes` of decoded blocks: for several programs that read side by side.
+    ///
+    /// # Errors
+    /// As [`Repository::reader`].
+    pub fn reader_keeping(&self, bytes: usize, monitor: &dyn Monitor) -> Result<Reader, RepositoryError> {
+        let view = View::load(self, monitor)?;
+        Ok(Reader::new(self, Arc::new(Mutex::new(Arc::new(view))), Some(Mutex::default()), bytes))
+    }
 }
 
 impl Reader {
     /// A reader of what is on the disk now.
     pub(crate) fn open(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, RepositoryError> {
         let view = View::load(repository, monitor)?;
-        Ok(Reader::new(repository, Arc::new(Mutex::new(Arc::new(view))), Some(Mutex::default())))
+        let view = Arc::new(Mutex::new(Arc::new(view)));
+        Ok(Reader::new(repository, view, Some(Mutex::default()), limits::BLOCK_CACHE))
     }
 
     /// A reader over a view that somebody else keeps current.
     pub(crate) fn over(repository: &Repository, view: Arc<Mutex<Arc<View>>>) -> Self {
-        Reader::new(repository, view, None)
+        Reader::new(repository, view, None, limits::BLOCK_CACHE)
     }
 
     fn new(
         repository: &Repository,
         view: Arc<Mutex<Arc<View>>>,
         gone: Option<Mutex<HashSet<PackId>>>,
+        kept: usize,
     ) -> Self {
         Reader {
             shared: Arc::new(Shared {
@@ -137,9 +173,11 @@ impl Reader {
                 view,
                 gone,
                 packs: Mutex::new(Lru::new(usize::MAX, OPEN_PACKS)),
-                blocks: Mutex::new(Lru::new(limits::BLOCK_CACHE, usize::MAX)),
+                blocks: Mutex::new(Lru::new(kept, usize::MAX)),
+                hints: Mutex::default(),
                 short: Mutex::new(Lru::new(limits::SHORT_TREE_CACHE, usize::MAX)),
                 openers: Mutex::default(),
+                spare: Mutex::default(),
             }),
         }
     }
@@ -166,6 +204,13 @@ impl Reader {
 
     /// As [`Reader::chunk`], in the packs.
     fn look_up(&self, kind: ChunkKind, chunk: &ChunkRef) -> Result<Chunk, RepositoryError> {
+        if let Some(place) = self.hint(chunk) {
+            let found = self.load(&chunk.id, &place);
+            if let Ok(found) = found.and_then(|found| self.prove(kind, chunk, found, place.pack)) {
+                return Ok(found);
+            }
+            // Every other place is tried, and trouble told, as if nobody had known this one.
+        }
         let view = sync::lock(&self.shared.view).clone();
         match self.find(&view, kind, chunk)? {
             Found::Chunk(found) => Ok(found),
@@ -311,16 +356,7 @@ impl Reader {
     }
 
     fn load(&self, id: &ChunkId, place: &Location) -> Result<Chunk, RepositoryError> {
-        let key = (place.pack, place.number);
-        let cached = sync::lock(&self.shared.blocks).get(&key);
-        let block = match cached {
-            Some(block) => block,
-            None => {
-                let block = Arc::new(self.open_block(place)?);
-                sync::lock(&self.shared.blocks).insert(key, block.clone(), block.raw.capacity());
-                block
-            }
-        };
+        let block = self.block(place)?;
         let start = place.offset as usize;
         let range = start..start + place.length as usize;
         if range.end > block.raw.len() {
@@ -329,16 +365,72 @@ impl Reader {
         Ok(Chunk { block, range })
     }
 
+    /// The block around a place: from the cache, or decoded now, by one thread however many ask for it.
+    fn block(&self, place: &Location) -> Result<Arc<Block>, RepositoryError> {
+        let key = (place.pack, place.number);
+        let slot = {
+            let mut blocks = sync::lock(&self.shared.blocks);
+            match blocks.get(&key) {
+                Some(slot) => slot,
+                None => {
+                    let slot = Slot::default();
+                    for (_, gone) in blocks.insert(key, Arc::clone(&slot), place.head.raw_len as usize) {
+                        self.take_room(gone);
+                    }
+                    slot
+                }
+            }
+        };
+        let mut decoded = sync::lock(&slot);
+        if let Some(block) = &*decoded {
+            return Ok(Arc::clone(block));
+        }
+        // What fails is tried anew by whoever asks next: the disk may be back by then.
+        let block = Arc::new(self.open_block(place)?);
+        *decoded = Some(Arc::clone(&block));
+        Ok(block)
+    }
+
+    /// Keeps the room of a block that nobody holds any more.
+    fn take_room(&self, gone: Slot) {
+        let block = Arc::into_inner(gone).and_then(|slot| slot.into_inner().unwrap_or_default());
+        let Some(block) = block.and_then(Arc::into_inner) else { return };
+        let mut spare = sync::lock(&self.shared.spare);
+        if spare.len() < SPARE_ROOMS {
+            spare.push(block.raw);
+        }
+    }
+
+    /// Room for so many bytes, never for many more: what the cache holds is counted by the bytes.
+    fn room(&self, bytes: usize) -> Vec<u8> {
+        let mut spare = sync::lock(&self.shared.spare);
+        let fits = |room: &Vec<u8>| (bytes..=bytes + bytes / 8).contains(&room.capacity());
+        match spare.iter().position(fits) {
+            Some(at) => spare.swap_remove(at),
+            None => {
+                // What does not fit is in the way of what will.
+                spare.pop();
+                Vec::with_capacity(bytes)
+            }
+        }
+    }
+
     fn open_block(&self, place: &Location) -> Result<Block, RepositoryError> {
         let opener = sync::lock(&self.shared.openers).pop();
         let mut opener = match opener {
             Some(opener) => opener,
-            None => packfile::opener(&self.shared.repository)?,
+            None => Opener { opener: packfile::opener(&self.shared.repository)?, stored: Vec::new() },
         };
         // Opened for this one block: whether the pack is still there is to be seen.
         let file = packfile::open_file(&self.shared.repository, &place.pack)?;
-        let raw = file.read_block(&mut opener, &place.salt, place.number, &place.head)?;
-        sync::lock(&self.shared.openers).push(opener);
+        place.head.check().map_err(|source| RepositoryError::decoding(layout::pack(&place.pack), source))?;
+        let mut raw = self.room(place.head.raw_len as usize);
+        let Opener { opener: decoder, stored } = &mut opener;
+        file.read_block_into(decoder, &place.salt, place.number, &place.head, stored, &mut raw)?;
+        let mut openers = sync::lock(&self.shared.openers);
+        if openers.len() < SPARE_OPENERS {
+            openers.push(opener);
+        }
         Ok(Block { raw, kind: place.head.kind })
     }
 }

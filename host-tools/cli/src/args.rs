@@ -109,8 +109,11 @@ pub(crate) enum Verb {
 impl Verb {
     /// Whether it goes through a repository, which takes some memory.
     pub(crate) fn holds_much(&self) -> bool {
-        use Verb::{Backup, Prune, Reindex, Repair, Restore, RestoreServer, Verify};
-        matches!(self, Backup(_) | Restore(_) | RestoreServer(_) | Verify(_) | Prune(_) | Repair(_) | Reindex)
+        use Verb::{Backup, Mount, Prune, Reindex, Repair, Restore, RestoreServer, Verify};
+        matches!(
+            self,
+            Backup(_) | Mount(_) | Restore(_) | RestoreServer(_) | Verify(_) | Prune(_) | Repair(_) | Reindex
+        )
     }
 
     /// Whether this process is the one that went into the background.

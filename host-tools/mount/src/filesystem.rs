@@ -13,9 +13,10 @@ use fuser::{
     FUSE_ROOT_ID, FileType, Filesystem, KernelConfig, ReplyAttr, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
-use mailkeep_restorer::format::NodeKind;
+use mailkeep_restorer::format::{Node, NodeKind};
 use rustix::io::Errno;
 
+use crate::ahead::Ahead;
 use crate::attributes;
 use crate::inodes::LATEST;
 use crate::pool::Pool;
@@ -34,6 +35,9 @@ pub(crate) struct SnapshotFs {
     files: Pool,
     /// For mail: whoever waits until its tree is made holds up nobody who reads files.
     mail: Pool,
+    ahead: Ahead,
+    /// What is answered at once is put together here.
+    buffer: Vec<u8>,
 }
 
 impl SnapshotFs {
@@ -41,7 +45,9 @@ impl SnapshotFs {
     /// No thread can be started.
     pub(crate) fn new(snapshots: Vec<Snapshot>, news: Option<News>) -> std::io::Result<Self> {
         let state = Arc::new(State::new(Shown::new(snapshots, news)));
-        Ok(SnapshotFs { state, files: Pool::start("mount-read")?, mail: Pool::start("mount-mail")? })
+        let ahead = Ahead::start(&state)?;
+        let (files, mail) = (Pool::start("mount-read")?, Pool::start("mount-mail")?);
+        Ok(SnapshotFs { state, files, mail, ahead, buffer: Vec::new() })
     }
 
     /// Runs what is asked of the folder `ino` where it may wait.
@@ -49,6 +55,22 @@ impl SnapshotFs {
         let state = Arc::clone(&self.state);
         let pool = if state.is_mail(ino) { &self.mail } else { &self.files };
         pool.run(move || task(&state));
+    }
+
+    /// Answers with the node behind a number: at once if its folder's listing is in memory, as it mostly is.
+    fn with_node<R: Send + 'static>(
+        &self,
+        ino: u64,
+        reply: R,
+        answer: impl FnOnce(Result<&Node, Errno>, R) + Send + 'static,
+    ) {
+        match self.state.node_at_hand(ino) {
+            Some(node) => answer(node.as_deref().map_err(|error| *error), reply),
+            None => self.aside(ino, move |state| {
+                let node = state.node(ino);
+                answer(node.as_deref().map_err(|error| *error), reply);
+            }),
+        }
     }
 }
 
@@ -86,14 +108,13 @@ impl Filesystem for SnapshotFs {
     }
 
     fn getattr(&mut self, _: &Request<'_>, ino: u64, _: Option<u64>, reply: ReplyAttr) {
-        let attr = match self.state.made_up(ino) {
-            Some(attr) => Ok(attr),
-            None => self.state.node(ino).map(|node| attributes::of_node(ino, &node)),
-        };
-        match attr {
-            Ok(attr) => reply.attr(&KEEP, &attr),
-            Err(error) => reply.error(number(error)),
+        if let Some(attr) = self.state.made_up(ino) {
+            return reply.attr(&KEEP, &attr);
         }
+        self.with_node(ino, reply, move |node, reply| match node {
+            Ok(node) => reply.attr(&KEEP, &attributes::of_node(ino, node)),
+            Err(error) => reply.error(number(error)),
+        });
     }
 
     fn readlink(&mut self, _: &Request<'_>, ino: u64, reply: ReplyData) {
@@ -107,11 +128,11 @@ impl Filesystem for SnapshotFs {
                 reply.data(state.latest_target().as_bytes());
             });
         }
-        match self.state.node(ino).as_ref().map(|node| &node.kind) {
+        self.with_node(ino, reply, |node, reply| match node.map(|node| &node.kind) {
             Ok(NodeKind::Symlink { target }) => reply.data(target),
             Ok(_) => reply.error(number(Errno::INVAL)),
-            Err(error) => reply.error(number(*error)),
-        }
+            Err(error) => reply.error(number(error)),
+        });
     }
 
     fn open(&mut self, _: &Request<'_>, _: u64, flags: i32, reply: ReplyOpen) {
@@ -133,15 +154,25 @@ impl Filesystem for SnapshotFs {
         _: Option<u64>,
         reply: ReplyData,
     ) {
-        let (file, snapshot) = match self.state.file(ino) {
-            Ok(found) => found,
-            Err(error) => return reply.error(number(error)),
-        };
-        let state = Arc::clone(&self.state);
         let offset = u64::try_from(offset).unwrap_or(u64::MAX);
-        self.files.run(move || match file.read_at(offset, size as usize) {
-            Ok(bytes) => reply.data(&bytes),
-            Err(error) => reply.error(number(tell(&state.id(snapshot), &error))),
+        if let Some(reading) = self.state.file_at_hand(ino) {
+            if let Some(place) = reading.place.filter(|_| offset == 0) {
+                self.ahead.came_by(place);
+            }
+            if reading.file.read_at_hand(offset, size as usize, &mut self.buffer) {
+                return reply.data(&self.buffer);
+            }
+        }
+        let state = Arc::clone(&self.state);
+        self.files.run(move || {
+            let reading = match state.file(ino) {
+                Ok(reading) => reading,
+                Err(error) => return reply.error(number(error)),
+            };
+            match reading.file.read_at(offset, size as usize) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(error) => reply.error(number(tell(&state.id(reading.snapshot), &error))),
+            }
         });
     }
 
@@ -164,10 +195,10 @@ impl Filesystem for SnapshotFs {
                     let (ino, kind, name) = &names[at - 2];
                     reply.add(*ino, next, *kind, OsStr::from_bytes(name))
                 }
-                (_, OpenFolder::Stored { inode, listing }) => {
+                (_, OpenFolder::Stored { ino, inode, listing }) => {
                     let node = &listing[at - 2];
-                    let kind = attributes::kind(node);
-                    reply.add(state.number(inode, node), next, kind, OsStr::from_bytes(&node.name))
+                    let number = state.number(*ino, inode, listing, at - 2);
+                    reply.add(number, next, attributes::kind(node), OsStr::from_bytes(&node.name))
                 }
             };
             if is_full {
@@ -206,26 +237,28 @@ impl Filesystem for SnapshotFs {
     }
 
     fn getxattr(&mut self, _: &Request<'_>, ino: u64, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let node = self.state.node(ino);
-        let value = node.as_ref().ok().and_then(|node| {
-            let wanted = |(have, _): &&(Vec<u8>, Vec<u8>)| have.as_slice() == name.as_bytes();
-            node.meta.xattrs.iter().find(wanted).map(|(_, value)| value.as_slice())
+        let name = name.as_bytes().to_vec();
+        self.with_node(ino, reply, move |node, reply| {
+            let value = node.ok().and_then(|node| {
+                let wanted = |(have, _): &&(Vec<u8>, Vec<u8>)| *have == name;
+                node.meta.xattrs.iter().find(wanted).map(|(_, value)| value.as_slice())
+            });
+            match value {
+                Some(value) => give(value, size, reply),
+                None => reply.error(number(Errno::NODATA)),
+            }
         });
-        match value {
-            Some(value) => give(value, size, reply),
-            None => reply.error(number(Errno::NODATA)),
-        }
     }
 
     fn listxattr(&mut self, _: &Request<'_>, ino: u64, size: u32, reply: ReplyXattr) {
-        let mut names = Vec::new();
-        if let Ok(node) = self.state.node(ino) {
-            for (name, _) in &node.meta.xattrs {
+        self.with_node(ino, reply, move |node, reply| {
+            let mut names = Vec::new();
+            for (name, _) in node.map(|node| &node.meta.xattrs[..]).unwrap_or_default() {
                 names.extend_from_slice(name);
                 names.push(0);
             }
-        }
-        give(&names, size, reply);
+            give(&names, size, reply);
+        });
     }
 }
 
@@ -259,9 +292,8 @@ fn list_with_attributes(
                 let Ok(found) = state.find(ino, name) else { continue };
                 (found, name)
             }
-            OpenFolder::Stored { inode, listing } => {
-                let node = &listing[at - 2];
-                (state.of_stored(inode, ino, node.clone()), &node.name)
+            OpenFolder::Stored { ino, inode, listing } => {
+                (state.of_stored(*ino, inode, listing, at - 2), &listing[at - 2].name)
             }
         };
         if reply.add(found.ino, next, OsStr::from_bytes(name), &KEEP, &found.attr, 0) {

@@ -1,7 +1,8 @@
 //! Snapshots as a read-only FUSE file system, without libfuse.
 //!
 //! The way of a request: kernel → [`fuser`] → `filesystem.rs` (one thread, answers what is in memory) or a `pool.rs` (what
-//! may wait for the disk: one for files, one for mail) → `state.rs` → [`mailkeep_restorer::View`].
+//! may wait for the disk: one for files, one for mail) → `state.rs` → [`mailkeep_restorer::View`]. What is read in
+//! order is decoded before it is requested (`ahead.rs`), and answered at once.
 //!
 //! Below the mount point: `snapshots/<id>/…` with the paths as on the server (an unambiguous beginning of an id is found
 //! too, though only whole ids are listed), and `latest`, a link to the newest snapshot. A mail server's snapshot has one
@@ -11,9 +12,12 @@
 //!
 //! Invariants:
 //! - nothing can be written, and the kernel is told so (`ro,nosuid,nodev`);
-//! - the table of inodes holds what the kernel holds, which it lets go of under memory pressure; caches are bounded;
+//! - files have no entry in the table of inodes, folders as long as the kernel holds them or something in them; caches are
+//!   bounded;
+//! - the thread that answers the kernel waits for no disk, and nobody waits for the one that reads ahead;
 //! - damaged contents are an EIO for that file and a log line that names it; all else stays readable.
 
+mod ahead;
 mod attributes;
 mod error;
 mod filesystem;
@@ -28,4 +32,4 @@ mod state;
 
 pub use error::MountError;
 pub use session::{MountOptions, Mounted, Unmounter, mount};
-pub use snapshot::{News, Snapshot};
+pub use snapshot::{KEPT_BLOCKS, News, Snapshot};

@@ -2,6 +2,11 @@
 
 use mailkeep_restorer::View;
 
+/// Decoded blocks that a reader of a mounted repository does well to keep, in bytes. There may be several programs in
+/// folders of their own, of each of which the block in hand and a window ahead are needed; and mail that went to many lies
+/// in a block of somebody else.
+pub const KEPT_BLOCKS: usize = 10 << 20;
+
 /// A snapshot to be shown.
 pub struct Snapshot {
     /// Its whole id; the name of its folder.

@@ -2,6 +2,7 @@
 //! held for looking things up in memory only.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{FUSE_ROOT_ID, FileAttr, FileType};
@@ -12,7 +13,7 @@ use mailkeep_restorer::{Listing, OpenFile, RestoreError};
 use rustix::io::Errno;
 
 use crate::attributes;
-use crate::inodes::{Inode, Inodes, LATEST, SNAPSHOTS};
+use crate::inodes::{Behind, Inode, Inodes, Known, LATEST, Place, SNAPSHOTS};
 use crate::mail::{MailFolders, uid_of};
 use crate::mail_rooms::MailRooms;
 use crate::shown::{Held, Shown};
@@ -30,7 +31,7 @@ const KEPT_FILES: usize = 64;
 /// A folder that is being listed.
 pub(crate) enum OpenFolder {
     MadeUp(Vec<(u64, FileType, Vec<u8>)>),
-    Stored { inode: Inode, listing: Listing },
+    Stored { ino: u64, inode: Inode, listing: Listing },
 }
 
 impl OpenFolder {
@@ -46,8 +47,32 @@ impl OpenFolder {
 pub(crate) struct FoundName {
     pub(crate) ino: u64,
     pub(crate) attr: FileAttr,
-    /// What is to be remembered as long as the kernel knows the number.
-    pub(crate) inode: Option<Inode>,
+    pub(crate) behind: Behind,
+}
+
+/// A node of a snapshot, by itself or in the listing of its folder.
+pub(crate) enum FoundNode {
+    Own(Arc<Node>),
+    Listed(Listing, usize),
+}
+
+impl Deref for FoundNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        match self {
+            FoundNode::Own(node) => node,
+            FoundNode::Listed(listing, index) => &listing[*index],
+        }
+    }
+}
+
+/// A file that is being read.
+pub(crate) struct Reading {
+    pub(crate) file: OpenFile,
+    pub(crate) snapshot: usize,
+    /// Where it stands; `None` for a message of the mail view.
+    pub(crate) place: Option<Place>,
 }
 
 pub(crate) struct State {
@@ -61,7 +86,7 @@ pub(crate) struct State {
 struct Tables {
     inodes: Inodes,
     /// The files read last; the newest last.
-    files: VecDeque<(u64, Arc<OpenFile>)>,
+    files: VecDeque<(u64, Arc<Reading>)>,
     folders: HashMap<u64, Arc<OpenFolder>>,
     last_handle: u64,
 }
@@ -76,13 +101,33 @@ impl State {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What stands behind a number that the kernel knows.
+    /// A folder that the kernel knows.
     pub(crate) fn inode(&self, ino: u64) -> Option<Inode> {
-        self.tables().inodes.get(ino).cloned()
+        self.tables().inodes.own(ino).cloned()
     }
 
-    pub(crate) fn node(&self, ino: u64) -> Result<Arc<Node>, Errno> {
-        self.tables().inodes.get(ino).map(|inode| Arc::clone(&inode.node)).ok_or(Errno::STALE)
+    /// The node behind a number that the kernel knows. May wait for the disk.
+    pub(crate) fn node(&self, ino: u64) -> Result<FoundNode, Errno> {
+        let known = self.tables().inodes.get(ino).ok_or(Errno::STALE)?;
+        self.node_of(&known)
+    }
+
+    /// As [`State::node`], if nothing has to be waited for.
+    pub(crate) fn node_at_hand(&self, ino: u64) -> Option<Result<FoundNode, Errno>> {
+        match self.tables().inodes.get(ino) {
+            None => Some(Err(Errno::STALE)),
+            Some(known) => node_at_hand(&known).map(Ok),
+        }
+    }
+
+    fn node_of(&self, known: &Known) -> Result<FoundNode, Errno> {
+        if let Some(node) = node_at_hand(known) {
+            return Ok(node);
+        }
+        let Known::Listed(folder, place) = known else { return Err(Errno::STALE) };
+        let listing = folder.view.list(&folder.path, &folder.node);
+        let listing = listing.map_err(|error| self.told(folder.snapshot, &error))?;
+        in_listing(listing, *place).ok_or(Errno::STALE)
     }
 
     pub(crate) fn parent(&self, ino: u64) -> u64 {
@@ -91,9 +136,7 @@ impl State {
 
     /// The kernel is about to be given this.
     pub(crate) fn refer(&self, found: FoundName) {
-        if let Some(inode) = found.inode {
-            self.tables().inodes.refer(found.ino, inode);
-        }
+        self.tables().inodes.refer(found.ino, found.behind);
     }
 
     pub(crate) fn forget(&self, ino: u64, count: u64) {
@@ -116,19 +159,54 @@ impl State {
         self.tables().folders.remove(&handle);
     }
 
-    /// A file for reading, with its snapshot.
-    pub(crate) fn file(&self, ino: u64) -> Result<(Arc<OpenFile>, usize), Errno> {
-        let mut tables = self.tables();
-        let inode = tables.inodes.get(ino).cloned().ok_or(Errno::STALE)?;
-        if let Some(at) = tables.files.iter().rposition(|(known, _)| *known == ino) {
-            return Ok((Arc::clone(&tables.files[at].1), inode.snapshot));
+    /// A file for reading. May wait for the disk.
+    pub(crate) fn file(&self, ino: u64) -> Result<Arc<Reading>, Errno> {
+        let known = match self.kept_file(ino) {
+            Ok(file) => return Ok(file),
+            Err(known) => known.ok_or(Errno::STALE)?,
+        };
+        let node = self.node_of(&known)?;
+        Ok(self.open(ino, &known, &node))
+    }
+
+    /// As [`State::file`], if nothing has to be waited for.
+    pub(crate) fn file_at_hand(&self, ino: u64) -> Option<Arc<Reading>> {
+        match self.kept_file(ino) {
+            Ok(file) => Some(file),
+            Err(known) => {
+                let known = known?;
+                let node = node_at_hand(&known)?;
+                Some(self.open(ino, &known, &node))
+            }
         }
-        let file = Arc::new(inode.view.open(&inode.path, &inode.node));
-        tables.files.push_back((ino, Arc::clone(&file)));
+    }
+
+    /// A file that was read a moment ago, else what is known of its number.
+    fn kept_file(&self, ino: u64) -> Result<Arc<Reading>, Option<Known>> {
+        let tables = self.tables();
+        match tables.files.iter().rev().find(|(known, _)| *known == ino) {
+            Some((_, file)) => Ok(Arc::clone(file)),
+            None => Err(tables.inodes.get(ino)),
+        }
+    }
+
+    fn open(&self, ino: u64, known: &Known, node: &Node) -> Arc<Reading> {
+        let reading = match known {
+            Known::Own(own) => {
+                Reading { file: own.view.open(&own.path, node), snapshot: own.snapshot, place: None }
+            }
+            Known::Listed(folder, place) => {
+                let file = folder.view.open(&join(&folder.path, &node.name), node);
+                Reading { file, snapshot: folder.snapshot, place: Some(*place) }
+            }
+        };
+        let reading = Arc::new(reading);
+        let mut tables = self.tables();
+        tables.files.push_back((ino, Arc::clone(&reading)));
         if tables.files.len() > KEPT_FILES {
             tables.files.pop_front();
         }
-        Ok((file, inode.snapshot))
+        reading
     }
 
     pub(crate) fn id(&self, snapshot: usize) -> Arc<str> {
@@ -156,7 +234,7 @@ impl State {
 
     /// Whether what is asked of a folder is about mail, which may have to be made first.
     pub(crate) fn is_mail(&self, ino: u64) -> bool {
-        self.tables().inodes.get(ino).is_some_and(|inode| inode.path.starts_with(MAIL))
+        self.tables().inodes.own(ino).is_some_and(|inode| inode.path.starts_with(MAIL))
     }
 
     fn root_of(&self, snapshot: &Held) -> FoundName {
@@ -168,7 +246,7 @@ impl State {
         let ino = self.tables().inodes.of_snapshot(snapshot.place);
         let attr = attributes::of_node(ino, &node);
         let inode = Inode { view, snapshot: snapshot.place, path: (*b"/").into(), node, parent: SNAPSHOTS };
-        FoundName { ino, attr, inode: Some(inode) }
+        FoundName { ino, attr, behind: Behind::Own(inode) }
     }
 
     /// The name of the folder with a snapshot's mail, if `folder` is the root of a snapshot that has mail.
@@ -200,7 +278,8 @@ impl State {
         let kind = NodeKind::Directory { content: Vec::new() };
         let node = Arc::new(Node { name: Vec::new(), meta, kind });
         let attr = attributes::of_node(ino, &node);
-        FoundName { ino, attr, inode: Some(Inode { node, path: path.into(), parent, ..within.clone() }) }
+        let inode = Inode { node, path: path.into(), parent, ..within.clone() };
+        FoundName { ino, attr, behind: Behind::Own(inode) }
     }
 
     /// Finds a level of a mailbox' name, or a message.
@@ -226,7 +305,7 @@ impl State {
         }
         let attr = attributes::of_node(ino, &node);
         let inode = Inode { node: Arc::new(node), path: file.into(), parent, ..folder.clone() };
-        Ok(FoundName { ino, attr, inode: Some(inode) })
+        Ok(FoundName { ino, attr, behind: Behind::Own(inode) })
     }
 
     /// Lists a level of a mailbox' name: the levels below, then the messages.
@@ -253,7 +332,7 @@ impl State {
     /// What has this name in a folder. May wait for the disk.
     pub(crate) fn find(&self, parent: u64, name: &[u8]) -> Result<FoundName, Errno> {
         let made_up = |ino| {
-            let found = self.made_up(ino).map(|attr| FoundName { ino, attr, inode: None });
+            let found = self.made_up(ino).map(|attr| FoundName { ino, attr, behind: Behind::Fixed });
             found.ok_or(Errno::NOENT)
         };
         match (parent, name) {
@@ -275,24 +354,41 @@ impl State {
         if MAIL_NAMES.contains(&name) && self.mail_name(&folder) == Some(name) {
             return Ok(self.mail_folder(&folder, MAIL.to_vec(), parent));
         }
-        let found = folder.view.child(&folder.path, &folder.node, name);
-        let node = found.map_err(|error| self.told(folder.snapshot, &error))?.ok_or(Errno::NOENT)?;
-        Ok(self.of_stored(&folder, parent, node))
+        let listing = folder.view.list(&folder.path, &folder.node);
+        let listing = listing.map_err(|error| self.told(folder.snapshot, &error))?;
+        let index =
+            listing.binary_search_by(|node| node.name.as_slice().cmp(name)).map_err(|_| Errno::NOENT)?;
+        Ok(self.of_stored(parent, &folder, &listing, index))
     }
 
-    /// A node of a folder that was stored.
-    pub(crate) fn of_stored(&self, folder: &Inode, parent: u64, node: Node) -> FoundName {
+    /// What stands at `index` of a folder that was stored.
+    pub(crate) fn of_stored(
+        &self,
+        parent: u64,
+        folder: &Inode,
+        listing: &Listing,
+        index: usize,
+    ) -> FoundName {
+        let node = &listing[index];
         let path = join(&folder.path, &node.name);
-        let ino = self.tables().inodes.of_node(folder.snapshot, &path, &node);
-        let attr = attributes::of_node(ino, &node);
-        let inode = Inode { path: path.into(), node: Arc::new(node), parent, ..folder.clone() };
-        FoundName { ino, attr, inode: Some(inode) }
+        let (ino, place) = self.tables().inodes.of_node(folder.snapshot, &path, node, parent, index);
+        let behind = match place {
+            Some(place) => Behind::Listed(place),
+            None => Behind::Own(Inode {
+                path: path.into(),
+                node: Arc::new(node.clone()),
+                parent,
+                ..folder.clone()
+            }),
+        };
+        FoundName { ino, attr: attributes::of_node(ino, node), behind }
     }
 
-    /// The number of a node of a folder that was stored.
-    pub(crate) fn number(&self, folder: &Inode, node: &Node) -> u64 {
+    /// The number of what stands at `index` of a folder that was stored.
+    pub(crate) fn number(&self, parent: u64, folder: &Inode, listing: &Listing, index: usize) -> u64 {
+        let node = &listing[index];
         let path = join(&folder.path, &node.name);
-        self.tables().inodes.of_node(folder.snapshot, &path, node)
+        self.tables().inodes.of_node(folder.snapshot, &path, node, parent, index).0
     }
 
     /// What lies in a folder. May wait for the disk.
@@ -325,13 +421,15 @@ impl State {
                 let listing = inode.view.list(&inode.path, &inode.node);
                 let listing = listing.map_err(|error| self.told(inode.snapshot, &error))?;
                 if let Some(name) = self.mail_name(&inode) {
-                    let stored =
-                        |node: &Node| (self.number(&inode, node), attributes::kind(node), node.name.clone());
-                    let mut names: Vec<_> = listing.iter().map(stored).collect();
+                    let stored = |(index, node): (usize, &Node)| {
+                        let number = self.number(ino, &inode, &listing, index);
+                        (number, attributes::kind(node), node.name.clone())
+                    };
+                    let mut names: Vec<_> = listing.iter().enumerate().map(stored).collect();
                     names.push((self.of_mail(inode.snapshot, MAIL), folder, name.to_vec()));
                     return Ok(OpenFolder::MadeUp(names));
                 }
-                OpenFolder::Stored { inode, listing }
+                OpenFolder::Stored { ino, inode, listing }
             }
         })
     }
@@ -340,6 +438,18 @@ impl State {
     pub(crate) fn told(&self, snapshot: usize, error: &RestoreError) -> Errno {
         tell(&self.id(snapshot), error)
     }
+}
+
+fn node_at_hand(known: &Known) -> Option<FoundNode> {
+    match known {
+        Known::Own(inode) => Some(FoundNode::Own(Arc::clone(&inode.node))),
+        Known::Listed(folder, place) => in_listing(folder.view.list_at_hand(&folder.node)?, *place),
+    }
+}
+
+fn in_listing(listing: Listing, place: Place) -> Option<FoundNode> {
+    let index = place.index as usize;
+    (index < listing.len()).then_some(FoundNode::Listed(listing, index))
 }
 
 pub(crate) fn tell(snapshot: &str, error: &RestoreError) -> Errno {

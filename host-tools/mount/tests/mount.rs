@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -290,6 +291,116 @@ fn who_waits_for_mail_holds_up_nobody_who_reads_files() {
     }
     mounting.unmounter().unmount().unwrap();
     mounting.wait().unwrap();
+}
+
+/// Contents that hand out at once what was warmed.
+struct Warmed {
+    inner: Arc<MemoryContents>,
+    warm: Mutex<HashSet<ChunkRef>>,
+    changed: Condvar,
+}
+
+impl Contents for Warmed {
+    fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
+        self.inner.tree(content)
+    }
+
+    fn nodes<'a>(&'a self, content: &[ChunkRef]) -> Nodes<'a> {
+        self.inner.nodes(content)
+    }
+
+    fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
+        self.inner.chunk(chunk, take)
+    }
+
+    fn warm(&self, chunk: &ChunkRef) {
+        self.warm.lock().unwrap().insert(*chunk);
+        self.changed.notify_all();
+    }
+
+    fn at_hand(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> bool {
+        self.warm.lock().unwrap().contains(chunk) && self.inner.chunk(chunk, take).is_ok()
+    }
+}
+
+#[test]
+fn who_goes_through_a_folder_finds_ready_what_comes_next_and_damage_is_damage_still() {
+    let inner = Arc::new(MemoryContents::default());
+    let body = |number: usize| format!("mail {number}\r\n").repeat(1500).into_bytes();
+    let mails: Vec<Node> =
+        (0..600).map(|number| file(&inner, &format!("{number:03}."), &body(number))).collect();
+    inner.lose(&mails[33].content()[0]);
+    let (near, far) = (mails[20].content()[0], mails[599].content()[0]);
+    let root = inner.put_tree(&[folder(&inner, "spool", &mails)]).unwrap();
+    let contents = Arc::new(Warmed { inner, warm: Mutex::default(), changed: Condvar::new() });
+    let point = TempDir::new().unwrap();
+    if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let view = View::new(Arc::clone(&contents) as _, root);
+    let snapshot = Snapshot { id: "dddd5555".repeat(8), time: 1_700_000_000, has_mail: false, view };
+    let mounting =
+        Mounting(Some(mount(point.path(), vec![snapshot], None, MountOptions::default()).unwrap()));
+    let spool = point.path().join("latest/spool");
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 600);
+    let read = |number: usize| fs::read(spool.join(format!("{number:03}.")));
+    // Somebody who looks at this and that is not read ahead of: the thread that would do it has nothing to do.
+    for number in [500, 100, 300, 200, 400] {
+        assert!(read(number).unwrap() == body(number));
+    }
+    assert!(contents.warm.lock().unwrap().is_empty());
+    for number in 0..4 {
+        assert!(read(number).unwrap() == body(number));
+    }
+    let warm = contents.warm.lock().unwrap();
+    let (warm, timeout) =
+        contents.changed.wait_timeout_while(warm, HANG, |warm| !warm.contains(&near)).unwrap();
+    assert!(!timeout.timed_out(), "nothing was read ahead");
+    assert!(!warm.contains(&far), "a window has an end");
+    drop(warm);
+    for number in 0..600 {
+        match read(number) {
+            Ok(bytes) => assert!(number != 33 && bytes == body(number), "{number}"),
+            Err(error) => {
+                assert_eq!((number, error.raw_os_error()), (33, Some(rustix::io::Errno::IO.raw_os_error())));
+            }
+        }
+    }
+    mounting.unmounter().unmount().unwrap();
+    mounting.wait().unwrap();
+}
+
+#[test]
+fn a_folder_tells_of_its_files_what_looking_them_up_tells() {
+    let (contents, root, _) = contents();
+    let told = |by_listing: bool| {
+        let point = TempDir::new().unwrap();
+        let mounted = mounted(point.path(), &contents, &root)?;
+        let mut all = Vec::new();
+        for (folder, names) in [
+            ("", vec!["empty", "large", "link", "many", "null", "one", "pipe", "two"]),
+            ("many", vec!["00000.", "01234.", "02999."]),
+        ] {
+            let folder = point.path().join("latest/spool").join(folder);
+            let mut numbers = HashMap::new();
+            if by_listing {
+                for entry in fs::read_dir(&folder).unwrap() {
+                    let entry = entry.unwrap();
+                    numbers.insert(entry.file_name().into_string().unwrap(), entry.ino());
+                }
+            }
+            for name in names {
+                let meta = fs::symlink_metadata(folder.join(name)).unwrap();
+                assert!(numbers.get(name).is_none_or(|number| *number == meta.ino()), "{name}");
+                let owner = (meta.uid(), meta.gid(), meta.mode(), meta.nlink(), meta.rdev());
+                all.push((name, meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), owner));
+            }
+        }
+        mounted.unmounter().unmount().unwrap();
+        mounted.wait().unwrap();
+        Some(all)
+    };
+    assert_eq!(told(true), told(false));
 }
 
 #[test]

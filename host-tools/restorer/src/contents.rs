@@ -33,6 +33,19 @@ pub trait Contents: Send + Sync {
     /// Damaged or unreachable; then `take` was not called.
     fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError>;
 
+    /// These chunks of files will be asked for soon, in about this order: what can be found out together is. Trouble is left
+    /// to whoever asks.
+    fn expect(&self, _chunks: &[ChunkRef]) {}
+
+    /// Makes an expected chunk ready to be handed out by [`Contents::at_hand`], if there is something to it. May wait for the
+    /// disk.
+    fn warm(&self, _chunk: &ChunkRef) {}
+
+    /// As [`Contents::chunk`], only if that waits for nothing and nobody; whether `take` was called.
+    fn at_hand(&self, _chunk: &ChunkRef, _take: &mut dyn FnMut(&[u8])) -> bool {
+        false
+    }
+
     /// Sorts chunks of files by what has to be read for them, in the order in which it is first needed. Each index of
     /// `chunks` is in exactly one group.
     fn gather(&self, chunks: &[ChunkRef]) -> Vec<Gathered> {

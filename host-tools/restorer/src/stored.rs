@@ -25,6 +25,22 @@ impl Contents for Reader {
         Ok(())
     }
 
+    fn expect(&self, chunks: &[ChunkRef]) {
+        Reader::expect(self, chunks);
+    }
+
+    fn warm(&self, chunk: &ChunkRef) {
+        Reader::warm(self, chunk);
+    }
+
+    fn at_hand(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> bool {
+        let found = Reader::at_hand(self, ChunkKind::Data, chunk);
+        found.is_some_and(|bytes| {
+            take(&bytes);
+            true
+        })
+    }
+
     fn gather(&self, chunks: &[ChunkRef]) -> Vec<Gathered> {
         Reader::gather(self, chunks)
     }

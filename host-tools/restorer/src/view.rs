@@ -5,6 +5,7 @@
 //! size. Nothing here knows FUSE or the repository.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailkeep_format::{ChunkRef, Meta, Node, NodeKind};
@@ -66,6 +67,14 @@ impl View {
         let listing = Arc::new(nodes);
         self.cache().put(content, &listing);
         Ok(listing)
+    }
+
+    /// As [`View::list`], only if the listing is in the cache.
+    pub fn list_at_hand(&self, node: &Node) -> Option<Listing> {
+        match &node.kind {
+            NodeKind::Directory { content } => self.cache().get(content),
+            _ => None,
+        }
     }
 
     /// The nodes of the folder `node`, which stands at `path` (used in errors only), read as they are asked for.
@@ -162,24 +171,40 @@ impl OpenFile {
     /// # Errors
     /// A chunk in the range cannot be read.
     pub fn read_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, RestoreError> {
-        let stop = self.len().min(offset.saturating_add(length as u64));
+        let (stop, pieces) = self.pieces(offset, length);
         let mut bytes = Vec::with_capacity(stop.saturating_sub(offset) as usize);
-        let mut index = self.ends.partition_point(|end| *end <= offset);
-        while index < self.chunks.len() {
-            let begin = self.ends[index] - u64::from(self.chunks[index].length);
-            if begin >= stop {
-                break;
-            }
-            let from = offset.saturating_sub(begin) as usize;
-            let to = (stop - begin).min(u64::from(self.chunks[index].length)) as usize;
+        for (chunk, within) in pieces {
             self.contents
-                .chunk(&self.chunks[index], &mut |plain| {
-                    bytes.extend_from_slice(plain.get(from..to).unwrap_or_default());
+                .chunk(chunk, &mut |plain| {
+                    bytes.extend_from_slice(plain.get(within.clone()).unwrap_or_default())
                 })
                 .map_err(|source| RestoreError::Unreadable { path: self.path.clone(), source })?;
-            index += 1;
         }
         Ok(bytes)
+    }
+
+    /// As [`OpenFile::read_at`] into `bytes`, only if nothing of it has to be waited for; whether it was.
+    pub fn read_at_hand(&self, offset: u64, length: usize, bytes: &mut Vec<u8>) -> bool {
+        bytes.clear();
+        self.pieces(offset, length).1.all(|(chunk, within)| {
+            let mut take =
+                |plain: &[u8]| bytes.extend_from_slice(plain.get(within.clone()).unwrap_or_default());
+            self.contents.at_hand(chunk, &mut take)
+        })
+    }
+
+    /// Where a read ends, and which part of which chunk it is made of.
+    fn pieces(&self, offset: u64, length: usize) -> (u64, impl Iterator<Item = (&ChunkRef, Range<usize>)>) {
+        let stop = self.len().min(offset.saturating_add(length as u64));
+        let first = self.ends.partition_point(|end| *end <= offset);
+        let pieces = self.chunks.iter().zip(&self.ends).skip(first).map_while(move |(chunk, end)| {
+            let length = u64::from(chunk.length);
+            let begin = end - length;
+            let within =
+                offset.saturating_sub(begin) as usize..(stop.saturating_sub(begin)).min(length) as usize;
+            (begin < stop).then_some((chunk, within))
+        });
+        (stop, pieces)
     }
 }
 

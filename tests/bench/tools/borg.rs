@@ -35,6 +35,7 @@ impl Commands for Borg {
             }
             Row::Restore => vec![at.line(&["extract", &newest])],
             Row::Folder => vec![at.line(&["extract", &newest, folder])],
+            Row::FirstLs | Row::Mount => Vec::new(),
             Row::Verify => vec![at.line(&["check", "--verify-data"])],
             Row::Prune => vec![at.line(&["prune", "--keep-last", "1"]), at.line(&["compact"])],
         }

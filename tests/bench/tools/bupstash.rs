@@ -37,6 +37,7 @@ impl Commands for Bupstash {
             }
             Row::Restore => vec![at.line(&[&restore[..], &[&newest]].concat())],
             Row::Folder => vec![at.line(&[&restore[..], &["--pick", &at.folder(), &newest]].concat())],
+            Row::FirstLs | Row::Mount => Vec::new(),
             Row::Verify => vec![at.line(&["get", "-q", &newest])],
             Row::Prune => {
                 let (first, second) =

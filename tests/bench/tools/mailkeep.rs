@@ -8,6 +8,7 @@ use std::fs;
 use anyhow::Result;
 
 use super::{Commands, Line, OURS, Place};
+use crate::mounted;
 use crate::rows::Row;
 
 pub(super) struct Mailkeep;
@@ -46,6 +47,8 @@ impl Commands for Mailkeep {
             Row::First | Row::NoChange | Row::Day => &backup,
             Row::Restore => &["restore", "latest", "-q", "--target", &target],
             Row::Folder => &["restore", "latest", "-q", "--target", &target, "--path", &at.folder_in_spool()],
+            Row::FirstLs => return vec![through_mount(at, mounted::LIST)],
+            Row::Mount => return vec![through_mount(at, mounted::READ)],
             Row::Verify => &["verify", "-q", "--read-data"],
             Row::Prune => return vec![at.line(&prune), at.line(&backup), at.line(&prune)],
         };
@@ -55,4 +58,13 @@ impl Commands for Mailkeep {
     fn install(&self) -> &'static str {
         "cargo build --release"
     }
+}
+
+/// This program, as the reader of a mount.
+fn through_mount(at: &Place, how: &str) -> Line {
+    let me = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+    let program = at.program.display().to_string();
+    let (point, told) = (at.own("mnt"), at.told().display().to_string());
+    let words = ["--mounted", how, &point, &at.spool(), &at.folder(), &program, &told];
+    std::iter::once(me).chain(words.map(str::to_owned)).collect()
 }

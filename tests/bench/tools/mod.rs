@@ -57,6 +57,11 @@ impl Place {
         self.home.join("repo")
     }
 
+    /// Where it says how much was read through a mount.
+    pub(crate) fn told(&self) -> PathBuf {
+        self.home.join("read.txt")
+    }
+
     /// A path in the tool's own folder, beside the repository.
     fn own(&self, name: &str) -> String {
         self.home.join(name).display().to_string()

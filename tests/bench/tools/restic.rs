@@ -32,6 +32,7 @@ impl Commands for Restic {
             Row::Folder => {
                 &["restore", "latest", "-q", "--target", &target, "--include", &at.folder_in_spool()]
             }
+            Row::FirstLs | Row::Mount => return Vec::new(),
             Row::Verify => &["check", "-q", "--read-data"],
             Row::Prune => &["forget", "-q", "--keep-last", "1", "--prune"],
         };

@@ -27,7 +27,7 @@ impl Commands for Rsync {
             Row::First | Row::NoChange | Row::Day => vec![at.line(&["-a", "--delete", &spool, &mirror])],
             Row::Restore => vec![at.line(&["-a", &mirror, &target])],
             Row::Folder => vec![at.line(&["-a", &format!("{mirror}{}/", at.folder()), &target])],
-            Row::Verify | Row::Prune => Vec::new(),
+            Row::FirstLs | Row::Mount | Row::Verify | Row::Prune => Vec::new(),
         }
     }
 

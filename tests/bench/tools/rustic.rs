@@ -34,6 +34,7 @@ impl Commands for Rustic {
             Row::First | Row::NoChange | Row::Day => &["backup", &at.spool()],
             Row::Restore => &["restore", "latest", &target],
             Row::Folder => &["restore", &folder, &target],
+            Row::FirstLs | Row::Mount => return Vec::new(),
             Row::Verify => &["check", "--read-data"],
             // At once, as the others do, instead of marking now and deleting at a later prune.
             Row::Prune => &["forget", "--keep-last", "1", "--prune", "--instant-delete"],

@@ -58,9 +58,9 @@ const IDS_AT_ONCE: usize = 32_768;
 
 /// Where a chunk lies: the number of its block, and where it begins there.
 #[derive(Clone, Copy)]
-struct Spot {
-    block: u32,
-    start: u32,
+pub(super) struct Spot {
+    pub(super) block: u32,
+    pub(super) start: u32,
 }
 
 /// Of a chunk that was not found (so far).
@@ -74,13 +74,18 @@ fn leading(chunk: &ChunkRef) -> u64 {
 
 /// The blocks of what is being gathered, in the order in which they were met.
 #[derive(Default)]
-struct Blocks {
+pub(super) struct Blocks {
     places: Vec<Location>,
     numbers: HashMap<BlockKey, u32>,
 }
 
 impl Blocks {
-    fn number(&mut self, place: &Location) -> u32 {
+    /// The block of this number.
+    pub(super) fn place(&self, number: u32) -> Option<&Location> {
+        self.places.get(number as usize)
+    }
+
+    pub(super) fn number(&mut self, place: &Location) -> u32 {
         *self.numbers.entry((place.pack, place.number)).or_insert_with(|| {
             self.places.push(*place);
             self.places.len() as u32 - 1
@@ -131,7 +136,7 @@ impl Reader {
     }
 
     /// Finds each of `chunks`. They are asked for in the order of their ids, which is that of the index.
-    fn spots(&self, chunks: &[ChunkRef], blocks: &mut Blocks) -> Vec<Spot> {
+    pub(super) fn spots(&self, chunks: &[ChunkRef], blocks: &mut Blocks) -> Vec<Spot> {
         let view = crate::sync::lock(&self.shared.view).clone();
         let mut spots = vec![NOWHERE; chunks.len()];
         let id = |index: u32| &chunks[index as usize].id;

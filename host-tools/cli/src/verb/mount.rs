@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use mailkeep_mount::{MountOptions, News, Snapshot, mount};
+use mailkeep_mount::{KEPT_BLOCKS, MountOptions, News, Snapshot, mount};
 use mailkeep_repository::{Monitor, Repository, RepositoryError, SnapshotEntry};
 use mailkeep_restorer::View;
 
@@ -59,7 +59,7 @@ pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
 fn snapshots(repository: &Repository, monitor: &dyn Monitor) -> Result<Vec<Snapshot>, RepositoryError> {
     // The reader after the manifests would know too much, before them too little: what is listed must be there.
     let entries = repository.snapshots(monitor)?;
-    let base = View::new(Arc::new(repository.reader(monitor)?), Vec::new());
+    let base = View::new(Arc::new(repository.reader_keeping(KEPT_BLOCKS, monitor)?), Vec::new());
     let shown = |entry: SnapshotEntry| Snapshot {
         id: entry.id.hex(),
         time: entry.manifest.started,
