@@ -2,6 +2,7 @@
 # Builds mailkeep as one static file for each kind of machine that a disk can be read on, in target/rescue/.
 # The machine's own kind always; the others where Rust's library and a C compiler for them are there (as root they are
 # fetched). What could not be built is said; a disk carries what there is.
+# Usage: images/rescue.sh [x86_64] [aarch64]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=target/rescue
@@ -11,9 +12,8 @@ mkdir -p "$out"
 
 build() { # machine, further flags of the compiler
     RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols ${2:-}" \
-        "$cargo" build --release -p mailkeep-cli --target "$1-unknown-linux-gnu"
-    install -m 755 "target/$1-unknown-linux-gnu/release/mailkeep" "$out/mailkeep-$1"
-    echo "$out/mailkeep-$1"
+        "$cargo" build --release -p mailkeep-cli --target "$1-unknown-linux-gnu" &&
+        install -m 755 "target/$1-unknown-linux-gnu/release/mailkeep" "$out/mailkeep-$1" && echo "$out/mailkeep-$1"
 }
 
 # The static libbtrfsutil of another architecture: unpacked, not installed, with lists of packages of its own.
@@ -44,14 +44,12 @@ cross() { # machine, architecture as Debian calls it
         bash -c "$(declare -f build); cargo='$cargo' out='$out' build '$1' '-L native=$folder/usr/lib/$triple'"
 }
 
-build "$own"
-case $own in
-x86_64) other=(aarch64 arm64) ;;
-aarch64) other=(x86_64 amd64) ;;
-*) exit 0 ;;
-esac
-said=$(mktemp)
-trap 'rm -f "$said"' EXIT
-if ! cross "${other[@]}" 2>&1 | tee "$said"; then
-    echo "rescue.sh: no program for ${other[0]}: $(tail -n 1 "$said")" >&2
-fi
+[ $# -gt 0 ] || set -- x86_64 aarch64
+for machine in "$@"; do
+    case $machine in
+    "$own") build "$machine" ;;
+    aarch64) cross aarch64 arm64 || echo "rescue.sh: no program for aarch64: see above" >&2 ;;
+    x86_64) cross x86_64 amd64 || echo "rescue.sh: no program for x86_64: see above" >&2 ;;
+    *) echo "rescue.sh: unknown machine $machine" >&2 && exit 64 ;;
+    esac
+done

@@ -149,7 +149,7 @@ impl Identity {
     }
 
     /// Reads an identity: an age identity file with one key, or a key that was typed from paper, in groups or not (see
-    /// [`typed`](crate::typed)). Blank lines and `#` comments are passed over.
+    /// [`typed`]). Blank lines and `#` comments are passed over.
     ///
     /// # Errors
     /// [`KeyError::NotAnIdentity`], [`KeyError::Mistyped`].

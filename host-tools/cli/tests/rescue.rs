@@ -79,6 +79,11 @@ fn a_link_that_somebody_put_on_the_disk_is_not_followed() {
     fs::remove_file(lab.path("repo/FORMAT.md")).unwrap();
     std::os::unix::fs::symlink(&secret, lab.path("repo/FORMAT.md")).unwrap();
     lab.run(&["rescue-kit"]);
+    // And inside of it.
+    fs::remove_file(lab.path("repo/rescue")).unwrap();
+    fs::create_dir(lab.path("repo/rescue")).unwrap();
+    std::os::unix::fs::symlink(&secret, lab.path("repo/rescue/mailkeep-x86_64")).unwrap();
+    assert_eq!(lab.run(&["rescue-kit"]).code, 0);
     for path in ["secret", "elsewhere"] {
         assert_eq!(fs::metadata(lab.path(path)).unwrap().permissions().mode() & 0o077, 0, "{path}");
     }
