@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use crate::authorized;
 use crate::server::Server;
 
+/// Each key that was written into a server's file, and the lines that it had there before.
+pub(crate) type Before = Vec<(String, Vec<u8>)>;
+
 /// Takes back what was done, in reverse, unless the pairing came to its end.
 pub(crate) struct TakeBack<'a> {
     pub(crate) far: &'a Server<'a>,
-    /// The server's file, the keys that were written into it, and the lines that each had there before.
-    pub(crate) keys: Option<(String, Vec<(String, Vec<u8>)>)>,
+    /// The server's file, and what was written into it.
+    pub(crate) keys: Option<(String, Before)>,
     /// The agent was not there before.
     pub(crate) agent: bool,
     /// New files here.
