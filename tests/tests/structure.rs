@@ -26,10 +26,11 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("mailview", "host-tools/mailview", &["restorer", "repository", "mail"]),
     ("mount", "host-tools/mount", &["mailview", "restorer"]),
     ("rebuild", "host-tools/rebuild", &["restorer", "puller", "link", "mail", "format"]),
+    ("drill", "host-tools/drill", &["mailview", "restorer", "repository", "mail", "format"]),
     (
         "cli",
         "host-tools/cli",
-        &["rebuild", "mount", "mailview", "restorer", "repository", "puller", "pairing", "mail"],
+        &["drill", "rebuild", "mount", "mailview", "restorer", "repository", "puller", "pairing", "mail"],
     ),
     ("board", "board", &[]),
     // Only tests need it.

@@ -100,6 +100,7 @@ impl Master {
             label: MacKey(derive("mailkeep v1 2026-11-22 label")),
             verification: SealKey::new(derive("mailkeep v1 2026-11-22 verification record")),
             sweep: SealKey::new(derive("mailkeep v1 2026-11-22 sweep record")),
+            drill: SealKey::new(derive("mailkeep v1 2026-11-23 drill record")),
         }
     }
 
@@ -120,6 +121,7 @@ pub struct Keys {
     pub(crate) label: MacKey,
     pub(crate) verification: SealKey,
     pub(crate) sweep: SealKey,
+    pub(crate) drill: SealKey,
 }
 
 impl fmt::Debug for Keys {

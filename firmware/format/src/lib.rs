@@ -18,6 +18,7 @@ pub mod cbor;
 pub mod codec;
 mod compress;
 pub mod cut;
+pub mod drill;
 mod error;
 pub mod ids;
 pub mod keys;
@@ -36,6 +37,7 @@ pub mod verification;
 pub mod version;
 
 pub use compress::{DEFAULT_LEVEL, SMALL_LEVEL, Transit, TransitDecoder};
+pub use drill::DrillRecord;
 pub use error::FormatError;
 pub use ids::{ChunkId, ChunkKind, ContentHash, IdKey, PackId, RepositoryId, RunId, Salt, SnapshotId};
 pub use keys::{Identity, KeyError, Keys, Master, Recipient};

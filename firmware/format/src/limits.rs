@@ -50,6 +50,10 @@ pub const MANIFEST_ITEMS_MAX: usize = 1 << 22;
 pub const VERIFICATION_FILE_MAX: usize = 16 << 20;
 /// Most CBOR items of a verification record.
 pub const VERIFICATION_ITEMS_MAX: usize = 1 << 20;
+/// Longest drill record: a thousand problems of a thousand bytes.
+pub const DRILL_FILE_MAX: usize = 1 << 20;
+/// Most CBOR items of a drill record.
+pub const DRILL_ITEMS_MAX: usize = 1 << 16;
 /// Longest sweep record before compression: a million removed snapshots or deleted packs.
 pub const SWEEP_RAW_MAX: usize = 64 << 20;
 /// Longest sweep record file: compression adds at most a little to what it cannot shrink.

@@ -11,6 +11,8 @@ pub(crate) const SWEPT: [&str; 2] = ["swept", "swept.2"];
 pub(crate) const PACKS: &str = "packs";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const VERIFIED: &str = "verified";
+/// How rehearsed restores ended; named like verification records.
+pub(crate) const DRILLS: &str = "drills";
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TMP: &str = "tmp";
 /// Read-only snapshots of the repository, where the file system can make them.

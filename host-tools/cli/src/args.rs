@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use mailkeep_drill::Amount;
 use mailkeep_mail::source::{Rate, parse_rate};
 
-use crate::text::{self, flag, mail, pairing, rescue, server, verb};
+use crate::text::{self, drill, flag, mail, pairing, rescue, server, verb};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     RestoreServer(RestoreServer),
     #[command(about = server::PROMOTE, long_about = server::PROMOTE_LONG)]
     Promote(Promote),
+    #[command(about = drill::ABOUT, long_about = drill::LONG)]
+    Drill(Drill),
     #[command(about = verb::VERIFY)]
     Verify(Verify),
     #[command(about = verb::PRUNE, long_about = verb::PRUNE_LONG)]
@@ -109,10 +112,18 @@ pub(crate) enum Verb {
 impl Verb {
     /// Whether it goes through a repository, which takes some memory.
     pub(crate) fn holds_much(&self) -> bool {
-        use Verb::{Backup, Mount, Prune, Reindex, Repair, Restore, RestoreServer, Verify};
+        use Verb::{Backup, Drill, Mount, Prune, Reindex, Repair, Restore, RestoreServer, Verify};
         matches!(
             self,
-            Backup(_) | Mount(_) | Restore(_) | RestoreServer(_) | Verify(_) | Prune(_) | Repair(_) | Reindex
+            Backup(_)
+                | Drill(_)
+                | Mount(_)
+                | Restore(_)
+                | RestoreServer(_)
+                | Verify(_)
+                | Prune(_)
+                | Repair(_)
+                | Reindex
         )
     }
 
@@ -358,6 +369,26 @@ pub(crate) struct Restore {
     pub(crate) overwrite: Overwrite,
     #[arg(long, help = verb::RESTORE_NUMERIC)]
     pub(crate) numeric: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drill {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[arg(long, value_name = "DIR", help = drill::SCRATCH)]
+    pub(crate) scratch: Option<PathBuf>,
+    #[arg(long, value_name = "N%|N", help = drill::SAMPLE)]
+    pub(crate) sample: Option<Amount>,
+    #[arg(long, value_name = "NUMBER", requires = "sample", help = drill::SEED)]
+    pub(crate) seed: Option<u32>,
+    #[arg(long, help = drill::NO_CYRUS)]
+    pub(crate) no_cyrus: bool,
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cyrus", help = drill::CYRUS_BIN)]
+    pub(crate) cyrus_bin: Option<PathBuf>,
+    #[arg(long, value_name = "DURATION", default_value = "10m", help = drill::RETRY)]
+    pub(crate) retry_lock: String,
+    #[arg(short = 'n', long, help = drill::DRY)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use mailkeep_drill::DrillError;
 use mailkeep_mailview::MailViewError;
 use mailkeep_mailview::imap::ImapError;
 use mailkeep_mount::MountError;
@@ -140,6 +141,19 @@ impl From<RestoreError> for Failure {
             },
         };
         Failure::new(code, chain(&error))
+    }
+}
+
+impl From<DrillError> for Failure {
+    fn from(error: DrillError) -> Self {
+        match error {
+            DrillError::Restore(error) => error.into(),
+            DrillError::Mail(error) => error.into(),
+            DrillError::SampleTooLarge { .. } | DrillError::InRepository { .. } => {
+                Failure::new(USAGE, chain(&error))
+            }
+            error => Failure::new(FAILED, chain(&error)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Texts of errors that come from a library are the library's; what is added to them here is the hint.
 
+pub(crate) mod drill;
 pub(crate) mod look;
 pub(crate) mod mail;
 pub(crate) mod pairing;
@@ -211,8 +212,19 @@ pub(crate) mod report {
     pub(crate) const KEY_MISWRITTEN: &str = "check the disk it is on; nothing was made with this key";
 
     /// Headings of the table of snapshots.
-    pub(crate) const SNAPSHOT_COLUMNS: [&str; 10] =
-        ["ID", "GEN", "TIME", "SOURCE", "CONSISTENT", "MAIL CHECK", "FILES", "SIZE", "ADDED", "MAIL STOPPED"];
+    pub(crate) const SNAPSHOT_COLUMNS: [&str; 11] = [
+        "ID",
+        "GEN",
+        "TIME",
+        "SOURCE",
+        "CONSISTENT",
+        "MAIL CHECK",
+        "DRILL",
+        "FILES",
+        "SIZE",
+        "ADDED",
+        "MAIL STOPPED",
+    ];
     /// Headings of the table of what a prune keeps and removes.
     pub(crate) const PRUNE_COLUMNS: [&str; 8] =
         ["", "ID", "GEN", "TIME", "SOURCE", "CONSISTENT", "FILES", "WHY"];

@@ -28,6 +28,8 @@ pub struct Mailbox {
     pub keywords: Vec<Option<String>>,
     /// Identifiers with their rights.
     pub acl: Vec<(String, String)>,
+    /// The folder of its cyrus.header.
+    pub(crate) header_folder: Vec<u8>,
     /// The folder of its cyrus.index.
     pub(crate) index_folder: Vec<u8>,
     /// The folders of its message files: data first, then archive.
@@ -55,6 +57,12 @@ struct Known {
 }
 
 impl Mailbox {
+    /// The folders that it lies in: data, archive, and where header and index lie apart those too. One may stand twice, and
+    /// one of a part that it does not have is not there.
+    pub fn places(&self) -> impl Iterator<Item = &[u8]> {
+        [&self.header_folder, &self.index_folder].into_iter().chain(&self.folders).map(Vec::as_slice)
+    }
+
     /// Counts and what the index' header says. Reads the index only; the files where that is damaged.
     ///
     /// # Errors

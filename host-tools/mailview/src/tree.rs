@@ -34,6 +34,8 @@ pub struct MailTree {
     /// Seen databases of users, by their paths.
     pub(crate) seen: Vec<Vec<u8>>,
     problems: Vec<String>,
+    /// What the imapd.conf says under whose folders most headers lie.
+    profile: Option<CyrusProfile>,
 }
 
 impl MailTree {
@@ -48,7 +50,8 @@ impl MailTree {
         if headers.is_empty() {
             return Ok(tree);
         }
-        let partitions = partitions(files, &headers, &configs);
+        tree.profile = profile(files, &headers, &configs);
+        let partitions = tree.profile.as_ref().map_or_else(Vec::new, |profile| profile.partitions().to_vec());
         let list = tree.list(files)?;
         for (path, header) in headers {
             tree.add(path, header, &partitions, &list);
@@ -60,6 +63,11 @@ impl MailTree {
     /// The mailboxes.
     pub fn mailboxes(&self) -> &[Mailbox] {
         &self.mailboxes
+    }
+
+    /// What the snapshot's own imapd.conf says; `None` without one that fits.
+    pub fn profile(&self) -> Option<&CyrusProfile> {
+        self.profile.as_ref()
     }
 
     /// What could not be read on the way, one line each.
@@ -172,7 +180,7 @@ impl MailTree {
                 beside(partition.index_folder(), below),
                 partition.message_folders().into_iter().map(|folder| beside(folder, below)).collect(),
             ),
-            None => (path.clone(), vec![path]),
+            None => (path.clone(), vec![path.clone()]),
         };
         let is_mail = header
             .mailbox_type
@@ -187,6 +195,7 @@ impl MailTree {
             is_listed: is_named_by_list,
             keywords: header.keywords,
             acl: header.acl,
+            header_folder: path,
             index_folder,
             folders,
         });
@@ -282,9 +291,9 @@ pub(crate) fn told(error: &dyn std::error::Error) -> String {
     line
 }
 
-/// The partitions of the imapd.conf under whose folders most headers lie; none without one.
-fn partitions(files: &Files, headers: &[(Vec<u8>, CyrusHeader)], configs: &[Vec<u8>]) -> Vec<Partition> {
-    let mut best = (0, Vec::new());
+/// The imapd.conf under whose folders most headers lie, if one fits.
+fn profile(files: &Files, headers: &[(Vec<u8>, CyrusHeader)], configs: &[Vec<u8>]) -> Option<CyrusProfile> {
+    let mut best = (0, None);
     for config in configs.iter().take(limits::NEAREST * 16) {
         let options = CyrusOptions {
             imapd_conf: PathBuf::from(OsStr::from_bytes(config)),
@@ -305,8 +314,8 @@ fn partitions(files: &Files, headers: &[(Vec<u8>, CyrusHeader)], configs: &[Vec<
             profile.partitions().iter().any(|partition| path.starts_with(partition.header_folder()))
         };
         let fitting = headers.iter().filter(|(path, _)| lies_below(path)).count();
-        if fitting > best.0 {
-            best = (fitting, profile.partitions().to_vec());
+        if fitting > best.0 || best.1.is_none() {
+            best = (fitting, Some(profile));
         }
     }
     best.1

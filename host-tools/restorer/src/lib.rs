@@ -2,7 +2,7 @@
 //!
 //! A [`View`] finds paths, lists folders and reads ranges of one snapshot; [`walk()`] and [`diff()`] stand on it, as
 //! does the FUSE mount. A restore goes plan → show → apply: [`plan()`] looks at snapshot and target and hands out each
-//! [`Step`] without writing, [`apply`] carries it out.
+//! [`Step`] without writing, [`apply`] carries it out; [`audit()`] reads what was restored back and holds it against the snapshot.
 //!
 //! The data's way: repository reader → [`Contents`] → [`View`] → batches of files, sorted by the blocks that hold them →
 //! a few worker threads, a block at a time → a temporary name in the target's folder, or its own in a new folder that has a
@@ -19,6 +19,7 @@
 //!   asks for one ([`View::list`]).
 
 mod apply;
+mod audit;
 mod batch;
 mod bulk;
 mod contents;
@@ -37,6 +38,7 @@ mod meta;
 mod names;
 mod owners;
 pub mod path;
+mod path_set;
 mod place;
 mod plan;
 mod select;
@@ -49,12 +51,14 @@ mod view;
 mod walk;
 
 pub use apply::apply;
+pub use audit::{Audited, audit};
 pub use contents::{Contents, MemoryContents, Nodes};
 pub use decide::Overwrite;
 pub use diff::{Change, What, diff};
 pub use error::{ContentsError, RestoreError};
 pub use mailkeep_format as format;
 pub use owners::Owners;
+pub use path_set::PathSet;
 pub use plan::{Plan, RestoreOptions, Step, Totals, plan};
 pub use tally::{RestoreMonitor, Summary};
 pub use view::{Listing, OpenFile, View};

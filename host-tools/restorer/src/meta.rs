@@ -115,18 +115,42 @@ pub(crate) fn hands_down(folder: BorrowedFd<'_>) -> bool {
     }
 }
 
+/// What is not as a snapshot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Differences {
+    /// Owner or group.
+    pub(crate) owner: bool,
+    /// The mode; setuid and setgid do not count where the owner is another one.
+    pub(crate) mode: bool,
+    /// Extended attributes.
+    pub(crate) attributes: bool,
+}
+
+/// Holds mode, owner and attributes against what `meta` says.
+pub(crate) fn differences(
+    subject: Subject<'_>,
+    there: &Existing,
+    meta: &Meta,
+    owners: &Owners,
+) -> Differences {
+    let link = matches!(subject, Subject::Named { link: true, .. });
+    let owner = there.uid != owners.user(meta.uid) || there.gid != owners.group(meta.gid);
+    let mode = if owner { meta.mode & !0o6000 } else { meta.mode };
+    let attributes = xattr_names(subject).is_ok_and(|names| {
+        let surplus =
+            |name: &Vec<u8>| is_exact(name) && !meta.xattrs.iter().any(|(wanted, _)| wanted == name);
+        let differs = |(name, value): &(Vec<u8>, Vec<u8>)| {
+            !get_xattr(subject, name).is_ok_and(|is| is == owners.translate_xattr(name, value))
+        };
+        names.iter().any(surplus) || meta.xattrs.iter().any(differs)
+    });
+    Differences { owner, mode: !link && there.mode != mode, attributes }
+}
+
 /// Whether mode, owner and attributes are what `meta` says.
 pub(crate) fn is_settled(subject: Subject<'_>, there: &Existing, meta: &Meta, owners: &Owners) -> bool {
-    let link = matches!(subject, Subject::Named { link: true, .. });
-    let plain = (link || there.mode == meta.mode)
-        && there.uid == owners.user(meta.uid)
-        && there.gid == owners.group(meta.gid);
-    let Ok(names) = xattr_names(subject) else { return plain };
-    plain
-        && names.iter().all(|name| !is_exact(name) || meta.xattrs.iter().any(|(wanted, _)| wanted == name))
-        && meta.xattrs.iter().all(|(name, value)| {
-            get_xattr(subject, name).is_ok_and(|is| is == owners.translate_xattr(name, value))
-        })
+    let Differences { owner, mode, attributes } = differences(subject, there, meta, owners);
+    !(owner || mode || attributes)
 }
 
 /// Returns whether the owner is as it should be afterwards.

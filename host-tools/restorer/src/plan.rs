@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
@@ -14,13 +15,15 @@ use crate::links::{LinkTable, identity};
 use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
 use crate::traverse::{Ahead, Hands, Item, Known, traverse};
-use crate::{ContentsError, Owners, RestoreError, View, meta, target};
+use crate::{ContentsError, Owners, PathSet, RestoreError, View, meta, target};
 
 /// What to restore, and how.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
     /// Paths in the snapshot; none means all of it.
     pub paths: Vec<Vec<u8>>,
+    /// In place of `paths`: what was chosen name by name, out of this very snapshot.
+    pub exactly: Option<Arc<PathSet>>,
     /// What happens to files that are there.
     pub overwrite: Overwrite,
     /// Remove what the snapshot does not have, within the paths asked for.
@@ -35,6 +38,7 @@ impl Default for RestoreOptions {
     fn default() -> Self {
         RestoreOptions {
             paths: Vec::new(),
+            exactly: None,
             overwrite: Overwrite::Always,
             delete: false,
             owners: Owners::numeric(),
@@ -155,7 +159,7 @@ pub fn plan(
     stop: &AtomicBool,
     each: &mut dyn FnMut(&[u8], Step),
 ) -> Result<Plan, RestoreError> {
-    let selection = Selection::new(&options.paths)?;
+    let selection = Selection::new(&options.paths, options.exactly.clone())?;
     for path in selection.paths() {
         view.lookup(path)?;
     }

@@ -1,12 +1,16 @@
 //! Which part of a snapshot was asked for.
 
-use crate::RestoreError;
+use std::sync::Arc;
+
 use crate::path::normalise;
+use crate::{PathSet, RestoreError};
 
 /// The paths that were asked for; none means everything.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     paths: Vec<Vec<u8>>,
+    /// In place of paths: these, which are known to be there.
+    exactly: Option<Arc<PathSet>>,
 }
 
 /// How a path stands to what was asked for.
@@ -21,9 +25,9 @@ pub(crate) enum Coverage {
 }
 
 impl Selection {
-    pub(crate) fn new(paths: &[Vec<u8>]) -> Result<Self, RestoreError> {
+    pub(crate) fn new(paths: &[Vec<u8>], exactly: Option<Arc<PathSet>>) -> Result<Self, RestoreError> {
         let paths = paths.iter().map(|path| normalise(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Selection { paths })
+        Ok(Selection { paths, exactly })
     }
 
     pub(crate) fn paths(&self) -> &[Vec<u8>] {
@@ -32,6 +36,13 @@ impl Selection {
 
     /// Where `path` (normalised) stands.
     pub(crate) fn of(&self, path: &[u8]) -> Coverage {
+        if let Some(exactly) = &self.exactly {
+            return match exactly.has(path) {
+                true => Coverage::Inside,
+                false if exactly.is_above(path) => Coverage::Above,
+                false => Coverage::Outside,
+            };
+        }
         if self.paths.is_empty() || self.paths.iter().any(|asked| within(path, asked)) {
             Coverage::Inside
         } else if self.paths.iter().any(|asked| within(asked, path)) {
@@ -53,7 +64,7 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_and_the_way_there() {
-        let asked = Selection::new(&[b"var/spool/a/".to_vec(), b"/etc/x".to_vec()]).unwrap();
+        let asked = Selection::new(&[b"var/spool/a/".to_vec(), b"/etc/x".to_vec()], None).unwrap();
         for (path, coverage) in [
             ("/", Coverage::Above),
             ("/var/spool", Coverage::Above),
@@ -67,6 +78,6 @@ mod tests {
             assert_eq!(asked.of(path.as_bytes()), coverage, "{path}");
         }
         assert_eq!(Selection::default().of(b"/any"), Coverage::Inside);
-        assert_eq!(Selection::new(&[b"/".to_vec()]).unwrap().of(b"/any"), Coverage::Inside);
+        assert_eq!(Selection::new(&[b"/".to_vec()], None).unwrap().of(b"/any"), Coverage::Inside);
     }
 }

@@ -272,13 +272,14 @@ pub(super) fn mend(
             }
         }
     }
-    let there: BTreeSet<String> = match storage.list(layout::VERIFIED) {
-        Ok(entries) => {
-            entries.into_iter().map(|entry| format!("{}/{}", layout::VERIFIED, entry.name)).collect()
+    let mut there = BTreeSet::new();
+    for folder in [layout::VERIFIED, layout::DRILLS] {
+        match storage.list(folder) {
+            Ok(entries) => there.extend(entries.into_iter().map(|entry| format!("{folder}/{}", entry.name))),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
         }
-        Err(error) if error.is_not_found() => BTreeSet::new(),
-        Err(error) => return Err(error.into()),
-    };
+    }
     // A record that the one of this repair has superseded is gone already.
     for path in report.plan.singles.iter().filter(|path| there.contains(*path)) {
         report.quarantined.push(quarantine::put(storage, path)?);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mailkeep_format::{PackId, SnapshotId};
 
 use super::copies::{self, Kind, Mending, Twin};
+use crate::drills::Drills;
 use crate::error::RepositoryError;
 use crate::index::{Loaded, View};
 use crate::keyring::KeySource;
@@ -108,6 +109,8 @@ pub(super) fn make(
         plan.packs.push(DamagedPack { id, bytes, has_contents });
     }
     plan.singles = verified.damaged.iter().map(|name| format!("{}/{name}", layout::VERIFIED)).collect();
+    let drills = Drills::load(repository, &LogMonitor)?;
+    plan.singles.extend(drills.damaged.iter().map(|name| format!("{}/{name}", layout::DRILLS)));
     // A pack that was found damaged is dealt with; what was in it and is nowhere else is named by path.
     let by_path = |problem: &&Problem| {
         problem.severity == Severity::Lost

@@ -10,6 +10,7 @@ use mailkeep_format::{PackId, SnapshotId};
 
 use super::doubt;
 use super::mark::Marks;
+use crate::drills::Drills;
 use crate::error::RepositoryError;
 use crate::monitor::{LogMonitor, Monitor, Phase};
 use crate::repository::Repository;
@@ -33,6 +34,19 @@ pub(super) fn manifests(
             durable::remove(storage, &format!("{folder}/{}", layout::manifest_name(*generation, id)))?;
         }
         storage.sync_dir(folder)?;
+    }
+    Ok(())
+}
+
+/// Takes away what is known of rehearsed restores of snapshots that a record on the disk lists as removed.
+pub(super) fn drills(repository: &Repository, storage: &dyn Storage) -> Result<(), RepositoryError> {
+    let swept = swept::load(repository, &LogMonitor)?;
+    let gone = Drills::load(repository, &LogMonitor)?.names_of(|snapshot| swept.is_pruned(snapshot));
+    for name in &gone {
+        durable::remove(storage, &format!("{}/{name}", layout::DRILLS))?;
+    }
+    if !gone.is_empty() {
+        storage.sync_dir(layout::DRILLS)?;
     }
     Ok(())
 }

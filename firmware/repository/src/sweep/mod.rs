@@ -290,6 +290,7 @@ fn run(
             .map(|line| (line.generation, line.id))
             .collect();
         delete::manifests(repository, storage, &going)?;
+        delete::drills(repository, storage)?;
         swept::remove_older(storage, &decided.manifests.swept, record.sequence)?;
     }
     let due: BTreeSet<PackId> = plan.going_now();

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, Label, Node, SnapshotId, limits as format_limits};
 
 use super::VerifyReport;
+use crate::drills::Drills;
 use crate::error::{RepositoryError, chain};
 use crate::index::{Loaded, View};
 use crate::monitor::{LogMonitor, Monitor, Phase, Problem, Severity};
@@ -31,6 +32,7 @@ pub(super) fn check(
     let Manifests { entries: snapshots, swept, .. } = Manifests::load(repository, monitor)?;
     report.snapshots = snapshots.len() as u64;
     check_chain(&snapshots, &swept, monitor);
+    Drills::load(repository, monitor)?;
     let loaded = Loaded::load(repository, monitor)?;
     for run in loaded.view.runs() {
         if let Err(error) = run.check() {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod diff;
+mod drill;
 mod find;
 mod generate;
 mod guards;
@@ -44,6 +45,7 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Restore(args) => restore::run(app, args),
         Verb::RestoreServer(args) => restore_server::run(app, &args),
         Verb::Promote(args) => promote::run(app, &args),
+        Verb::Drill(args) => drill::run(app, &args),
         Verb::Verify(args) => verify::run(app, &args),
         Verb::Prune(args) => prune::run(app, &args),
         Verb::Stats => stats::run(app),

@@ -113,7 +113,7 @@ fn checked(args: &Prune) -> Result<PruneOptions, Failure> {
 }
 
 /// A duration; a lone 0 needs no unit.
-fn grace(text: &str) -> Result<Duration, Failure> {
+pub(super) fn grace(text: &str) -> Result<Duration, Failure> {
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
     }

@@ -177,7 +177,7 @@ fn finish(app: &App, args: &Restore, summary: &Summary) -> Result<u8, Failure> {
 }
 
 /// Deeply nested folders are all open at once; the soft limit is a habit, the hard one counts.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // Not being allowed to leaves things as they are.
     let _ = rustix::process::setrlimit(

@@ -1,6 +1,7 @@
 //! `show`: the manifest of a snapshot, readable.
 
 use mailkeep_repository::SnapshotEntry;
+use mailkeep_repository::format::DrillRecord;
 use mailkeep_repository::format::manifest::{Manifest, PassKind};
 use mailkeep_restorer::path;
 
@@ -17,22 +18,26 @@ pub(crate) fn run(app: &App, args: &Show) -> Result<u8, Failure> {
     let repository = repo::open(app)?;
     let ear = Ear::new(&app.console);
     let entry = repo::find(&repository, &args.which.snapshot, args.which.source.as_deref(), &ear)?;
+    let drills = repository.drills(&ear)?;
+    let drill = drills.get(&entry.id);
     if app.console.json {
         let mut object = serde_json::to_value(&entry.manifest).map_err(std::io::Error::from)?;
+        let drill = serde_json::to_value(drill).map_err(std::io::Error::from)?;
         if let Some(fields) = object.as_object_mut() {
+            fields.insert("drill".to_owned(), drill);
             fields.insert("message_type".to_owned(), "manifest".into());
             fields.insert("id".to_owned(), entry.id.hex().into());
         }
         app.console.object(&object)?;
     } else {
-        for line in describe(&entry) {
+        for line in describe(&entry, drill) {
             app.console.line(&line)?;
         }
     }
     Ok(exit::DONE)
 }
 
-fn describe(entry: &SnapshotEntry) -> Vec<String> {
+fn describe(entry: &SnapshotEntry, drill: Option<&DrillRecord>) -> Vec<String> {
     let manifest = &entry.manifest;
     let source = &manifest.source;
     let consistent = if manifest.consistent { report::CONSISTENT } else { report::NOT_CONSISTENT };
@@ -60,6 +65,7 @@ fn describe(entry: &SnapshotEntry) -> Vec<String> {
         lines.push(field("Version", &clean(&format!("{name} {version}"))));
     }
     mail_check(manifest, &mut lines);
+    drilled(drill, &mut lines);
     window(manifest, &mut lines);
     passes(manifest, &mut lines);
     for remark in &manifest.remarks {
@@ -83,6 +89,12 @@ fn mail_check(manifest: &Manifest, lines: &mut Vec<String>) {
     if untold > 0 {
         lines.push(field("", &format!("and {} more", units::count(untold))));
     }
+}
+
+fn drilled(drill: Option<&DrillRecord>, lines: &mut Vec<String>) {
+    let described = drill.map_or_else(|| vec!["none".to_owned()], crate::text::drill::described);
+    let names = std::iter::once("Last drill").chain(std::iter::repeat(""));
+    lines.extend(names.zip(&described).map(|(name, line)| field(name, line)));
 }
 
 fn window(manifest: &Manifest, lines: &mut Vec<String>) {

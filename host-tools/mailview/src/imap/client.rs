@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::limits;
 
 enum Stream {
     Plain(TcpStream),
+    Local(UnixStream),
     Secured(Box<Secured>),
 }
 
@@ -20,6 +22,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(stream) => stream.read(buffer),
+            Stream::Local(stream) => stream.read(buffer),
             Stream::Secured(stream) => stream.read(buffer),
         }
     }
@@ -29,6 +32,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(stream) => stream.write(bytes),
+            Stream::Local(stream) => stream.write(bytes),
             Stream::Secured(stream) => stream.write(bytes),
         }
     }
@@ -36,6 +40,7 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Plain(stream) => stream.flush(),
+            Stream::Local(stream) => stream.flush(),
             Stream::Secured(stream) => stream.flush(),
         }
     }
@@ -105,6 +110,42 @@ impl Client {
         client.log_in(target, password)?;
         client.learn()?;
         Ok(client)
+    }
+
+    /// Over a socket of this machine, to a server that takes everybody for whom he says he is, as one that is rehearsed
+    /// does; also gives what it greeted with.
+    ///
+    /// # Errors
+    /// It does not greet within `patience`, or does not let `user` in.
+    pub fn over(
+        stream: UnixStream,
+        server: &str,
+        user: &str,
+        patience: Duration,
+    ) -> Result<(Client, String), ImapError> {
+        let lost = |source| ImapError::Connection { host: server.to_owned(), port: 0, source };
+        let wait = Duration::from_secs(limits::IMAP_WAIT_SECONDS);
+        let socket = stream.try_clone().map_err(lost)?;
+        socket.set_read_timeout(Some(patience)).map_err(lost)?;
+        socket.set_write_timeout(Some(wait)).map_err(lost)?;
+        let mut client = Client {
+            stream: BufReader::new(Stream::Local(stream)),
+            host: server.to_owned(),
+            port: 0,
+            user: user.to_owned(),
+            tag: 0,
+            capabilities: Vec::new(),
+        };
+        let greeting = client.answer()?;
+        if !greeting.starts_with(b"* OK") {
+            return Err(nonsense(&greeting));
+        }
+        let said = first_words(&greeting);
+        socket.set_read_timeout(Some(wait)).map_err(lost)?;
+        let tag = client.send(format!("LOGIN {} {}", quoted(user), quoted("none")).as_bytes())?;
+        client.finish(&tag, &format!("let {user} in"), &mut |_| Ok(()))?;
+        client.learn()?;
+        Ok((client, said))
     }
 
     fn log_in(&mut self, target: &Target, password: &str) -> Result<(), ImapError> {
@@ -249,7 +290,7 @@ impl Client {
 }
 
 /// A string as IMAP quotes it. Line ends cannot be quoted and are left out.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars().filter(|letter| !matches!(letter, '\r' | '\n' | '\0')) {
         if matches!(letter, '"' | '\\') {

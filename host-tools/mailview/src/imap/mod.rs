@@ -14,7 +14,7 @@ mod target;
 mod tls;
 mod wanted;
 
-pub use client::Client;
+pub use client::{Client, quoted};
 pub use error::ImapError;
 pub use flags::{FlagsWish, Reader, restore_flags};
 pub use names::{Folder, Names};
