@@ -90,6 +90,9 @@ pub(crate) fn judge(results: &Results, set: &str) -> Vec<Verdict> {
     verdicts
 }
 
+/// A figure of a run.
+type Of = fn(&Run) -> f64;
+
 /// What a mount is to reach: beside nobody, or beside our own restore.
 fn mounted(results: &Results) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
@@ -104,7 +107,7 @@ fn mounted(results: &Results) -> Vec<Verdict> {
             reached: Some(ours <= FIRST_LS),
         });
     }
-    let figures: [(&str, fn(&Run) -> f64); 2] = [("CPU", |run| run.cost.cpu), ("wall", |run| run.cost.wall)];
+    let figures: [(&str, Of); 2] = [("CPU", |run| run.cost.cpu), ("wall", |run| run.cost.wall)];
     for (name, figure) in figures {
         let (Some(ours), Some(restore)) =
             (results.median(OURS, Row::Mount, figure), results.median(OURS, Row::Restore, figure))
