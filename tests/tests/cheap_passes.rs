@@ -17,6 +17,8 @@ use mailkeep_tests::tree;
 
 /// Runs after which everything is looked at (`FULL_WALK_EVERY` of the puller).
 const FULL_WALK_EVERY: usize = 7;
+/// What a final pass adds in `/.mailkeep`: what the agent found on the server.
+const IN_MAILKEEP: u64 = 1;
 const FOLDERS: usize = 14;
 const MESSAGES: usize = 8;
 
@@ -29,8 +31,8 @@ struct Lab {
 }
 
 impl Lab {
-    /// A spool whose stop command does what is in the script `between`.
-    fn new() -> Result<Lab> {
+    /// A spool whose stop command does what is in the script `between`; `freeze` as in a source file.
+    fn new(freeze: &str) -> Result<Lab> {
         let home = tempfile::tempdir()?;
         let at = |name: &str| home.path().join(name);
         let spool = at("spool");
@@ -53,7 +55,7 @@ impl Lab {
         write_script(&at("start"), &format!("#!/bin/sh\n: > {running}\n"))?;
         write_script(&at("runs"), &format!("#!/bin/sh\ntest -e {running}\n"))?;
         let more = format!(
-            "write-once = [\"[1-9]*.\"]\n[quiesce]\nmode = \"command\"\nstop = [{:?}]\nstart = [{:?}]\nrunning = [{:?}]\n",
+            "write-once = [\"[1-9]*.\"]\n[quiesce]\nmode = \"command\"\nstop = [{:?}]\nstart = [{:?}]\nrunning = [{:?}]\nfreeze = {freeze:?}\n",
             at("stop"),
             at("start"),
             at("runs")
@@ -131,6 +133,18 @@ fn things_that_happen(rng: &mut Rng, spool: &Path, count: usize, name: &mut usiz
     Ok(script)
 }
 
+fn count_files(folder: &Path) -> Result<u64> {
+    let mut count = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        count += match entry.file_type()? {
+            kind if kind.is_dir() => count_files(&entry.path())?,
+            kind => u64::from(kind.is_file()),
+        };
+    }
+    Ok(count)
+}
+
 fn do_now(script: &str) -> Result<()> {
     let status = Command::new("sh").arg("-ec").arg(script).status().context("sh")?;
     ensure!(status.success(), "the script failed: {script}");
@@ -139,7 +153,7 @@ fn do_now(script: &str) -> Result<()> {
 
 fn one_history(seed: u64) -> Result<()> {
     let mut rng = Rng::new(seed);
-    let mut lab = Lab::new()?;
+    let mut lab = Lab::new(if rng.chance(0.7) { "descriptors" } else { "off" })?;
     let mut name = 0;
     settle();
     for run in 0..FULL_WALK_EVERY + 1 {
@@ -156,6 +170,13 @@ fn one_history(seed: u64) -> Result<()> {
         lab.between(&script)?;
         let summary = lab.rig.good_backup(&lab.source).with_context(|| format!("seed {seed}, run {run}"))?;
         let (now, then) = (tree::facts(&lab.spool)?, lab.restored(&id(&summary)?)?);
+        // What nobody has spoken of is counted all the same.
+        let files = count_files(&lab.spool)? + IN_MAILKEEP;
+        let last = summary["passes"].as_array().and_then(|passes| passes.last()).context("no pass")?;
+        ensure!(
+            summary["files"] == files && last["files_seen"] == files,
+            "seed {seed}, run {run}: {files} files, {summary}\n{script}"
+        );
         if let Some(difference) = tree::difference(&now, &then) {
             bail!(
                 "seed {seed}, run {run}: the spool (left) and the snapshot (right) differ: {difference}\n{script}"
@@ -180,9 +201,27 @@ fn whatever_happens_the_snapshot_equals_the_tree() -> Result<()> {
     Ok(())
 }
 
+/// In a folder in which nothing else happens, so that no look at folders would tell: only the kernel does.
+#[test]
+fn a_message_that_is_written_over_between_the_passes_is_in_the_snapshot() -> Result<()> {
+    for freeze in ["descriptors", "off"] {
+        let mut lab = Lab::new(freeze)?;
+        settle();
+        lab.rig.good_backup(&lab.source)?;
+        settle();
+        lab.between(&format!("echo written over > {}/user00/box0/3.", lab.spool.display()))?;
+        let summary = lab.rig.good_backup(&lab.source)?;
+        let (now, then) = (tree::facts(&lab.spool)?, lab.restored(&id(&summary)?)?);
+        if let Some(difference) = tree::difference(&now, &then) {
+            bail!("{freeze}: the spool (left) and the snapshot (right) differ: {difference}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn what_breaks_the_rules_is_found_by_the_full_walk_and_told() -> Result<()> {
-    let mut lab = Lab::new()?;
+    let mut lab = Lab::new("auto")?;
     settle();
     let first = lab.rig.good_backup(&lab.source)?;
     let before = lab.restored(&id(&first)?)?;

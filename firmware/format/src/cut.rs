@@ -47,6 +47,12 @@ pub fn next_tree_cut(ahead: &[u8], at_end: bool) -> Option<usize> {
     Some(first_cut(ahead, limits::TREE_CUT))
 }
 
+/// As [`next_tree_cut`], from less: a cut that is found before the end of `ahead` is that whatever follows. What it has
+/// looked at is looked at again the next time.
+pub fn early_tree_cut(ahead: &[u8]) -> Option<usize> {
+    Some(first_cut(ahead, limits::TREE_CUT)).filter(|length| *length < ahead.len())
+}
+
 /// Cuts a file of any length as it streams by, at the places where [`cut`] cuts it as a whole. The buffer is the
 /// caller's; [`StreamCutter`] is the same with one of its own.
 #[derive(Debug)]
@@ -188,6 +194,19 @@ mod tests {
                 assert!(lengths.iter().all(|&length| length > 0 && length <= limits::DATA_CUT.2));
                 assert!(lengths.len() <= 1 || len > limits::ONE_CHUNK_MAX);
                 assert!(lengths.len() > 1 || len <= limits::DATA_CUT.2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_that_is_found_early_is_the_cut() {
+        for seed in 0..40 {
+            let bytes = noise(70_000, seed);
+            let cut = next_tree_cut(&bytes, true).unwrap();
+            for seen in [0, 1, 4095, 4097, cut - 1, cut, cut + 1, cut + 2, 16_384, 65_535] {
+                let early = early_tree_cut(&bytes[..seen]);
+                assert!(early.is_none_or(|early| early == cut), "{seed}: {early:?} of {seen}, not {cut}");
+                assert!(early.is_some() || seen < cut + 2, "{seed}: none in {seen}, it is at {cut}");
             }
         }
     }

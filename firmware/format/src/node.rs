@@ -4,10 +4,12 @@
 //! exactly one encoding. Decoding takes untrusted bytes: names are checked to be plain names, so that no tree can lead
 //! outside of the folder it is restored into.
 
+mod skim;
 mod stream;
 
 use serde::{Deserialize, Serialize};
 
+pub use skim::{Skimmed, TreeSkimmer};
 pub use stream::{TreeDecoder, TreeEncoder};
 
 use crate::codec::{Reader, put_bytes, put_signed, put_varint};

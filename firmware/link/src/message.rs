@@ -94,6 +94,9 @@ pub enum ToAgent {
     Prepare,
     /// In place of `Quiesce`, final pass, `Recheck` and `Resume`: all of it in one go, and the contents afterwards.
     Freeze(Quiesce),
+    /// After a live pass: its tree lacks nothing and is what the next pass is compared with, so that of a folder only what
+    /// may have changed since then need be said. Counts for the next pass only, and only if that is final.
+    Remember,
     /// What would be rebuilt? This and the rest are told in [`crate::rebuild`].
     Trees,
     /// Begin to build.
@@ -151,7 +154,8 @@ pub enum ToBox {
     Alive,
     /// In place of a folder's listing: it is as the box said in `Known`. Answered by `Want`.
     Unchanged(Unchanged),
-    /// In place of a known folder's listing in a final pass: what has changed in it. Answered by `Want`.
+    /// In place of a known folder's listing in a final pass, or of any after `Remember`: what has changed in it. Answered by
+    /// `Want`.
     Amended(Amended),
     /// Answer to `Prepare`.
     Prepared(Prepared),
@@ -319,6 +323,9 @@ pub struct Unchanged {
 /// all the while: every name that came, went or was written to since then, and all that is no write-once message file.
 /// Message files that are not named are as they were. The index of an entry in [`FileId`] and [`Want`] is twice its place
 /// in `nodes`, and one: the even ones stand for what lies between them.
+///
+/// After [`ToAgent::Remember`] it may be said of any directory that the last live pass has listed, and what is not named is
+/// as that pass found it, whatever it is: of a directory, with all that is below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Amended {
     /// The directory.

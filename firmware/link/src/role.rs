@@ -46,6 +46,7 @@ impl Role {
             | ToAgent::Known(_)
             | ToAgent::Squeeze(_)
             | ToAgent::Prepare
+            | ToAgent::Remember
             | ToAgent::Freeze(_) => self == Role::Backup,
             ToAgent::Trees
             | ToAgent::Raise(_)

@@ -210,6 +210,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         known().prop_map(ToAgent::Known),
         any::<bool>().prop_map(|on| ToAgent::Squeeze(Squeeze { on })),
         Just(ToAgent::Prepare),
+        Just(ToAgent::Remember),
         any::<u32>().prop_map(|deadline_seconds| ToAgent::Freeze(Quiesce { deadline_seconds })),
     ]
 }

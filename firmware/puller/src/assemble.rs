@@ -18,7 +18,7 @@ use mailkeep_link::message::{
 
 use crate::PullError;
 use crate::change::Clocks;
-use crate::directory::{Finished, Held, Listed, OpenDirectory, Slot, check_length, put_empty};
+use crate::directory::{Finished, Held, Listed, OpenDirectory, Slot, Were, check_length, put_empty};
 use crate::file::{OpenFile, Piece};
 use crate::known::{Folder, KnownFolders, Notes};
 use crate::limits;
@@ -103,6 +103,8 @@ pub struct Assembly {
     unlisted: u64,
     /// The agent was told nothing: what is known is compared with what it lists.
     audit: bool,
+    /// Of any directory that the base has only what has changed may be said.
+    rest_is_base: bool,
     contradictions: Notices,
 }
 
@@ -131,6 +133,7 @@ impl Assembly {
             learnt: KnownFolders::default(),
             unlisted: 0,
             audit: false,
+            rest_is_base: false,
             contradictions: Notices::default(),
         }
     }
@@ -143,6 +146,17 @@ impl Assembly {
     /// The same, where the agent was not told and everything is compared with what these folders must be.
     pub fn auditing(self, known: KnownFolders) -> Self {
         Assembly { known, audit: true, ..self }
+    }
+
+    /// A final pass whose agent was told to remember the base, which is the tree of a live pass of this run that was counted
+    /// so: what it does not speak of is as it is there.
+    pub fn remembered(mut self, base: &Tally) -> Self {
+        let Tally { files, bytes, directories, .. } = *base;
+        self.rest_is_base = true;
+        // Its root is always listed.
+        self.tally = Tally { files, bytes, directories: directories.saturating_sub(1), ..Tally::default() };
+        (self.tally.files_seen, self.tally.bytes_seen) = (files, bytes);
+        self
     }
 
     /// What was counted so far.
@@ -261,17 +275,20 @@ impl Assembly {
             return Err(PullError::protocol("a directory is said to have changed that is to be listed"));
         }
         let (content, depth) = self.enter(Some(parent))?;
-        let folder = self.known_folder(parent, Folder::is_itself)?;
-        if content.as_ref() != Some(&folder.content) {
+        let folder =
+            if self.rest_is_base { None } else { Some(self.known_folder(parent, Folder::is_itself)?) };
+        let clock_is_fine = self.clocks.is_some_and(|clocks| clocks.now >= clocks.base);
+        let is_other = folder.as_ref().is_some_and(|folder| content.as_ref() != Some(&folder.content));
+        let Some(content) = content.filter(|_| clock_is_fine && !is_other) else {
             return Err(PullError::protocol("a directory is said to have changed that is another"));
-        }
-        let nodes = store.tree_nodes(&folder.content)?;
+        };
+        let nodes: Nodes = Box::new(std::iter::empty());
         let empties = piece.hints.contains(&Hint::Emptied);
         let empty_tree = if empties { self.empty_tree(store)? } else { Vec::new() };
-        self.open_directory(id, Some(parent), depth, Some((folder.content.clone(), nodes)));
+        self.open_directory(id, Some(parent), depth, Some((content, nodes)));
         self.unlisted += 1;
         let clocks = self.clocks;
-        let listed = self.directory(id)?.amended(&folder, piece, clocks, &empty_tree)?;
+        let listed = self.directory(id)?.amended(folder.as_ref(), piece, clocks, &empty_tree, store)?;
         self.listed(id, 0, listed, store)
     }
 
@@ -298,8 +315,18 @@ impl Assembly {
         store: &mut dyn Store,
     ) -> Result<Want, PullError> {
         let survey = self.mode == Mode::Survey;
-        let Listed { wanted, wanted_bytes, files, bytes, moved } = listed;
+        let Listed { wanted, wanted_bytes, files, bytes, moved, emptied, were } = listed;
+        let were = self.of_base(were, store)?;
         let tally = &mut self.tally;
+        tally.directories += emptied;
+        // Where the base is counted in from the start.
+        tally.directories = tally.directories.saturating_sub(were.directories);
+        for (files, bytes) in
+            [(&mut tally.files, &mut tally.bytes), (&mut tally.files_seen, &mut tally.bytes_seen)]
+        {
+            *files = files.saturating_sub(were.files);
+            *bytes = bytes.saturating_sub(were.bytes);
+        }
         tally.files_seen += files;
         tally.bytes_seen = tally.bytes_seen.saturating_add(bytes);
         tally.files_changed += wanted.len() as u64;
@@ -308,6 +335,21 @@ impl Assembly {
         let files = if survey { Vec::new() } else { self.first_names(id, wanted)? };
         self.close_finished(id, store)?;
         Ok(Want { directory: id, first, files })
+    }
+
+    /// What of the base was looked at, with all that was in its directories that are gone; nothing where the base is not
+    /// counted in.
+    fn of_base(&self, mut were: Were, store: &mut dyn Store) -> Result<Were, PullError> {
+        if !self.rest_is_base {
+            return Ok(Were::default());
+        }
+        while let Some(content) = were.gone.pop() {
+            were.directories += 1;
+            for node in store.tree_nodes(&content)? {
+                were.saw(&node?);
+            }
+        }
+        Ok(were)
     }
 
     /// Of the wanted names, those under which a file is read.
@@ -382,6 +424,9 @@ impl Assembly {
         let mut directory = OpenDirectory::new(parent, depth, base, survey, self.held.clone());
         if self.mode == Mode::Live {
             directory.note();
+        }
+        if self.rest_is_base {
+            directory.count_base();
         }
         self.directories.insert(id, directory);
     }

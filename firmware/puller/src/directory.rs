@@ -6,7 +6,9 @@
 //! with half a million messages costs what is on its way at the time, not what is in it. As long as nothing differs
 //! from the base nothing is written; with the first difference the base's nodes so far are gone through once more.
 
+mod instead;
 mod output;
+mod patch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
@@ -15,15 +17,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mailkeep_format::limits::CHUNK_MAX;
 use mailkeep_format::{ChunkRef, Node, NodeKind};
-use mailkeep_link::message::{Amended, Entries, FileId, Hint, Unchanged};
+use mailkeep_link::message::{Entries, FileId, Hint};
 
 use crate::PullError;
 use crate::change::{Clocks, Verdict, compare};
-use crate::known::{Folder, Notes};
+use crate::known::Notes;
 use crate::store::{Nodes, Store};
 use crate::weight::{CHUNK_WEIGHT, weight};
 use output::Output;
 pub(crate) use output::put_empty;
+use patch::Spot;
 
 /// Encoded nodes that are kept in one piece while they wait for an earlier entry, in bytes.
 const SEGMENT_BYTES: usize = 32 << 10;
@@ -82,8 +85,8 @@ enum Was {
 enum Segment {
     /// As in the base, there from this place on.
     Same { place: u32, count: u32 },
-    /// As in the base, each of so many from a place on. Under one index, which is none of an entry.
-    Runs(Vec<(u32, u32)>),
+    /// As in the base, in these spots of it. Under one index, which is none of an entry.
+    Spots(Vec<Spot>),
     /// Encoded nodes.
     Nodes { bytes: Vec<u8>, count: u32 },
     /// No part of the result.
@@ -96,24 +99,6 @@ struct Base {
     rest: Peekable<Nodes>,
     /// Nodes that were taken off `rest`.
     place: u32,
-}
-
-/// Nodes of the base that come before a name (from a place on, so many), and its own with its place.
-type UpTo = (Vec<(u32, u32)>, Option<(u32, Node)>);
-
-/// What was said of a changed folder, as far as it was not come by.
-struct Rest<'a> {
-    gone: Peekable<std::vec::IntoIter<Vec<u8>>>,
-    /// Of its base: what is no write-once file.
-    others: Peekable<std::slice::Iter<'a, (u32, Node)>>,
-}
-
-impl Rest<'_> {
-    /// Whether a name is gone; names are asked for in ascending order.
-    fn is_gone(&mut self, name: &[u8]) -> bool {
-        while self.gone.next_if(|gone| gone.as_slice() < name).is_some() {}
-        self.gone.next_if(|gone| gone == name).is_some()
-    }
 }
 
 /// What one piece of a listing brought.
@@ -129,6 +114,42 @@ pub(crate) struct Listed {
     pub(crate) bytes: u64,
     /// Entries that are new, gone or changed against the base.
     pub(crate) moved: u64,
+    /// Directories in the piece whose contents are left out.
+    pub(crate) emptied: u64,
+    /// What of the base it stands for, where that is counted.
+    pub(crate) were: Were,
+}
+
+/// What of a base was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Were {
+    /// Regular files.
+    pub(crate) files: u64,
+    /// Sum of their sizes.
+    pub(crate) bytes: u64,
+    /// Directories that are still there.
+    pub(crate) directories: u64,
+    /// Directories of which all is gone.
+    pub(crate) gone: Vec<Vec<ChunkRef>>,
+}
+
+impl Were {
+    /// Counts a node of the base.
+    pub(crate) fn saw(&mut self, node: &Node) {
+        match &node.kind {
+            NodeKind::File { size, .. } => {
+                self.files += 1;
+                self.bytes = self.bytes.saturating_add(*size);
+            }
+            NodeKind::Directory { content } => self.gone.push(content.clone()),
+            _ => {}
+        }
+    }
+
+    /// The directory that was counted last is there.
+    fn is_there(&mut self) {
+        self.directories += u64::from(self.gone.pop().is_some());
+    }
 }
 
 /// What reading a file showed about it.
@@ -169,6 +190,8 @@ pub(crate) struct OpenDirectory {
     notes: Option<Notes>,
     /// By the rules no write-once file in it can have changed since the base; those that have.
     contradictions: Option<u64>,
+    /// What of the base was looked at since the last piece, where that is counted.
+    were: Option<Were>,
 }
 
 impl std::fmt::Debug for OpenDirectory {
@@ -217,6 +240,7 @@ impl OpenDirectory {
             held_streams: 0,
             notes: None,
             contradictions: None,
+            were: None,
         };
         directory.hold(size_of::<OpenDirectory>());
         directory.hold_streams();
@@ -233,6 +257,11 @@ impl OpenDirectory {
         self.contradictions = Some(0);
     }
 
+    /// From now on counts what of the base was looked at.
+    pub(crate) fn count_base(&mut self) {
+        self.were = Some(Were::default());
+    }
+
     /// Write-once files that by the rules cannot be as they are.
     pub(crate) fn contradictions(&self) -> u64 {
         self.contradictions.unwrap_or(0)
@@ -241,132 +270,6 @@ impl OpenDirectory {
     /// What was noted, and how many entries were listed.
     pub(crate) fn take_notes(&mut self) -> Option<(Notes, u32)> {
         self.notes.take().map(|notes| (notes, self.listed))
-    }
-
-    /// Takes, in place of a listing, what may have changed in a folder that has not. The directory's base is the folder's
-    /// own tree.
-    pub(crate) fn unchanged(
-        &mut self,
-        folder: Folder,
-        piece: Unchanged,
-        clocks: Option<Clocks>,
-        empty_tree: &[ChunkRef],
-    ) -> Result<Listed, PullError> {
-        if self.complete || self.listed > 0 {
-            return Err(PullError::protocol("a directory is listed and said to be unchanged"));
-        }
-        let names = folder.others.iter().map(|(_, node)| &node.name);
-        if piece.nodes.len() != piece.hints.len() || !names.eq(piece.nodes.iter().map(|node| &node.name)) {
-            return Err(PullError::protocol("an unchanged directory has other entries than it had"));
-        }
-        if self.notes.is_some() {
-            self.notes = Some(Notes::of(&folder));
-        }
-        let mut listed = Listed { files: folder.messages, bytes: folder.bytes, ..Listed::default() };
-        self.files += folder.messages;
-        self.bytes = self.bytes.saturating_add(folder.bytes);
-        let mut next = 0;
-        for ((place, before), (node, hint)) in
-            folder.others.into_iter().zip(piece.nodes.into_iter().zip(piece.hints))
-        {
-            if !node.content().is_empty() {
-                return Err(PullError::protocol("a listed entry names chunks of its own"));
-            }
-            if place > next {
-                self.settle(next, Segment::Same { place: next, count: place - next });
-            }
-            next = place + 1;
-            self.join(place, node, hint, Some((place, before)), clocks, empty_tree, &mut listed)?;
-        }
-        if folder.count > next {
-            self.settle(next, Segment::Same { place: next, count: folder.count - next });
-        }
-        self.listed = folder.count;
-        self.complete = true;
-        if let Some(base) = &mut self.base {
-            base.place = folder.count;
-            base.rest = no_nodes().peekable();
-        }
-        Ok(listed)
-    }
-
-    /// Takes, in place of a listing, what has changed in a known folder. The directory's base is the folder's own tree.
-    pub(crate) fn amended(
-        &mut self,
-        folder: &Folder,
-        piece: Amended,
-        clocks: Option<Clocks>,
-        empty_tree: &[ChunkRef],
-    ) -> Result<Listed, PullError> {
-        if self.complete || self.listed > 0 {
-            return Err(PullError::protocol("a directory is listed and said to have changed"));
-        }
-        if piece.nodes.len() != piece.hints.len() {
-            return Err(PullError::protocol("a changed directory has the wrong number of hints"));
-        }
-        let mut listed = Listed::default();
-        let mut rest =
-            Rest { gone: piece.gone.into_iter().peekable(), others: folder.others.iter().peekable() };
-        let mut index = 0;
-        for (node, hint) in piece.nodes.into_iter().zip(piece.hints) {
-            if !node.content().is_empty() {
-                return Err(PullError::protocol("a listed entry names chunks of its own"));
-            }
-            let (runs, was) = self.run_up_to(Some(&node.name), &mut rest, &mut listed)?;
-            self.settle(index, Segment::Runs(runs));
-            self.join(index + 1, node, hint, was, clocks, empty_tree, &mut listed)?;
-            index += 2;
-        }
-        let (runs, _) = self.run_up_to(None, &mut rest, &mut listed)?;
-        self.settle(index, Segment::Runs(runs));
-        self.listed = index + 1;
-        self.complete = true;
-        if let Some(base) = &mut self.base {
-            base.rest = no_nodes().peekable();
-        }
-        Ok(listed)
-    }
-
-    /// What of the base comes before this name (all that is left where there is none) and is as it was, and the base's
-    /// node of this name.
-    fn run_up_to(
-        &mut self,
-        name: Option<&[u8]>,
-        rest: &mut Rest<'_>,
-        listed: &mut Listed,
-    ) -> Result<UpTo, PullError> {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        let Some(base) = &mut self.base else { return Ok((runs, None)) };
-        loop {
-            match (base.rest.peek(), name) {
-                (None, _) => return Ok((runs, None)),
-                (Some(Ok(node)), Some(name)) if node.name.as_slice() > name => return Ok((runs, None)),
-                _ => {}
-            }
-            let place = base.place;
-            let Some(node) = base.take()? else { return Ok((runs, None)) };
-            let is_other = rest.others.next_if(|(other, _)| *other == place).is_some();
-            if name == Some(node.name.as_slice()) {
-                return Ok((runs, Some((place, node))));
-            }
-            if rest.is_gone(&node.name) {
-                listed.moved += 1;
-                continue;
-            }
-            if is_other || !node.is_file() {
-                return Err(PullError::protocol(
-                    "of a changed directory an entry is left out that may change",
-                ));
-            }
-            listed.files += 1;
-            listed.bytes = listed.bytes.saturating_add(node.size());
-            self.files += 1;
-            self.bytes = self.bytes.saturating_add(node.size());
-            match runs.last_mut() {
-                Some((first, count)) if *first + *count == place => *count += 1,
-                _ => runs.push((place, 1)),
-            }
-        }
     }
 
     /// Takes the next piece of the listing.
@@ -415,14 +318,23 @@ impl OpenDirectory {
         if piece.last {
             self.complete = true;
             if let Some(base) = &mut self.base {
-                while base.take()?.is_some() {
+                while let Some(node) = base.take()? {
                     listed.moved += 1;
                     self.contradictions = self.contradictions.map(|count| count + 1);
+                    self.were.iter_mut().for_each(|were| were.saw(&node));
                 }
                 base.rest = no_nodes().peekable();
             }
         }
+        self.tell_were(&mut listed);
         Ok(listed)
+    }
+
+    /// Hands on what of the base was looked at.
+    fn tell_were(&mut self, listed: &mut Listed) {
+        if let Some(were) = &mut self.were {
+            listed.were = std::mem::take(were);
+        }
     }
 
     /// Joins an entry with its counterpart in the base.
@@ -442,6 +354,7 @@ impl OpenDirectory {
                 self.join_directory(index, node, was, &mut listed.moved);
             }
             (NodeKind::Directory { .. }, Hint::Emptied) => {
+                listed.emptied += 1;
                 node.kind = NodeKind::Directory { content: empty_tree.to_vec() };
                 self.join_plain(index, &node, was, &mut listed.moved);
             }
@@ -468,12 +381,15 @@ impl OpenDirectory {
                 Some(Ok(node)) if node.name.as_slice() < name => *moved += 1,
                 Some(Ok(node)) if node.name == name => {
                     let place = base.place;
-                    return Ok(base.take()?.map(|node| (place, node)));
+                    let node = base.take()?;
+                    self.were.iter_mut().zip(&node).for_each(|(were, node)| were.saw(node));
+                    return Ok(node.map(|node| (place, node)));
                 }
                 Some(Err(_)) => {}
                 _ => return Ok(None),
             }
-            base.take()?;
+            let gone = base.take()?;
+            self.were.iter_mut().zip(&gone).for_each(|(were, node)| were.saw(node));
         }
     }
 
@@ -486,6 +402,7 @@ impl OpenDirectory {
                 && before.meta.gid == node.meta.gid
                 && before.meta.xattrs == node.meta.xattrs;
             *moved += u64::from(!quiet);
+            self.were.iter_mut().for_each(Were::is_there);
             Some(Box::new(Was::Directory { place, same_meta: before.meta == node.meta, content }))
         });
         *moved += u64::from(was.is_none());
@@ -710,11 +627,7 @@ impl OpenDirectory {
             match segment {
                 Segment::Dropped { .. } => {}
                 Segment::Same { place, count } => self.output.same(place, count, known, store)?,
-                Segment::Runs(runs) => {
-                    for (place, count) in runs {
-                        self.output.same(place, count, known, store)?;
-                    }
-                }
+                Segment::Spots(spots) => self.output.spots(&spots, store)?,
                 Segment::Nodes { bytes, .. } => self.output.nodes(&bytes, known, store)?,
             }
         }
@@ -736,7 +649,7 @@ impl OpenDirectory {
         }
         let content = match (self.output, self.base.take()) {
             (Output::AsBase(count), Some(base)) if count == base.place => base.content,
-            (mut output, base) => output.finish(base.as_ref().map(|base| base.content.as_slice()), store)?,
+            (output, base) => output.finish(base.as_ref().map(|base| base.content.as_slice()), store)?,
         };
         Ok(Finished { content, files, bytes })
     }
@@ -785,7 +698,7 @@ impl Segment {
     fn count(&self) -> u32 {
         match self {
             Segment::Same { count, .. } | Segment::Nodes { count, .. } | Segment::Dropped { count } => *count,
-            Segment::Runs(_) => 1,
+            Segment::Spots(_) => 1,
         }
     }
 
@@ -809,7 +722,7 @@ impl Segment {
     fn weight(&self) -> usize {
         let bytes = match self {
             Segment::Nodes { bytes, .. } => bytes.capacity(),
-            Segment::Runs(runs) => size_of_val(runs.as_slice()),
+            Segment::Spots(spots) => size_of_val(spots.as_slice()),
             Segment::Same { .. } | Segment::Dropped { .. } => 0,
         };
         size_of::<Segment>() + 16 + bytes

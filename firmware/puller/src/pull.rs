@@ -255,8 +255,12 @@ pub(crate) struct Run<'a> {
     pub(crate) reporter: Reporter<'a>,
     windows: Vec<Window>,
     base: Option<Base>,
-    /// What the agent was told of the base.
+    /// What the agent was told of the base, or is to be told.
     known: KnownFolders,
+    /// What the base counts, if it lacks nothing that the agent has seen.
+    whole: Option<Tally>,
+    /// The agent was told to remember the base, which counts this.
+    remembered: Option<Tally>,
     /// How the first pass looks at the source, and by which rules the agent goes.
     walk: Walk,
     rules: Option<String>,
@@ -309,6 +313,8 @@ impl<'a> Run<'a> {
             windows,
             base,
             known,
+            whole: None,
+            remembered: None,
             walk,
             rules,
             contradictions: 0,
@@ -345,7 +351,7 @@ impl<'a> Run<'a> {
             let mut passed = self.pass(store, Mode::Live)?;
             let record = &passed.record;
             lives.push(LivePass { took: passed.took, files: record.files_seen, bytes: record.bytes_read });
-            self.next_base(&mut passed)?;
+            self.next_base(&mut passed);
             // Its trees are the base of the next pass, and what is on the disk need not be written in the window.
             store.flush()?;
             // Of a pass that took so long nobody knows what changed meanwhile; the next one tells.
@@ -353,9 +359,12 @@ impl<'a> Run<'a> {
             let prepared = if foreseeable { self.prepare()? } else { None };
             let kept = prepared.as_ref().and_then(Keeping::takes);
             match after_live_pass(&lives, overhead, kept, budget, self.options.force_window) {
-                Step::Again => {}
+                Step::Again => self.tell_known(false)?,
                 Step::GiveUp { forecast } => return Err(PullError::OverBudget { forecast, budget }),
-                Step::Stop => return self.copy_in_window(store, prepared),
+                Step::Stop => {
+                    self.tell_known(true)?;
+                    return self.copy_in_window(store, prepared);
+                }
             }
         }
     }
@@ -381,7 +390,8 @@ impl<'a> Run<'a> {
                 }
                 return Ok(self.last(passed, false, None));
             }
-            self.next_base(&mut passed)?;
+            self.next_base(&mut passed);
+            self.tell_known(false)?;
             store.flush()?;
         }
     }
@@ -415,18 +425,32 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Makes a pass the base of the next, and tells the agent at once what it need not look at again: the next pass may be
-    /// the one for which mail is stopped.
-    fn next_base(&mut self, passed: &mut Passed) -> Result<(), PullError> {
-        let clock = passed.record.clock;
-        self.base = Some(Base { root: passed.assembled.root.clone(), clock });
-        self.known = KnownFolders::default();
+    /// Makes a pass the base of the next.
+    fn next_base(&mut self, passed: &mut Passed) {
+        let assembled = &mut passed.assembled;
+        self.base = Some(Base { root: assembled.root.clone(), clock: passed.record.clock });
         // What could not be looked at has to be said of the last pass too.
-        if self.session.version() >= version::UNCHANGED && passed.missing.is_empty() {
-            self.known = std::mem::take(&mut passed.assembled.known);
-            for known in self.known.messages(clock) {
-                self.session.say(ToAgent::Known(known))?;
-            }
+        let is_seen = passed.missing.is_empty();
+        let learnt = std::mem::take(&mut assembled.known);
+        self.known = if is_seen { learnt } else { KnownFolders::default() };
+        let is_whole = is_seen && assembled.failures.is_empty() && assembled.lost.is_empty();
+        self.whole = is_whole.then_some(assembled.tally);
+    }
+
+    /// Tells the agent what it need not look at again, or not speak of, in the next pass.
+    fn tell_known(&mut self, next_is_final: bool) -> Result<(), PullError> {
+        let Some(Base { clock, .. }) = self.base else { return Ok(()) };
+        let version = self.session.version();
+        self.remembered = self.whole.take().filter(|_| next_is_final && version >= version::REMEMBER);
+        if self.remembered.is_some() {
+            self.known = KnownFolders::default();
+            return self.session.say(ToAgent::Remember);
+        }
+        if version < version::UNCHANGED {
+            self.known = KnownFolders::default();
+        }
+        for known in self.known.messages(clock) {
+            self.session.say(ToAgent::Known(known))?;
         }
         Ok(())
     }
@@ -462,6 +486,9 @@ impl<'a> Run<'a> {
             Walk::Full if self.passes.is_empty() => assembly.auditing(known),
             _ => assembly.knowing(known),
         };
+        if let Some(tally) = self.remembered.take() {
+            assembly = assembly.remembered(&tally);
+        }
         let mut answers = Vec::new();
         let ended = loop {
             match self.session.hear()? {

@@ -39,6 +39,12 @@ pub trait Store {
     /// # Errors
     /// The repository cannot be read.
     fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError>;
+
+    /// The bytes of one chunk of an encoded directory of the base tree.
+    ///
+    /// # Errors
+    /// The repository cannot be read, or lacks it.
+    fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError>;
 }
 
 /// A repository that is being written.
@@ -84,5 +90,9 @@ impl Store for RepositoryStore {
 
     fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
         Ok(Box::new(self.reader.tree_nodes(content).map(|node| Ok(node?))))
+    }
+
+    fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
+        Ok(self.reader.chunk(ChunkKind::Tree, chunk)?.to_vec())
     }
 }

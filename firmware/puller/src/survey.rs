@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use mailkeep_format::{ChunkRef, ContentHash, SnapshotId};
+use mailkeep_format::{ChunkKind, ChunkRef, ContentHash, SnapshotId};
 use mailkeep_link::Role;
 use mailkeep_link::message::{BeginPass, ToAgent};
 use mailkeep_mail::Source;
@@ -205,6 +205,7 @@ fn look(
 /// A repository, if there is one, that only lends its base trees.
 struct ReadOnly(Option<Reader>);
 
+const NO_BASE: &str = "a base tree was asked for although there is none";
 const NOTHING_WANTED: &str = "contents came although none were asked for";
 
 impl Store for ReadOnly {
@@ -223,7 +224,14 @@ impl Store for ReadOnly {
     fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
         match &mut self.0 {
             Some(reader) => Ok(Box::new(reader.tree_nodes(content).map(|node| Ok(node?)))),
-            None => Err(PullError::protocol("a base tree was asked for although there is none")),
+            None => Err(PullError::protocol(NO_BASE)),
+        }
+    }
+
+    fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
+        match &mut self.0 {
+            Some(reader) => Ok(reader.chunk(ChunkKind::Tree, chunk)?.to_vec()),
+            None => Err(PullError::protocol(NO_BASE)),
         }
     }
 }

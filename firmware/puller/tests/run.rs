@@ -329,6 +329,35 @@ fn what_cannot_be_read_is_listed_and_the_run_exits_2() {
     assert_eq!(problems, 3);
 }
 
+/// What is not in the live pass's tree, and has not changed either, would never come.
+#[test]
+fn an_agent_may_leave_out_what_is_as_it_was_only_if_the_live_pass_lacks_nothing() {
+    let unseen = Problem { what: "cannot open".into(), path: "/spool/x".into(), missing: true };
+    for (number, (fate, problems, remembers)) in [
+        (Fate::Read, vec![], true),
+        (Fate::Grow, vec![], true),
+        (Fate::Fail, vec![], false),
+        (Fate::Read, vec![unseen], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (target, server) = (Target::new(), Server::new(true));
+        server.state().set_fate("spool/a/2.", fate);
+        server.state().problems = problems;
+        server.at_each_step(|step, state| {
+            if step == "quiesce" {
+                state.set_fate("spool/a/2.", Fate::Read);
+            }
+            Then::GoOn
+        });
+        assert!(pull(&target, &server).unwrap().consistent, "{number}");
+        server.events();
+        assert_eq!(server.state().remembers, remembers, "{number}");
+        assert_eq!(target.contents().len(), 4, "{number}");
+    }
+}
+
 #[test]
 fn a_live_copy_never_stops_mail_and_says_so() {
     let (target, server) = (Target::new(), Server::new(true));

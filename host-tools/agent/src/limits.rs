@@ -83,6 +83,8 @@ pub const OPENED_AHEAD: (usize, usize) = (16, 64);
 pub const JOURNAL_FOLDERS: usize = 16 << 10;
 /// Names to which something happened that are kept; with more of them folders are listed.
 pub const JOURNAL_NAMES: usize = 64 << 10;
+/// Bytes of what a live pass remembers for the final one: 30,000 folders of a mail server or more. What is beyond is listed.
+pub const MEMORY_BYTES: usize = 16 << 20;
 /// Lines that tell of folders in which something happened although mail was stopped.
 pub const JOURNAL_LINES: usize = 100;
 /// Threads that read files. Most of a mail that is not in memory is waiting for it: on a disk without moving parts two threads

@@ -24,7 +24,9 @@ use crate::allowed::Allowed;
 use crate::error::{AgentError, one_line};
 use crate::facts::{self, Versions};
 use crate::limits;
-use crate::pass::{self, Freeze, FrozenTree, Journal, KnownFolders, NotFrozen, Order, Pass, Seen};
+use crate::pass::{
+    self, Freeze, FrozenTree, Journal, KnownFolders, Memory, NotFrozen, Order, Pass, Remember, Seen,
+};
 use crate::plan::Plan;
 use crate::rebuild::WayBack;
 use crate::snapshot::{self, Snapshots, Ways};
@@ -71,6 +73,8 @@ pub fn serve(
         window: None,
         seen: None,
         known: None,
+        recalls: false,
+        memory: None,
         frozen: None,
         ways: None,
         snapshots: Snapshots::default(),
@@ -103,6 +107,10 @@ struct Run<'a> {
     seen: Option<Seen>,
     /// What the box has said for the next pass.
     known: Option<KnownFolders>,
+    /// It has said that the next pass, if it is final, need only tell what is another than the last one saw.
+    recalls: bool,
+    /// What that was, where a freeze has used it in vain.
+    memory: Option<Memory>,
     /// What the next final pass tells.
     frozen: Option<FrozenTree>,
     /// How the trees can be kept, once that was tried.
@@ -204,6 +212,10 @@ impl Run<'_> {
             ToAgent::Recheck => self.recheck(),
             ToAgent::Known(known) => {
                 self.known.get_or_insert_default().add(known);
+                Ok(())
+            }
+            ToAgent::Remember => {
+                self.recalls = true;
                 Ok(())
             }
             // The role has been asked before.
@@ -318,7 +330,9 @@ impl Run<'_> {
 
     fn begin_pass(&mut self, begin: BeginPass) -> Result<(), AgentError> {
         let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "BeginPass" })?;
-        let journal = self.seen.take().and_then(|seen| seen.journal);
+        let (journal, seen) = self.seen.take().map_or((None, None), |seen| (seen.journal, seen.memory));
+        let recalls = std::mem::take(&mut self.recalls);
+        let memory = self.memory.take().or(seen.filter(|_| recalls));
         if let Some(tree) = self.frozen.take().filter(|_| begin.is_final) {
             self.snapshots.in_the_way().map_or(Ok(()), Err)?;
             self.link.send(ToBox::PassBegun(PassBegun { clock: tree.clock }))?;
@@ -340,7 +354,12 @@ impl Run<'_> {
         let may_stop = !matches!(subject.rung, Ok(Rung::Nothing)) && self.link.version() >= version::AMENDED;
         let journal = journal.or_else(Journal::begin).filter(|_| may_stop);
         let profile = Arc::clone(&subject.profile);
-        let order = Order { profile, is_final, clock, export, known, journal, pace };
+        let memory = match memory.filter(|_| is_final) {
+            Some(memory) => Remember::Earlier(memory),
+            None if may_stop && !is_final && self.link.version() >= version::REMEMBER => Remember::This,
+            None => Remember::Nothing,
+        };
+        let order = Order { profile, is_final, clock, export, known, journal, memory, pace };
         self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
         Ok(())
     }
@@ -413,6 +432,7 @@ impl Run<'_> {
             export: window.export_folder(),
             known,
             seen,
+            recalls: std::mem::take(&mut self.recalls),
             clock,
             spare: window::state::private_base()?,
             ways,
@@ -438,10 +458,11 @@ impl Run<'_> {
         let window = self.window.as_ref().ok_or(AgentError::OutOfOrder { said: "Freeze" })?;
         let mut tree = match frozen {
             Ok(tree) => tree,
-            Err(NotFrozen { why, known, snapshots }) => {
+            Err(NotFrozen { why, known, memory, snapshots }) => {
                 self.removing = snapshots.remove_aside();
                 // The pass that follows looks at the server as it is, and knows as much.
-                self.known = known;
+                self.known = known.map(|known| *known);
+                self.memory = memory.map(|memory| *memory);
                 let (millis, files, bytes) = (0, 0, 0);
                 let frozen = Frozen { whole: false, why, millis, files, bytes, moved: Vec::new() };
                 return Ok(self.link.send(ToBox::Frozen(frozen))?);
@@ -621,6 +642,7 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Known(_) => "Known",
         ToAgent::Squeeze(_) => "Squeeze",
         ToAgent::Prepare => "Prepare",
+        ToAgent::Remember => "Remember",
         ToAgent::Freeze(_) => "Freeze",
         ToAgent::Trees => "Trees",
         ToAgent::Raise(_) => "Raise",

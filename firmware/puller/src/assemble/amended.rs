@@ -176,6 +176,9 @@ proptest! {
     }
 }
 
+/// A tree: the root has folders, of which each has messages, a file that may change, and perhaps a folder below.
+mod remembered;
+
 /// How it is refused.
 #[track_caller]
 fn refusal(mode: Mode, tell: bool, alter: impl FnOnce(&mut Amended)) -> String {

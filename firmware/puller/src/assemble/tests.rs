@@ -21,6 +21,11 @@ fn chunk_ref(kind: ChunkKind, bytes: &[u8]) -> ChunkRef {
 }
 
 impl Memory {
+    /// How often a part of a directory was stored.
+    pub(super) fn tree_puts(&self) -> usize {
+        self.tree_puts
+    }
+
     /// Length of a chunk that is there.
     pub(super) fn length(&self, chunk: &ChunkRef) -> u64 {
         self.chunks[&chunk.id].len() as u64
@@ -57,6 +62,10 @@ impl Store for Memory {
     fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
         Ok(Box::new(self.tree(content)?.into_iter().map(Ok)))
     }
+
+    fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
+        Ok(self.chunks[&chunk.id].clone())
+    }
 }
 
 pub(super) fn at(seconds: i64) -> Timestamp {
@@ -82,7 +91,7 @@ pub(super) fn folder(name: &str) -> Node {
     entry(name, NodeKind::Directory { content: Vec::new() })
 }
 
-fn hint(node: &Node) -> Hint {
+pub(super) fn hint(node: &Node) -> Hint {
     if node.is_directory() { Hint::Descend } else { Hint::Plain }
 }
 

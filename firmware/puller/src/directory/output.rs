@@ -1,9 +1,10 @@
 //! The tree that comes out of a directory: the base's as long as nothing differs from it, else another, encoded and
-//! stored as it grows.
+//! stored as it grows; or the base's but for a few names ([`super::patch`]).
 
 use mailkeep_format::ChunkRef;
 use mailkeep_format::node::TreeEncoder;
 
+use super::patch::{Patch, Spot};
 use crate::PullError;
 use crate::store::{Nodes, Store};
 use crate::weight::CHUNK_WEIGHT;
@@ -14,6 +15,8 @@ pub(super) enum Output {
     AsBase(u32),
     /// Another: what is certain of it has been stored.
     New { encoder: TreeEncoder, content: Vec<ChunkRef>, base: Option<Replay> },
+    /// The base's but for some names. A place is that of an entry that was looked up.
+    Amended { patch: Patch, looked_up: Vec<Spot> },
 }
 
 /// The base's nodes once more, for those that are taken over.
@@ -38,6 +41,7 @@ impl Output {
             Output::New { encoder, content, base } => {
                 (encoder.held() + content.len() * CHUNK_WEIGHT, base.is_some())
             }
+            Output::Amended { patch, looked_up } => (patch.held() + size_of_val(looked_up.as_slice()), false),
         }
     }
 
@@ -49,14 +53,28 @@ impl Output {
         base: Option<&[ChunkRef]>,
         store: &mut dyn Store,
     ) -> Result<(), PullError> {
-        if let Output::AsBase(so_far) = self {
-            if *so_far == place {
+        match self {
+            Output::AsBase(so_far) if *so_far == place => {
                 *so_far += count;
                 return Ok(());
             }
+            Output::Amended { patch, looked_up } => {
+                let range = place as usize..place as usize + count as usize;
+                for spot in looked_up.get(range).unwrap_or_default() {
+                    patch.copy(spot, store)?;
+                }
+                return Ok(());
+            }
+            _ => {}
         }
         self.diverge(base, store)?;
         self.copy(place, count, base, store)
+    }
+
+    /// Adds what lies there in the base of an amended directory.
+    pub(super) fn spots(&mut self, spots: &[Spot], store: &mut dyn Store) -> Result<(), PullError> {
+        let Output::Amended { patch, .. } = self else { return Ok(()) };
+        spots.iter().try_for_each(|spot| patch.copy(spot, store))
     }
 
     /// Adds encoded nodes.
@@ -66,6 +84,9 @@ impl Output {
         base: Option<&[ChunkRef]>,
         store: &mut dyn Store,
     ) -> Result<(), PullError> {
+        if let Output::Amended { patch, .. } = self {
+            return patch.nodes(nodes, store);
+        }
         self.diverge(base, store)?;
         if let Output::New { encoder, content, .. } = self {
             encoder.push_encoded(nodes).map_err(|_| PullError::protocol("a directory cannot be encoded"))?;
@@ -76,15 +97,20 @@ impl Output {
 
     /// All nodes were added: the chunks of the tree.
     pub(super) fn finish(
-        &mut self,
+        mut self,
         base: Option<&[ChunkRef]>,
         store: &mut dyn Store,
     ) -> Result<Vec<ChunkRef>, PullError> {
         self.diverge(base, store)?;
-        let Output::New { encoder, content, .. } = self else { return Ok(Vec::new()) };
-        encoder.finish();
-        put_chunks(encoder, content, store)?;
-        Ok(std::mem::take(content))
+        match self {
+            Output::New { mut encoder, mut content, .. } => {
+                encoder.finish();
+                put_chunks(&mut encoder, &mut content, store)?;
+                Ok(content)
+            }
+            Output::Amended { patch, .. } => patch.finish(store),
+            Output::AsBase(_) => Ok(Vec::new()),
+        }
     }
 
     /// From here on it is another tree than the base's.

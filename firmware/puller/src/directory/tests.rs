@@ -54,6 +54,10 @@ impl Store for Trees {
     fn tree_nodes(&mut self, content: &[ChunkRef]) -> Result<Nodes, PullError> {
         Ok(Box::new(self.tree(content).into_iter().map(Ok)))
     }
+
+    fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
+        Ok(self.chunks[&chunk.id].clone())
+    }
 }
 
 /// What becomes of a name: in the base or not, in the listing or not.

@@ -54,6 +54,8 @@ pub struct State {
     /// Keeping it fails in the window.
     pub stage_full: bool,
     pub problems: Vec<Problem>,
+    /// The box has said that the final pass need not speak of what is as it was.
+    pub remembers: bool,
     pub files_sent: u64,
     hook: Hook,
 }
@@ -91,6 +93,7 @@ impl Server {
             keeps: Err(String::new()),
             stage_full: false,
             problems: Vec::new(),
+            remembers: false,
             files_sent: 0,
             hook: Box::new(|_, _| Then::GoOn),
         };
@@ -279,6 +282,7 @@ impl Agent<'_> {
                     self.link.send(ToBox::Rechecked(Rechecked { moved }))?;
                 }
                 ToAgent::Resume => self.resume()?,
+                ToAgent::Remember => self.state.lock().unwrap().remembers = true,
                 ToAgent::Goodbye => return self.step("goodbye"),
                 ToAgent::Want(_) | ToAgent::Need(_) => {}
                 other => panic!("the box said {other:?}"),

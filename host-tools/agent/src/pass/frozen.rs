@@ -21,6 +21,7 @@ use mailkeep_mail::Profile;
 use super::journal::Journal;
 use super::known::KnownFolders;
 use super::ledger::{Aborted, Candidate, Ledger, Piece, Place, Then};
+use super::memory::Memory;
 use super::read::Say;
 use super::walk::{Folder, FoldersSeen, Sink, Walk, Walked};
 use super::{Seen, millis, moved};
@@ -39,6 +40,8 @@ pub(crate) struct Freeze {
     pub(crate) known: Option<KnownFolders>,
     /// The last live pass.
     pub(crate) seen: Seen,
+    /// The box was told nothing of what that saw and has changed since, and is to be told only that.
+    pub(crate) recalls: bool,
     /// Start of this one.
     pub(crate) clock: Timestamp,
     /// A private folder.
@@ -57,6 +60,7 @@ pub(crate) struct FrozenTree {
     pub(crate) plan: Plan,
     /// For what the snapshots hold.
     pub(crate) known: Option<KnownFolders>,
+    pub(crate) memory: Option<Memory>,
     pub(crate) snapshots: Snapshots,
     /// How it was kept, in words.
     pub(crate) how: String,
@@ -74,7 +78,8 @@ pub(crate) struct NotFrozen {
     /// In one line.
     pub(crate) why: String,
     /// For the pass over the link.
-    pub(crate) known: Option<KnownFolders>,
+    pub(crate) known: Option<Box<KnownFolders>>,
+    pub(crate) memory: Option<Box<Memory>>,
     /// What was taken before that showed.
     pub(crate) snapshots: Snapshots,
 }
@@ -82,7 +87,7 @@ pub(crate) struct NotFrozen {
 impl NotFrozen {
     /// Nothing is left of what was done.
     pub(crate) fn unknown(why: &str) -> NotFrozen {
-        NotFrozen { why: why.to_owned(), known: None, snapshots: Snapshots::default() }
+        NotFrozen { why: why.to_owned(), known: None, memory: None, snapshots: Snapshots::default() }
     }
 }
 
@@ -93,15 +98,20 @@ impl Freeze {
     /// Why it cannot be kept; nothing is kept then.
     pub(crate) fn run(mut self, called_off: &AtomicBool) -> Result<FrozenTree, NotFrozen> {
         let known = self.known.take();
-        match self.keep(known.as_ref(), called_off) {
-            Ok(tree) => Ok(FrozenTree { known, ..tree }),
-            Err((why, snapshots)) => Err(NotFrozen { why, known, snapshots }),
+        let memory = self.seen.memory.take().filter(|_| self.recalls);
+        match self.keep(known.as_ref(), memory.as_ref(), called_off) {
+            Ok(tree) => Ok(FrozenTree { known, memory, ..tree }),
+            Err((why, snapshots)) => {
+                let (known, memory) = (known.map(Box::new), memory.map(Box::new));
+                Err(NotFrozen { why, known, memory, snapshots })
+            }
         }
     }
 
     fn keep(
         mut self,
         known: Option<&KnownFolders>,
+        memory: Option<&Memory>,
         called_off: &AtomicBool,
     ) -> Result<FrozenTree, (String, Snapshots)> {
         let began = Instant::now();
@@ -123,7 +133,7 @@ impl Freeze {
             }),
         };
         let walk = Walk::new(&self.profile, &plan, known, &freezer, true, self.clock);
-        let walked = walk.with(self.seen.journal.take()).run();
+        let walked = walk.with(self.seen.journal.take()).recalling(memory).run();
         let State { recorder, stage, why } = freezer.state.into_inner();
         let played = match walked {
             Ok(Ok(walked)) => match recorder.play() {
@@ -144,6 +154,7 @@ impl Freeze {
             profile: self.profile,
             plan,
             known: None,
+            memory: None,
             snapshots,
             how: self.ways.describe(),
             player,

@@ -138,7 +138,18 @@ impl Journal {
         names.is_some_and(|names| names.iter().any(is_other))
     }
 
-    /// Of the directories that [`Journal::changed`] was asked for, one line for each in which more happened since.
+    /// Whether, as far as was listened, nothing happened in a directory since it was first looked at; `None` if that is not
+    /// known.
+    pub(crate) fn is_silent(&mut self, facts: &Facts, path: impl FnOnce() -> PathBuf) -> Option<bool> {
+        let watch = *self.watched.get(&(facts.device, facts.inode)).filter(|_| !self.is_void)?;
+        let silent = !self.changed.contains_key(&watch);
+        if silent {
+            self.told.push((watch, 0, path()));
+        }
+        Some(silent)
+    }
+
+    /// Of the directories that it was asked for, one line for each in which more happened since.
     pub(crate) fn moved(&mut self) -> Vec<String> {
         self.listen();
         let void = self.is_void;

@@ -11,6 +11,7 @@ mod frozen;
 mod journal;
 mod known;
 mod ledger;
+mod memory;
 mod read;
 mod walk;
 
@@ -36,6 +37,7 @@ pub(crate) use frozen::{Freeze, FrozenTree, NotFrozen, foresee};
 pub(crate) use journal::Journal;
 pub(crate) use known::KnownFolders;
 use ledger::{Aborted, Candidate, Ledger, Piece, Place};
+pub(crate) use memory::Memory;
 use read::Say;
 use walk::{Folder, FoldersSeen, Sink, Walk, Walked, Watched};
 
@@ -62,6 +64,8 @@ pub struct Seen {
     recent: HashMap<u64, u64>,
     /// What happens in folders since they were looked at.
     pub(crate) journal: Option<Journal>,
+    /// What a live pass has seen, if it was to remember.
+    pub(crate) memory: Option<Memory>,
     /// How long the walk took, milliseconds.
     pub(crate) millis: u64,
 }
@@ -70,6 +74,18 @@ pub struct Seen {
 enum Work {
     Walk(Box<Order>, Box<Plan>),
     Play(Box<FrozenTree>, Option<Arc<Pace>>),
+}
+
+/// What becomes of what a live pass has seen.
+#[derive(Debug, Default)]
+pub(crate) enum Remember {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This pass leaves it behind.
+    This,
+    /// This pass says only what is another than that.
+    Earlier(Memory),
 }
 
 /// What a pass is to do.
@@ -87,6 +103,8 @@ pub struct Order {
     pub(crate) known: Option<KnownFolders>,
     /// What happened in folders since an earlier pass, or an empty one to be begun.
     pub(crate) journal: Option<Journal>,
+    /// What a live pass has seen and the box does not need to be told again, or what this one is to leave behind.
+    pub(crate) memory: Remember,
     /// How fast files may be read.
     pub pace: Option<Arc<Pace>>,
 }
@@ -257,8 +275,8 @@ impl Pass {
             let _ = thread.join();
         }
         let walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        let Walked { watched, folders, borders, recent, clock, journal, millis, .. } = walked;
-        Ok(Seen { watched, folders, borders, recent, clock, journal, millis })
+        let Walked { watched, folders, borders, recent, clock, journal, memory, millis, .. } = walked;
+        Ok(Seen { watched, folders, borders, recent, clock, journal, memory, millis })
     }
 }
 
@@ -311,8 +329,13 @@ fn walk_all(
 ) -> Result<Result<Walked, AgentError>, Aborted> {
     let began = Instant::now();
     let line = Line { ledger, voice, waited: Cell::default() };
-    let Order { profile, is_final, known, journal, clock, .. } = order;
+    let Order { profile, is_final, known, journal, memory, clock, .. } = order;
     let walk = Walk::new(&profile, plan, known.as_ref(), &line, is_final, clock).with(journal);
+    let walk = match &memory {
+        Remember::Nothing => walk,
+        Remember::This => walk.remembering(),
+        Remember::Earlier(memory) => walk.recalling(Some(memory)),
+    };
     let mut walked = walk.run()?;
     if let Ok(walked) = &mut walked {
         walked.millis = millis(began.elapsed().saturating_sub(line.waited.get()));
@@ -322,11 +345,12 @@ fn walk_all(
 
 /// Tells what was recorded, then walks what snapshots hold.
 fn play_all(tree: FrozenTree, ledger: &Ledger, voice: &Voice) -> Result<Walked, Aborted> {
-    let FrozenTree { player, stage, walked, profile, plan, known, clock, .. } = tree;
+    let FrozenTree { player, stage, walked, profile, plan, known, memory, clock, .. } = tree;
     frozen::play(player, &stage, ledger, voice)?;
     drop(stage);
     let line = Line { ledger, voice, waited: Cell::default() };
-    Walk::new(&profile, &plan, known.as_ref(), &line, true, clock).go_on(walked)
+    let walk = Walk::new(&profile, &plan, known.as_ref(), &line, true, clock);
+    walk.recalling(memory.as_ref()).go_on(walked)
 }
 
 /// A walk's way to the box.

@@ -4,6 +4,8 @@
 //! profile decides; what it excludes is not listed, what it empties is listed and not entered. A folder that has not
 //! changed since the box knew it is not listed: only what in it may change without it is looked at.
 
+mod looks;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -17,16 +19,15 @@ use std::sync::Arc;
 use mailkeep_format::limits::DEPTH_MAX;
 use mailkeep_format::{Node, NodeKind, Timestamp};
 use mailkeep_link::limits::{ENTRIES_BYTES, ENTRIES_NODES};
-use mailkeep_link::message::{
-    Amended, DirectoryId, Entries, FileId, Hint, KnownFolder, Problem, ToBox, Unchanged,
-};
+use mailkeep_link::message::{DirectoryId, Entries, FileId, Hint, Problem, ToBox};
 use mailkeep_mail::{FileClass, Profile};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::journal::Journal;
-use super::known::{KnownFolders, keeps_directory_times};
+use super::known::KnownFolders;
 use super::ledger::{Aborted, Candidate};
+use super::memory::Memory;
 use crate::dir::{Directory, XattrTrouble, Xattrs};
 use crate::error::AgentError;
 use crate::limits;
@@ -111,6 +112,8 @@ pub(crate) struct Walked {
     pub(crate) recent: HashMap<u64, u64>,
     /// What happens in folders since they were looked at.
     pub(crate) journal: Option<Journal>,
+    /// Of a live pass: what it has seen.
+    pub(crate) memory: Option<Memory>,
     /// The server's clock at the start.
     pub(crate) clock: Timestamp,
     /// How long it took, milliseconds.
@@ -144,6 +147,7 @@ struct Kept {
     path: PathBuf,
     profile_path: Option<PathBuf>,
     depth: usize,
+    number: Option<u32>,
 }
 
 /// Which directories a walk enters.
@@ -171,6 +175,12 @@ pub(crate) struct Walk<'a> {
     called: RefCell<PathBuf>,
     opened: Rc<()>,
     journal: RefCell<Option<Journal>>,
+    /// Of a live pass: what it sees, for the final one.
+    remembers: RefCell<Option<Memory>>,
+    /// Of a final pass: what the live one saw.
+    memory: Option<&'a Memory>,
+    /// Of directories in there, whether they and all below them are as they were.
+    still: RefCell<HashMap<u32, bool>>,
 }
 
 /// A directory to enter.
@@ -193,6 +203,8 @@ struct Opened {
 
 /// A directory that is being walked.
 struct Level<'a> {
+    /// Under which number the live pass of this run knows it.
+    number: Option<u32>,
     directory: Arc<Directory>,
     device: u64,
     path: PathBuf,
@@ -203,6 +215,8 @@ struct Level<'a> {
 /// A directory that is being listed.
 struct Listing<'a> {
     id: DirectoryId,
+    /// Under which number the live pass of this run knows it.
+    number: Option<u32>,
     parent: Option<FileId>,
     directory: Arc<Directory>,
     /// From before anything in it was looked at; `None` if it could not be had.
@@ -281,6 +295,7 @@ impl<'a> Walk<'a> {
         let recent_from = clock.minus_seconds(limits::RECENT_SECONDS);
         let (trusted, called, opened) = (RefCell::default(), RefCell::default(), Rc::default());
         let (part, journal) = (Part::Now, RefCell::default());
+        let (remembers, memory, still) = (RefCell::default(), None, RefCell::default());
         Walk {
             profile,
             plan,
@@ -294,6 +309,9 @@ impl<'a> Walk<'a> {
             called,
             opened,
             journal,
+            remembers,
+            memory,
+            still,
         }
     }
 
@@ -301,6 +319,17 @@ impl<'a> Walk<'a> {
     pub(crate) fn with(mut self, journal: Option<Journal>) -> Self {
         self.journal = RefCell::new(journal);
         self
+    }
+
+    /// The same, which leaves behind what it has seen, for a final pass.
+    pub(crate) fn remembering(self) -> Self {
+        self.remembers.replace(Some(Memory::of(self.clock)));
+        self
+    }
+
+    /// The same, of a final pass that speaks only of what may be another than the live one saw.
+    pub(crate) fn recalling(self, memory: Option<&'a Memory>) -> Self {
+        Walk { memory: memory.filter(|memory| memory.holds_at(self.clock)), ..self }
     }
 
     /// Walks everything but what is kept.
@@ -317,6 +346,7 @@ impl<'a> Walk<'a> {
         let profile_path = self.plan.top.root.clone();
         let top = Listing {
             id: DirectoryId(0),
+            number: Some(0),
             parent: None,
             facts: root.stat_self().ok().map(|stat| Facts::of(&stat)),
             directory: Arc::new(root),
@@ -329,6 +359,7 @@ impl<'a> Walk<'a> {
         let top = self.enter(top, None, b"/", &mut walked)?;
         self.descend(top, 0, &mut walked)?;
         walked.journal = self.journal.take();
+        walked.memory = self.remembers.take();
         Ok(Ok(walked))
     }
 
@@ -336,7 +367,7 @@ impl<'a> Walk<'a> {
     pub(crate) fn go_on(mut self, mut walked: Walked) -> Result<Walked, Aborted> {
         self.part = Part::Kept;
         self.journal = RefCell::new(walked.journal.take());
-        for Kept { id, place, path, profile_path, depth } in std::mem::take(&mut walked.kept) {
+        for Kept { id, place, path, profile_path, depth, number } in std::mem::take(&mut walked.kept) {
             let stop = self.plan.top.find(&path);
             let opened =
                 stop.and_then(|stop| stop.kept.as_ref()).ok_or(Errno::NOENT).and_then(KeptTree::open);
@@ -349,6 +380,7 @@ impl<'a> Walk<'a> {
             };
             let listing = Listing {
                 id,
+                number,
                 parent: Some(place),
                 facts: directory.stat_self().ok().map(|stat| Facts::of(&stat)),
                 directory: Arc::new(directory),
@@ -374,13 +406,14 @@ impl<'a> Walk<'a> {
             };
             walked.last_id += 1;
             let id = DirectoryId(walked.last_id);
+            let number = self.number(level.number, &child.name, walked.last_id);
             let path = level.path.join(OsStr::from_bytes(&child.name));
             let instead = child.stop.and_then(|stop| stop.instead.as_deref());
             let kept = child.stop.and_then(|stop| stop.kept.as_ref());
             let depth = depth + stack.len();
             if kept.is_some() && self.part == Part::Now {
                 let (place, profile_path) = (child.place, child.profile_path);
-                walked.kept.push(Kept { id, place, path, profile_path, depth });
+                walked.kept.push(Kept { id, place, path, profile_path, depth, number });
                 continue;
             }
             let level = &stack[stack.len() - 1];
@@ -401,6 +434,7 @@ impl<'a> Walk<'a> {
             let facts = self.first_look(&directory, &path);
             let listing = Listing {
                 id,
+                number,
                 parent: Some(child.place),
                 facts,
                 directory: Arc::new(directory),
@@ -485,7 +519,11 @@ impl<'a> Walk<'a> {
         if let (false, Some(facts)) = (self.is_final, listing.facts) {
             walked.folders.add(&listing.path, facts.inode);
         }
-        let mut children = self.unchanged(&listing, walked)?;
+        self.remember(&listing);
+        let mut children = self.recalled(&listing, watched, walked)?;
+        if children.is_none() {
+            children = self.unchanged(&listing, walked)?;
+        }
         if children.is_none() {
             children = self.amended(&listing, walked)?;
         }
@@ -494,8 +532,8 @@ impl<'a> Walk<'a> {
             None => self.list(&listing, virtual_place, walked)?,
         };
         let device = listing.device();
-        let Listing { directory, path, .. } = listing;
-        Ok(Level { directory, device, path, watched, children: children.into_iter() })
+        let Listing { directory, path, number, .. } = listing;
+        Ok(Level { number, directory, device, path, watched, children: children.into_iter() })
     }
 
     /// Looks at all of a directory.
@@ -510,7 +548,7 @@ impl<'a> Walk<'a> {
         let mut children = Vec::new();
         for name in names {
             let Some(found) = self.look(listing, &name)? else { continue };
-            walked.saw(&found, listing.device(), self.recent_from);
+            self.saw(listing, &found, walked);
             let full =
                 filling.nodes.len() >= ENTRIES_NODES || filling.bytes + weight(&found.node) > ENTRIES_BYTES;
             if full && !filling.nodes.is_empty() {
@@ -521,109 +559,6 @@ impl<'a> Walk<'a> {
         }
         self.send(listing, &mut filling, true)?;
         Ok(children)
-    }
-
-    /// Looks at what may have changed in a directory that has not; `None` if it is to be listed.
-    fn unchanged(
-        &self,
-        listing: &Listing<'a>,
-        walked: &mut Walked,
-    ) -> Result<Option<Vec<Child<'a>>>, Aborted> {
-        let Some((known, parent)) = self.known_folder(listing, KnownFolders::unchanged).zip(listing.parent)
-        else {
-            return Ok(None);
-        };
-        // A message that was written over, perhaps: no listing would tell.
-        let more = |journal: &Journal| {
-            listing.facts.as_ref().is_some_and(|facts| journal.has_more_than(facts, &known.entries))
-        };
-        if self.is_final && self.journal.borrow().as_ref().is_some_and(more) {
-            return Ok(None);
-        }
-        let mut filling = Filling::default();
-        let mut children = Vec::new();
-        for (place, name) in &known.entries {
-            // It cannot be gone or left out: whatever this is, a listing will tell.
-            let Some(found) = self.look(listing, name)? else { return Ok(None) };
-            if found.hint == Hint::Message || filling.bytes > ENTRIES_BYTES {
-                return Ok(None);
-            }
-            walked.saw(&found, listing.device(), self.recent_from);
-            filling.push(listing.id, *place, found, &mut children);
-        }
-        let Filling { nodes, hints, files, .. } = filling;
-        let message = ToBox::Unchanged(Unchanged { directory: listing.id, parent, nodes, hints });
-        self.sink.piece(&listing.folder(), message, files)?;
-        Ok(Some(children))
-    }
-
-    /// What a directory is before anything in it is looked at. From here on the journal of a live pass tells of it, if the
-    /// box knows it.
-    fn first_look(&self, directory: &Directory, path: &Path) -> Option<Facts> {
-        let facts = |directory: &Directory| directory.stat_self().ok().map(|stat| Facts::of(&stat));
-        let is_known = || self.known.is_some_and(|known| known.has(path.as_os_str().as_bytes()));
-        if let (false, Some(journal)) = (self.is_final, self.journal.borrow_mut().as_mut()) {
-            if let Some(before) = facts(directory).filter(|_| is_known()) {
-                journal.watch(directory, (before.device, before.inode));
-            }
-            journal.listen();
-        }
-        facts(directory)
-    }
-
-    /// Looks at what has changed in a known directory, as the journal tells; `None` if it is to be listed. In a live pass
-    /// it always is: what that says is the base of the next.
-    fn amended(&self, listing: &Listing<'a>, walked: &mut Walked) -> Result<Option<Vec<Child<'a>>>, Aborted> {
-        let known = self.known_folder(listing, KnownFolders::itself).filter(|_| self.is_final);
-        let (Some(known), Some(parent), Some(facts)) = (known, listing.parent, &listing.facts) else {
-            return Ok(None);
-        };
-        let told = |journal: &mut Journal| journal.changed(facts, &listing.path);
-        let Some(mut names) = self.journal.borrow_mut().as_mut().and_then(told) else { return Ok(None) };
-        names.extend(known.entries.iter().map(|(_, name)| name.clone()));
-        names.sort_unstable();
-        names.dedup();
-        if names.len() > ENTRIES_NODES {
-            return Ok(None);
-        }
-        let (mut filling, mut children, mut gone) = (Filling::default(), Vec::new(), Vec::new());
-        for name in names {
-            let Some(found) = self.look(listing, &name)? else {
-                gone.push(name);
-                continue;
-            };
-            if filling.bytes > ENTRIES_BYTES {
-                return Ok(None);
-            }
-            walked.saw(&found, listing.device(), self.recent_from);
-            let index = 2 * filling.nodes.len() as u32 + 1;
-            filling.push(listing.id, index, found, &mut children);
-        }
-        let Filling { nodes, hints, files, .. } = filling;
-        let message = ToBox::Amended(Amended { directory: listing.id, parent, gone, nodes, hints });
-        self.sink.piece(&listing.folder(), message, files)?;
-        Ok(Some(children))
-    }
-
-    /// What the box knows of a directory, if something less may stand in for a listing.
-    fn known_folder(
-        &self,
-        listing: &Listing<'a>,
-        find: fn(&'a KnownFolders, &[u8], &Facts) -> Option<&'a KnownFolder>,
-    ) -> Option<&'a KnownFolder> {
-        let facts = listing.facts.as_ref()?;
-        let folder = find(self.known?, listing.path.as_os_str().as_bytes(), facts)?;
-        // Under another path than its own the box may have judged names by other rules; and what is wanted by name below
-        // this directory has to be found.
-        let plain = listing.stop.is_none_or(|stop| stop.instead.is_none() && stop.children.is_empty());
-        let profile_path = listing.profile_path.as_ref()?;
-        let is_ours = *profile_path == listing.path || matches!(self.profile, Profile::Cyrus(_));
-        let trusted = *self
-            .trusted
-            .borrow_mut()
-            .entry(facts.device)
-            .or_insert_with(|| keeps_directory_times(listing.directory.file_system()));
-        (plain && is_ours && trusted && self.profile.may_hold_messages(profile_path)).then_some(folder)
     }
 
     /// The names of a directory that are looked at, sorted.
