@@ -220,6 +220,7 @@ mod tests {
             is_listed: true,
             keywords: Vec::new(),
             acl: Vec::new(),
+            header_folder: Vec::new(),
             index_folder: Vec::new(),
             folders: Vec::new(),
         }
