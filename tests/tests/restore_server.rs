@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::source::{Options, Transport, cyrus_source};
 use mailkeep_tests::cyrus::state::ImapState;
-use mailkeep_tests::cyrus::{self, Cyrus, Layout};
+use mailkeep_tests::cyrus::{self, BIN_DIR, Cyrus, Layout};
 use mailkeep_tests::mime::imap_date;
-use mailkeep_tests::process::{self, Running, run_limited};
+use mailkeep_tests::process::{self, Running, run_limited, write_script};
 use mailkeep_tests::programs::json_line;
 use mailkeep_tests::rig::{Rig, id};
 use mailkeep_tests::rng::Rng;
@@ -152,6 +152,8 @@ fn a_second_server_becomes_the_snapshot_and_only_what_differs_crosses_the_link()
 
     let first = lab.restore(0, &["--yes"])?;
     ensure!(first["restored"] == true && first["problems"] == 0, "{first}");
+    let check = &first["check"];
+    ensure!(check["names_equal"] == true && check["mailboxes_examined"].as_u64() > Some(5), "{first}");
     ensure!(lab.serves()? == 0 && !lab.beside().is_empty(), "{first}");
     // As long as the old trees are kept no other ones are put beside.
     let kept = lab.rig.run(&lab.words(1, &["--yes"]))?.expect_code("with kept trees", 1)?;
@@ -296,6 +298,100 @@ fn killed_at_random_moments_it_is_old_or_new() -> Result<()> {
     Ok(())
 }
 
+/// Cyrus's programs, of which some are scripts that stand before them.
+fn programs(folder: &Path, scripts: &[(&str, &str)]) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for program in fs::read_dir(BIN_DIR)? {
+        let program = program?;
+        std::os::unix::fs::symlink(program.path(), folder.join(program.file_name()))?;
+    }
+    for (name, text) in scripts {
+        fs::remove_file(folder.join(name))?;
+        write_script(&folder.join(name), &format!("#!/bin/sh\n{text}\nexec {BIN_DIR}/{name} \"$@\"\n"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_list_is_imported_for_another_database_and_a_newer_cyrus_and_for_no_older_one() -> Result<()> {
+    if let Some(why) = cyrus::missing() {
+        return process::skip(&why);
+    }
+    let home = tempfile::tempdir()?;
+    let lab = Lab::new(home.path(), &Options::default(), "")?;
+    let extra = lab.second.root().join("extra.conf");
+    fs::write(&extra, fs::read_to_string(&extra)? + "mboxlist_db: skiplist\n")?;
+    lab.second.start()?;
+    let plan = json_line(&lab.rig.ok(&lab.words(0, &["--dry-run"]))?.out(), "plan")?;
+    ensure!(plan["import_list"].to_string().contains("skiplist"), "{plan}");
+    let restored = lab.restore(0, &["--yes"])?;
+    ensure!(restored["problems"] == 0 && restored["check"]["names_equal"] == true, "{restored}");
+    ensure!(lab.serves()? == 0, "{restored}");
+    let database = fs::read(lab.second.root().join("conf/mailboxes.db"))?;
+    ensure!(database.windows(8).take(32).any(|part| part == b"skiplist"), "{:?}", database.get(..32));
+    lab.drop_old()?;
+
+    let text = fs::read_to_string(&lab.source)?;
+    let calls = home.path().join("calls");
+    fs::write(&calls, "")?;
+    fs::set_permissions(&calls, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    let with = |name: &str, version: &str, ctl_mboxlist: &str| -> Result<()> {
+        let folder = home.path().join(name);
+        let info = format!("case \"$*\" in *version*) echo 'cyrus-imapd {version}'; exit 0;; esac");
+        let list = format!("echo \"$*\" >> {}\n{ctl_mboxlist}", calls.display());
+        programs(&folder, &[("cyr_info", &info), ("ctl_mboxlist", &list)])?;
+        let named = format!("bin-dir = \"{}\"", folder.display());
+        fs::write(&lab.source, text.replace(&format!("bin-dir = \"{BIN_DIR}\""), &named))?;
+        Ok(())
+    };
+    let is_import = |line: &str| line.ends_with(" -u");
+    // An older one is refused before anything is done.
+    let events = lab.second.events();
+    with("older", "3.4.1", "")?;
+    let older = lab.rig.run(&lab.words(1, &["--yes"]))?.expect_code("onto an older Cyrus", 1)?;
+    ensure!(
+        older.err().contains("older Cyrus cannot read") && older.err().lines().count() == 1,
+        "{}",
+        older.err()
+    );
+    ensure!(lab.beside().is_empty() && !fs::read_to_string(&calls)?.lines().any(is_import));
+
+    // One that does not take the list, and one that makes something else of it: nothing was stopped.
+    let unable = "case \"$*\" in *-u) echo no such form >&2; exit 75;; esac";
+    let other = format!("case \"$*\" in *-u) sed 2d | {BIN_DIR}/ctl_mboxlist \"$@\"; exit;; esac");
+    for (name, script, said) in
+        [("unable", unable, "no such form"), ("other", &other, "makes something else of it")]
+    {
+        with(name, "3.8.2", script)?;
+        let failed = lab.rig.run(&lab.words(1, &["--yes"]))?.expect_code(name, 1)?;
+        ensure!(
+            failed.err().contains("cannot be imported") && failed.err().contains(said),
+            "{}",
+            failed.err()
+        );
+        ensure!(lab.second.events() == events && lab.serves()? == 0, "{name}: mail was touched");
+    }
+    // What it has left beside is told, and goes.
+    let plan = json_line(&lab.rig.ok(&lab.words(1, &["--dry-run"]))?.out(), "plan")?;
+    ensure!(plan["remarks"].to_string().contains("broken off") && !lab.beside().is_empty(), "{plan}");
+    lab.drop_old()?;
+    ensure!(lab.beside().is_empty() && lab.serves()? == 0, "{:?}", lab.beside());
+    let plan = json_line(&lab.rig.ok(&lab.words(1, &["--dry-run"]))?.out(), "plan")?;
+    ensure!(!plan["remarks"].to_string().contains("broken off"), "{plan}");
+
+    with("newer", "3.8.2", "")?;
+    fs::write(&calls, "")?;
+    let restored = lab.restore(1, &["--yes"])?;
+    ensure!(restored["problems"] == 0 && lab.serves()? == 1, "{restored}");
+    ensure!(fs::read_to_string(&calls)?.lines().filter(|line| is_import(line)).count() == 1);
+    let left: Vec<_> = fs::read_dir(std::env::temp_dir())?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("mailkeep-list-"))
+        .collect();
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
 #[test]
 fn whoever_dies_before_mail_is_down_it_is_no_standby_and_mail_runs() -> Result<()> {
     if let Some(why) = cyrus::missing() {
@@ -313,7 +409,7 @@ fn whoever_dies_before_mail_is_down_it_is_no_standby_and_mail_runs() -> Result<(
         }
     }
     let kept = lab.restore(1, &["--yes", "--as-standby"])?;
-    ensure!(kept["standby"] == true, "{kept}");
+    ensure!(kept["standby"] == true && kept["check"].is_null(), "{kept}");
     settled(&lab)?;
     ensure!(!lab.second.greets() && !lab.second.is_running(), "mail runs on a standby");
     Ok(())

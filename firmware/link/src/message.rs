@@ -119,6 +119,10 @@ pub enum ToAgent {
     Drop,
     /// Start mail on a standby.
     Promote(rebuild::Promote),
+    /// A part of the list of mailboxes, for a server of another Cyrus.
+    List(rebuild::List),
+    /// Look at the server as it runs now.
+    Look(rebuild::Look),
 }
 
 /// What the agent says.
@@ -173,6 +177,10 @@ pub enum ToBox {
     Swapped(rebuild::Swapped),
     /// Answer to `Drop` and `Promote`.
     Done(rebuild::Done),
+    /// Answer to the last `List`.
+    Listed(rebuild::Listed),
+    /// Answer to `Look`.
+    Looked(rebuild::Looked),
 }
 
 /// Version offer. Both sides use the highest version in both ranges, or end with one clear line.

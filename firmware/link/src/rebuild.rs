@@ -12,8 +12,12 @@
 //!   Seal                         →                        the folder is complete
 //! Raised                         →
 //!                                ←      Raised            built and durable
+//! List …                         →                        for a server of another Cyrus: the exported list of mailboxes
+//!                                ←      Listed            mailboxes.db was made of it, beside
 //! Swap                           →                        guard armed, mail stopped, trees exchanged, mail started
 //!                                ←      Swapped
+//! Look                           →
+//!                                ←      Looked            what the server shows now
 //! ```
 //! `Drop` removes what is kept beside, `Promote` starts mail on a standby; both are answered by [`Done`].
 //!
@@ -215,6 +219,55 @@ pub struct Done {
     pub problems: Vec<String>,
 }
 
+/// A part of the list of mailboxes that was exported into the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Nothing follows.
+    pub is_last: bool,
+    /// The bytes.
+    pub bytes: SharedBytes,
+}
+
+/// The list was imported, into the tree that is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// Entries that it has, without the tombstones of deleted mailboxes.
+    pub entries: u64,
+}
+
+/// Look at the server as it runs now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// Internal names of mailboxes to examine.
+    pub mailboxes: Vec<String>,
+}
+
+/// What the server shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Looked {
+    /// Mailboxes that it lists; `None` if it could not be asked.
+    pub listed: Option<u64>,
+    /// Stands for their names and ids, as `mailkeep_mail::cyrus::mailbox_list::fingerprint` makes it.
+    pub names: Option<String>,
+    /// For each mailbox that was named; `None` for one that it does not show.
+    pub mailboxes: Vec<Option<Examined>>,
+}
+
+/// What IMAP's STATUS would say of a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Examined {
+    /// MESSAGES.
+    pub messages: u64,
+    /// UIDVALIDITY.
+    pub uid_validity: u32,
+    /// UIDNEXT less one.
+    pub last_uid: u32,
+}
+
 fn refuse(what: &'static str, why: &str) -> FormatError {
     FormatError::Malformed { what, why: why.to_owned() }
 }
@@ -368,6 +421,20 @@ pub(crate) fn take_fill(payload: &SharedBytes) -> Result<Fill, FormatError> {
     Ok(Fill { index, offset, bytes: payload.from_offset(payload.len() - length) })
 }
 
+pub(crate) fn take_list(payload: &SharedBytes) -> Result<List, FormatError> {
+    let is_last = match Reader::new(payload).byte("last")? {
+        0 => false,
+        1 => true,
+        _ => return Err(refuse("last", "neither 0 nor 1")),
+    };
+    let length = payload.len() - 1;
+    if length > format_limits::CHUNK_MAX {
+        let (declared, limit) = (length as u64, format_limits::CHUNK_MAX as u64);
+        return Err(FormatError::TooLarge { what: "piece", declared, limit });
+    }
+    Ok(List { is_last, bytes: payload.from_offset(1) })
+}
+
 #[cfg(test)]
 mod tests {
     use mailkeep_format::{Meta, NodeKind};
@@ -400,6 +467,8 @@ mod tests {
         let mut payload = put_fill_head(&fill);
         payload.extend_from_slice(&fill.bytes);
         assert_eq!(take_fill(&payload.into()).unwrap(), fill);
+        let list = List { is_last: true, bytes: b"{}".to_vec().into() };
+        assert_eq!(take_list(&b"\x01{}".to_vec().into()).unwrap(), list);
     }
 
     #[test]
@@ -414,5 +483,6 @@ mod tests {
         assert!(take_folder(&mut Reader::new(&put_folder(&whole))).is_err());
         assert!(take_fill(&vec![0, 0].into()).is_err(), "nothing to write");
         assert!(take_held(&mut Reader::new(&[1, 1, 3])).is_err());
+        assert!(take_list(&vec![2].into()).is_err() && take_list(&Vec::<u8>::new().into()).is_err());
     }
 }

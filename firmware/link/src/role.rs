@@ -58,7 +58,9 @@ impl Role {
             | ToAgent::Raised
             | ToAgent::Swap(_)
             | ToAgent::Drop
-            | ToAgent::Promote(_) => self == Role::Restore,
+            | ToAgent::Promote(_)
+            | ToAgent::List(_)
+            | ToAgent::Look(_) => self == Role::Restore,
         }
     }
 }

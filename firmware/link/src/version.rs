@@ -12,6 +12,7 @@
 //! | 6 | `Amended`: of a folder in which something changed only that is said, where the agent saw it happen |
 //! | 7 | the words of [`crate::rebuild`]: a whole server's way back |
 //! | 8 | `Remember`: of a final pass only that is said which may have changed since the live pass before it |
+//! | 9 | `List` and `Look`: the list of mailboxes for another Cyrus, and a look at the restored server |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -19,7 +20,7 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 8;
+pub const HIGHEST: u32 = 9;
 /// From this version on the box may say `Known`, and the agent then `Unchanged`.
 pub const UNCHANGED: u32 = 2;
 /// From this version on the box may say `Squeeze`, and the agent then `Packed`.
@@ -34,6 +35,8 @@ pub const AMENDED: u32 = 6;
 pub const REBUILD: u32 = 7;
 /// From this version on the box may say `Remember`, and the agent `Amended` of any directory then.
 pub const REMEMBER: u32 = 8;
+/// From this version on the box may say `List` and `Look`.
+pub const LIST: u32 = 9;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

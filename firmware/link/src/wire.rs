@@ -31,7 +31,9 @@
 //! | 39 | Raised | empty | | | | |
 //! | 40 | Swap | CBOR | | | | |
 //! | 41 | Drop | empty | | | | |
-//! | 42 | Promote | CBOR | | | | |
+//! | 42 | Promote | CBOR | | 166 | Listed | CBOR |
+//! | 43 | List | binary | | 167 | Looked | CBOR |
+//! | 44 | Look | CBOR | | | | |
 //!
 //! CBOR is the deterministic form of `mailkeep_format::cbor`. The binary forms, in the primitives of
 //! `mailkeep_format::codec` (`file` is directory varint, index varint):
@@ -48,6 +50,7 @@
 //! - Lay: folder varint | count varint | count × (node | count varint | count × length varint)
 //! - Held: folder varint | count varint | count × (0 nothing; 1 all; 2 count varint, count × hash 32 bytes)
 //! - Fill: index varint | offset varint | the bytes up to the end of the payload
+//! - List: 1 if it is the last part, else 0 | the bytes up to the end of the payload
 //! - FileDone: file | 0 vanished; 1 failed, text; 2 read but moved, node; 3 read and steady, node
 //!
 //! One message has one encoding; every decoder works under [`crate::limits`] and takes nothing else.
@@ -149,6 +152,8 @@ impl Message for ToAgent {
             ToAgent::Swap(body) => control(40, "Swap", &body),
             ToAgent::Drop => Ok(empty(41)),
             ToAgent::Promote(body) => control(42, "Promote", &body),
+            ToAgent::List(body) => list(43, body).map(streamed),
+            ToAgent::Look(body) => control(44, "Look", &body),
         }
     }
 
@@ -182,6 +187,10 @@ impl Message for ToAgent {
             40 => ToAgent::Swap(take_control("Swap", payload)?),
             41 => take_empty("Drop", payload, ToAgent::Drop)?,
             42 => ToAgent::Promote(take_control("Promote", payload)?),
+            43 => {
+                ToAgent::List(rebuild::take_list(payload).map_err(|error| LinkError::garbled("List", error))?)
+            }
+            44 => ToAgent::Look(take_control("Look", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -236,6 +245,8 @@ impl Message for ToBox {
             ToBox::Raised(body) => control(163, "Raised", &body),
             ToBox::Swapped(body) => control(164, "Swapped", &body),
             ToBox::Done(body) => control(165, "Done", &body),
+            ToBox::Listed(body) => control(166, "Listed", &body),
+            ToBox::Looked(body) => control(167, "Looked", &body),
         }
     }
 
@@ -265,6 +276,8 @@ impl Message for ToBox {
             163 => ToBox::Raised(take_control("Raised", payload)?),
             164 => ToBox::Swapped(take_control("Swapped", payload)?),
             165 => ToBox::Done(take_control("Done", payload)?),
+            166 => ToBox::Listed(take_control("Listed", payload)?),
+            167 => ToBox::Looked(take_control("Looked", payload)?),
             kind => return Err(LinkError::UnknownType { kind }),
         })
     }
@@ -318,6 +331,14 @@ fn fill(kind: u8, fill: rebuild::Fill) -> Result<Outgoing, LinkError> {
         return Err(LinkError::OwnTooLarge { message: "Fill", length });
     }
     Ok(Outgoing { head, body: fill.bytes, ..empty(kind) })
+}
+
+fn list(kind: u8, list: rebuild::List) -> Result<Outgoing, LinkError> {
+    let length = 1 + list.bytes.len();
+    if length > limits::FRAME_MAX {
+        return Err(LinkError::OwnTooLarge { message: "List", length });
+    }
+    Ok(Outgoing { head: vec![u8::from(list.is_last)], body: list.bytes, ..empty(kind) })
 }
 
 fn empty(kind: u8) -> Outgoing {

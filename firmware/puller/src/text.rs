@@ -58,6 +58,8 @@ pub(crate) fn name_of(message: &ToBox) -> &'static str {
         ToBox::Raised(_) => "Raised",
         ToBox::Swapped(_) => "Swapped",
         ToBox::Done(_) => "Done",
+        ToBox::Listed(_) => "Listed",
+        ToBox::Looked(_) => "Looked",
     }
 }
 

@@ -134,6 +134,8 @@ pub const STOPS_TRUSTED: usize = 3;
 pub const STOPS_REFUSED: usize = 3;
 /// Longest time for the export of the mailbox list; a quarter of the time to the start if that is less.
 pub const EXPORT_BOUND: Duration = Duration::from_secs(120);
+/// Longest time for the import of a list of mailboxes into a database that is not served; a million of them take a minute or two.
+pub const IMPORT_BOUND: Duration = Duration::from_secs(600);
 /// Longest time for one start command before it is tried again.
 pub const START_BOUND: Duration = Duration::from_secs(90);
 /// How long mail may take to greet after a start command that went well, before it is started once more.

@@ -36,6 +36,22 @@ pub(crate) fn here(database: &str, names: &Names) -> HashMap<u32, u32> {
     pairs.filter(|(number, here)| number != here).collect()
 }
 
+/// The numbers of a user and of his group.
+pub(crate) fn account(name: &str) -> Option<(u32, u32)> {
+    let numbers = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_his = fields.first() == Some(&name);
+        is_his.then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))).flatten()
+    };
+    let local = std::fs::read("/etc/passwd").unwrap_or_default();
+    String::from_utf8_lossy(&local).lines().find_map(numbers).or_else(|| {
+        let argv =
+            (!name.is_empty() && !name.starts_with('-')).then(|| Argv::new("getent", ["passwd", name]))?;
+        let done = command::run(&argv, limits::ASK_BOUND, &|| false).ok()?;
+        done.output.lines().find_map(numbers)
+    })
+}
+
 /// The file first; what it does not have may come from a directory service.
 fn of(database: &str, file: &str, wanted: &BTreeSet<u32>) -> Names {
     let mut found = BTreeMap::new();

@@ -655,5 +655,7 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Swap(_) => "Swap",
         ToAgent::Drop => "Drop",
         ToAgent::Promote(_) => "Promote",
+        ToAgent::List(_) => "List",
+        ToAgent::Look(_) => "Look",
     }
 }

@@ -10,7 +10,7 @@ use mailkeep_link::Options;
 use mailkeep_link::message::{
     BeginPass, Configure, DirectoryId, FileId, Known, Need, Quiesce, Squeeze, ToAgent, ToBox, Want,
 };
-use mailkeep_link::rebuild::{Promote, Raise, Swap};
+use mailkeep_link::rebuild::{List, Look, Promote, Raise, Swap};
 use mailkeep_mail::Source;
 use support::{Agent, Mail, wait_for};
 
@@ -71,6 +71,8 @@ fn a_key_for_backups_rebuilds_nothing() {
         ToAgent::Swap(Swap { standby: true }),
         ToAgent::Drop,
         ToAgent::Promote(Promote { event: "START".into() }),
+        ToAgent::List(List { is_last: true, bytes: b"{}".to_vec().into() }),
+        ToAgent::Look(Look { mailboxes: Vec::new() }),
     ];
     for ask in asks {
         let said = format!("{ask:?}");

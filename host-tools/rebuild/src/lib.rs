@@ -6,10 +6,14 @@
 //! [`Server::swap`] exchanges the trees. What is there already is told by hashes that the agent makes of its files and this
 //! side turns into the ids of chunks: the agent knows no key, and a file that is equal never crosses the link.
 //!
+//! Where the server has another Cyrus, [`Server::build`] also has its list of mailboxes made anew from the exported one
+//! ([`Import`]), before anything is stopped.
+//!
 //! Invariants: a snapshot that cannot be read whole is never put in the place of a server; nothing is written before a plan
 //! was shown; while trees are exchanged the server alone decides, on the old or the new state.
 
 mod error;
+mod import;
 mod layout;
 pub mod limits;
 pub mod matching;
@@ -19,7 +23,9 @@ mod snapshot;
 mod work;
 
 pub use error::RebuildError;
+pub use import::Import;
 pub use layout::Layout;
+pub use mailkeep_link::rebuild::Examined;
 pub use matching::Match;
 pub use mover::{Counts, Progress};
 pub use server::Server;

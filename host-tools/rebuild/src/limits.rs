@@ -20,6 +20,8 @@ pub const LINK_HOPS: usize = 40;
 pub const SPACE_MARGIN: u64 = 64 << 20;
 /// Bytes that a file takes beside its contents: its inode and its part of a folder.
 pub const FILE_COST: u64 = 4096;
+/// Bytes of a list of mailboxes in one message.
+pub const LIST_PART: usize = 256 << 10;
 /// How often a wait looks whether it was called off.
 pub const POLL: Duration = Duration::from_millis(100);
 /// How long the agent may be silent.

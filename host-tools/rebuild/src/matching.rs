@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mailkeep_format::Node;
 use mailkeep_link::rebuild::Trees;
 
-use crate::{Layout, RebuildError};
+use crate::{Layout, RebuildError, import};
 
 /// A tree of the server and what it is to become.
 #[derive(Debug)]
@@ -38,8 +38,9 @@ pub fn matching(layout: &Layout, server: &Trees) -> Result<Vec<Match>, RebuildEr
             ));
         }
     }
+    // Where the kind of the list's database differs, the list is imported.
     let differs = |one: &[(String, String)], other: &[(String, String)]| {
-        one.iter().find(|pair| !other.contains(pair)).map(|(key, _)| key.clone())
+        one.iter().find(|pair| pair.0 != import::KIND && !other.contains(pair)).map(|(key, _)| key.clone())
     };
     if let Some(key) = differs(&layout.shape, &server.shape).or_else(|| differs(&server.shape, &layout.shape))
     {
@@ -99,6 +100,10 @@ mod tests {
 
     use super::*;
 
+    fn shape() -> Vec<(String, String)> {
+        ["annotation_db", "mboxlist_db"].map(|key| (key.to_owned(), "twoskip".to_owned())).to_vec()
+    }
+
     fn layout(trees: &[(&str, &str)], folders: &[(&str, &str)]) -> Layout {
         let node = Node {
             name: b"x".to_vec(),
@@ -109,7 +114,7 @@ mod tests {
         let folders: BTreeMap<String, PathBuf> =
             folders.iter().map(|(key, path)| ((*key).to_owned(), (*path).into())).collect();
         let there = folders.keys().cloned().collect();
-        let shape = vec![("mboxlist_db".to_owned(), "twoskip".to_owned())];
+        let shape = shape();
         Layout { config: "/etc/imapd.conf".into(), trees: trees.collect(), folders, there, shape }
     }
 
@@ -123,7 +128,7 @@ mod tests {
         Trees {
             trees: trees.iter().map(tree).collect(),
             folders: folders.iter().map(|(key, path)| ((*key).to_owned(), (*path).to_owned())).collect(),
-            shape: vec![("mboxlist_db".to_owned(), "twoskip".to_owned())],
+            shape: shape(),
             stop: String::new(),
             runs: None,
             standby: None,
@@ -157,7 +162,11 @@ mod tests {
         assert!(matching(&layout(SNAPSHOT, SNAPSHOT), &there).is_ok());
         there.shape.clear();
         let error = matching(&layout(SNAPSHOT, SNAPSHOT), &there).unwrap_err();
-        assert!(error.to_string().contains("mboxlist_db"), "{error}");
+        assert!(error.to_string().contains("annotation_db"), "{error}");
+        // That one is made anew.
+        there.shape = shape();
+        there.shape[1].1 = "skiplist".to_owned();
+        assert!(matching(&layout(SNAPSHOT, SNAPSHOT), &there).is_ok());
     }
 
     #[test]

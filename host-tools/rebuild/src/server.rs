@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailkeep_link::message::{Configure, Configured, ToAgent, ToBox};
-use mailkeep_link::rebuild::{Done, Promote, Raise, Raised, Swap, Swapped, Trees};
+use mailkeep_link::rebuild::{Done, List, Look, Looked, Promote, Raise, Raised, Swap, Swapped, Trees};
 use mailkeep_link::{BoxSide, LinkError, Options, version};
 use mailkeep_mail::Source;
 use mailkeep_puller::transport::{Far, FarProcess};
 use mailkeep_puller::{PullError, Transport};
 
-use crate::{RebuildError, Snapshot, limits};
+use crate::{Import, RebuildError, Snapshot, limits};
 
 /// A server whose agent answers in the role that restores.
 pub struct Server<'a> {
@@ -91,6 +91,39 @@ impl<'a> Server<'a> {
                 ToBox::Took(_) => {}
                 _ => return Err(self.broken("something else than that all is built")),
             }
+        }
+    }
+
+    pub(crate) fn takes_lists(&self) -> bool {
+        self.link.version() >= version::LIST
+    }
+
+    /// Has the list of mailboxes made anew in what was built.
+    pub(crate) fn import(&mut self, import: &Import) -> Result<(), RebuildError> {
+        let mut parts = import.list.chunks(limits::LIST_PART).peekable();
+        while let Some(part) = parts.next() {
+            let bytes = part.to_vec().into();
+            self.say(ToAgent::List(List { is_last: parts.peek().is_none(), bytes }))?;
+        }
+        match self.hear()? {
+            ToBox::Listed(listed) if listed.entries == import.entries => Ok(()),
+            _ => Err(self.broken("something else than that the list was imported")),
+        }
+    }
+
+    /// What the server shows now, of its list and of these mailboxes (internal names). `None`: an older agent cannot look.
+    ///
+    /// # Errors
+    /// The link broke.
+    pub fn look(&mut self, mailboxes: Vec<String>) -> Result<Option<Looked>, RebuildError> {
+        if !self.takes_lists() {
+            return Ok(None);
+        }
+        let count = mailboxes.len();
+        self.say(ToAgent::Look(Look { mailboxes }))?;
+        match self.hear()? {
+            ToBox::Looked(looked) if looked.mailboxes.len() == count => Ok(Some(looked)),
+            _ => Err(self.broken("something else than what it shows")),
         }
     }
 

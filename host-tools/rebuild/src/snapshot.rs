@@ -71,12 +71,20 @@ impl Snapshot<'_> {
     /// # Errors
     /// It is not there, is no file, or too large.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_up_to(path, limits::CONFIG_BYTES)
+    }
+
+    /// The contents of a file of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`].
+    pub fn read_up_to(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let found = self.find(path).map_err(io::Error::other)?;
         let Some((real, node)) = found.filter(|(_, node)| node.is_file()) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        if node.size() > limits::CONFIG_BYTES {
-            return Err(io::Error::other("it is too large for a configuration"));
+        if node.size() > most {
+            return Err(io::Error::other(format!("it has more than {most} bytes")));
         }
         let file = self.view.open(real.as_os_str().as_bytes(), &node);
         file.read_at(0, node.size() as usize).map_err(io::Error::other)

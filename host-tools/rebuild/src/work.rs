@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use mailkeep_link::rebuild::{Raised, Trees};
 use mailkeep_mail::Source;
-use mailkeep_mail::cyrus::tools::CyrusVersion;
 
 use crate::mover::{Counts, Mover, Progress};
 use crate::server::Server;
-use crate::{Layout, Match, RebuildError, Snapshot, limits, matching};
+use crate::{Import, Layout, Match, RebuildError, Snapshot, import, limits, matching};
 
 /// What would be done.
 #[derive(Debug)]
@@ -19,6 +18,8 @@ pub struct Plan {
     pub versions: Vec<(String, String)>,
     /// Those of the server that the snapshot is of, by the same names.
     pub snapshot_versions: Vec<(String, String)>,
+    /// The list of mailboxes is imported, because Cyrus or its database is another one there.
+    pub import: Option<Import>,
     /// What the agent remarked.
     pub remarks: Vec<String>,
     /// What the agent said of the server.
@@ -55,9 +56,12 @@ impl Server<'_> {
     ) -> Result<Plan, RebuildError> {
         let configured = self.configured.clone();
         let versions = configured.as_ref().map(|configured| configured.versions.clone()).unwrap_or_default();
-        same_cyrus(&snapshot.manifest.versions, &versions)?;
         let layout = Layout::of(snapshot, source)?;
         let trees = self.trees()?;
+        let import = import::needed(snapshot, &versions, (&layout.shape, &trees.shape))?;
+        if import.is_some() && !self.takes_lists() {
+            return Err(RebuildError::TooOld { host: self.host.clone() });
+        }
         let matches = matching::matching(&layout, &trees)?;
         self.raise(snapshot, true)?;
         let mut counts = Counts::default();
@@ -84,6 +88,7 @@ impl Server<'_> {
             snapshot_versions: same_names(&snapshot.manifest.versions, &versions),
             remarks: self.take_remarks().into_iter().map(|(what, _)| what).collect(),
             versions,
+            import,
             trees,
             matches,
             counts,
@@ -94,7 +99,8 @@ impl Server<'_> {
     /// Builds the trees beside those that are served.
     ///
     /// # Errors
-    /// There is no room, something cannot be read or written, or the link broke. What is served was not touched.
+    /// There is no room, something cannot be read or written, the list cannot be imported, or the link broke. What is served
+    /// was not touched.
     pub fn build(
         &mut self,
         snapshot: &Snapshot<'_>,
@@ -115,7 +121,11 @@ impl Server<'_> {
             sums.sent_files += of_tree.sent_files;
             sums.sent_bytes += of_tree.sent_bytes;
         }
-        Ok((sums, self.raised()?))
+        let raised = self.raised()?;
+        if let Some(import) = &plan.import {
+            self.import(import)?;
+        }
+        Ok((sums, raised))
     }
 }
 
@@ -123,25 +133,4 @@ impl Server<'_> {
 fn same_names(snapshot: &[(String, String)], server: &[(String, String)]) -> Vec<(String, String)> {
     let is_told = |name: &str| server.iter().any(|(told, _)| told == name);
     snapshot.iter().filter(|(name, _)| is_told(name)).cloned().collect()
-}
-
-/// A snapshot goes onto a Cyrus of the same version only: databases of another one may have to be converted.
-fn same_cyrus(snapshot: &[(String, String)], server: &[(String, String)]) -> Result<(), RebuildError> {
-    let of = |versions: &[(String, String)]| {
-        let text = versions.iter().find(|(name, _)| name == "cyrus").map(|(_, text)| text.clone())?;
-        Some((CyrusVersion::find(&format!("cyrus {text}"))?, text))
-    };
-    match (of(snapshot), of(server)) {
-        (Some((before, before_text)), Some((now, now_text)))
-            if (before.major, before.minor) != (now.major, now.minor) =>
-        {
-            Err(RebuildError::Unfit {
-                why: format!(
-                    "the snapshot is of Cyrus {before_text} and the server has {now_text}; install the same series there, or \
-                     restore files by `mailkeep restore` and convert them"
-                ),
-            })
-        }
-        _ => Ok(()),
-    }
 }

@@ -156,6 +156,22 @@ pub struct MailboxEntry {
     pub acl: Vec<(String, String)>,
 }
 
+/// Stands for the names and ids of those mailboxes of a list that have a folder, in whatever order they are given.
+pub fn fingerprint(entries: &[MailboxEntry]) -> String {
+    let mut lines: Vec<(&str, &str)> = entries
+        .iter()
+        .filter(|entry| entry.mailbox_type.has_folder())
+        .map(|entry| (entry.name.as_str(), entry.unique_id.as_ref().map_or("", UniqueId::as_str)))
+        .collect();
+    lines.sort_unstable();
+    let mut hasher = blake3::Hasher::new_derive_key("mailkeep v1 2026-11-23 names of mailboxes");
+    for word in lines.iter().flat_map(|(name, id)| [name, id]) {
+        hasher.update(&(word.len() as u64).to_le_bytes());
+        hasher.update(word.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
 /// Parses an exported list of either form.
 pub fn parse(bytes: &[u8]) -> Result<Vec<MailboxEntry>, MailError> {
     if bytes.len() > MAILBOX_LIST_BYTES {

@@ -109,6 +109,53 @@ pub fn export_command(options: &CyrusOptions, ctl_mboxlist: &Path) -> ToolComman
     ToolCommand { user: options.cyrus_user.clone(), argv }
 }
 
+/// Imports a list from standard input, in the form that this Cyrus exports. `ctl_mboxlist` is the full path from
+/// [`find_tool`].
+pub fn import_command(options: &CyrusOptions, ctl_mboxlist: &Path) -> ToolCommand {
+    let conf = options.imapd_conf.display().to_string();
+    let argv = Argv::new(ctl_mboxlist.display().to_string(), ["-C".to_owned(), conf, "-u".to_owned()]);
+    ToolCommand { user: options.cyrus_user.clone(), argv }
+}
+
+/// Prints what a mailbox's index says, and of its messages the first only; `None` for a name that would be an option.
+/// `mbexamine` is the full path from [`find_tool`], `external` the name as an admin sees it.
+pub fn examine_command(options: &CyrusOptions, mbexamine: &Path, external: &str) -> Option<ToolCommand> {
+    let conf = options.imapd_conf.display().to_string();
+    let words = ["-C", &conf, "-s", "1", external].map(str::to_owned);
+    let named = !external.starts_with('-') && !external.contains('\0');
+    named.then(|| ToolCommand {
+        user: options.cyrus_user.clone(),
+        argv: Argv::new(mbexamine.display().to_string(), words),
+    })
+}
+
+/// What `mbexamine` says of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Examined {
+    /// Messages that are there.
+    pub messages: u64,
+    /// Its UIDVALIDITY.
+    pub uid_validity: u32,
+    /// The highest UID that was given.
+    pub last_uid: u32,
+}
+
+/// Finds in what [`examine_command`] printed what is looked for; `None` if it says nothing of a mailbox.
+pub fn examined(text: &str) -> Option<Examined> {
+    // What comes after it is of messages, and theirs.
+    let head = text.split("Message Info:").next()?;
+    let number = |label: &str| {
+        let rest = head.split(label).nth(1)?.trim_start();
+        rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
+    };
+    let small = |label: &str| number(label).and_then(|number| u32::try_from(number).ok());
+    Some(Examined {
+        messages: number("Number of Messages:")?,
+        uid_validity: small("UIDValidity:")?,
+        last_uid: small("Last UID:")?,
+    })
+}
+
 /// Runs what is appended to it while the global lock is held, from 3.12 on. What it runs must be a full path, and finds
 /// [`HAVE_LOCK`] in its environment. `cyr_withlock_run` is the full path from [`find_tool`].
 pub fn lock_command(options: &CyrusOptions, cyr_withlock_run: &Path) -> ToolCommand {
@@ -174,6 +221,20 @@ mod tests {
         let said =
             find_tool(&options(Some("/opt/cyrus")), "cyr_info", &mut |_| false).unwrap_err().to_string();
         assert!(said.contains("cyr_info is in none of /opt/cyrus") && said.contains("bin-dir"), "{said}");
+    }
+
+    #[test]
+    fn what_a_mailbox_has_is_found_in_what_is_printed() {
+        let text = "Examining user/alice... Mailbox Header Info:\n  Path to mailbox: /s/UIDValidity/x\n\n Index Header Info:\n  \
+                    Number of Messages: 3  Mailbox Size: 9 bytes\n  UIDValidity: 1795454183  Last UID: 20\n\n Message Info:\n  \
+                    Number of Messages: 7\n";
+        let found = Examined { messages: 3, uid_validity: 1_795_454_183, last_uid: 20 };
+        assert_eq!(examined(text), Some(found));
+        assert_eq!(examined(""), None);
+        assert_eq!(examined(&text.replace("Last UID: 20", "Last UID: 4294967296")), None);
+        let of = |name| examine_command(&options(None), Path::new("/b/mbexamine"), name);
+        assert_eq!(of("user/a").unwrap().argv.to_string(), "/b/mbexamine -C /etc/imapd.conf -s 1 user/a");
+        assert_eq!(of("-q"), None);
     }
 
     #[test]

@@ -500,6 +500,46 @@ impl Build {
         Ok(steps)
     }
 
+    /// Puts a file in the place of the one at `path` (as the profile calls it) in a tree that is built, with the owner and
+    /// the mode that it has.
+    ///
+    /// # Errors
+    /// The place is in none of the trees, or it cannot be written.
+    pub fn put(&self, path: &Path, from: &File) -> Result<(), AgentError> {
+        const PART: &[u8] = b".mailkeep-part";
+        let wrong = |error: Errno| failed("write", path, error);
+        let tree = self.trees.iter().find(|tree| path.starts_with(&tree.site.path));
+        let Some((tree, below)) =
+            tree.and_then(|tree| Some((tree, path.strip_prefix(&tree.site.path).ok()?)))
+        else {
+            let why = format!("{} lies in none of the trees that are rebuilt", path.display());
+            return Err(AgentError::Rebuild { why });
+        };
+        let holder = tree.holder.as_ref().ok_or_else(|| out_of_order("List"))?;
+        let (Some(top), Some(name)) = (tree.built.file_name(), below.file_name()) else {
+            return Err(wrong(Errno::INVAL));
+        };
+        let mut folder = holder.open_child(top.as_encoded_bytes()).map_err(wrong)?;
+        for part in below.parent().into_iter().flat_map(Path::components) {
+            folder = folder.open_child(part.as_os_str().as_encoded_bytes()).map_err(wrong)?;
+        }
+        let put = || -> std::io::Result<()> {
+            let mut new = create(&folder, PART)?;
+            std::io::copy(&mut &*from, &mut new)?;
+            let stat = rustix::fs::fstat(from)?;
+            rustix::fs::fchown(
+                &new,
+                Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+                Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+            )?;
+            rustix::fs::fchmod(&new, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+            new.sync_all()?;
+            renameat(&folder, PART, &folder, name)?;
+            sync_all(&folder)
+        };
+        put().map_err(|error| failed("write", path, error))
+    }
+
     /// Real paths of the trees.
     pub fn roots(&self) -> Vec<PathBuf> {
         self.trees.iter().map(|tree| tree.site.real.clone()).collect()

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mailkeep_link::rebuild::{Done, Swapped};
-use mailkeep_mail::cyrus::tools;
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::source::{Argv, System};
 use mailkeep_mail::{Profile, Source};
 
 use super::build::{self, Build};
-use crate::command::{self, Running};
+use crate::command;
 use crate::error::{AgentError, one_line};
 use crate::facts;
 use crate::limits;
@@ -129,13 +128,7 @@ impl Service {
     /// How many mailboxes the server lists.
     fn mailboxes(&self) -> Option<u64> {
         let System::Cyrus(options) = &self.source.system else { return None };
-        let tool = tools::find_tool(options, "ctl_mboxlist", &mut |path| facts::is_executable(path)).ok()?;
-        let argv = facts::as_its_user(&tools::export_command(options, &tool));
-        let list = tempfile_in_memory()?;
-        let kept = list.try_clone().ok()?;
-        let done = Running::start(&argv, Some(list)).ok()?.wait(limits::EXPORT_BOUND, &|| false).ok()?;
-        let bytes = done.ok.then(|| read_all(&kept)).flatten()?;
-        let entries = mailkeep_mail::cyrus::mailbox_list::parse(&bytes).ok()?;
+        let entries = super::import::exported(options).ok()?;
         Some(entries.iter().filter(|entry| entry.mailbox_type.has_folder()).count() as u64)
     }
 
@@ -283,16 +276,4 @@ fn not_standby() -> AgentError {
     let why = "this server is no standby; write [standby] with of = \"NAME\" into its source file and keep it by \
                `mailkeep restore-server --as-standby`";
     AgentError::Rebuild { why: why.to_owned() }
-}
-
-fn tempfile_in_memory() -> Option<std::fs::File> {
-    rustix::fs::memfd_create("list", rustix::fs::MemfdFlags::CLOEXEC).ok().map(std::fs::File::from)
-}
-
-fn read_all(mut file: &std::fs::File) -> Option<Vec<u8>> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }

@@ -1,11 +1,14 @@
 //! A whole server's way back: what the box says in the role that restores, and what is answered.
 //!
-//! Trees are built beside those that mail uses ([`build`]) while mail runs, and exchanged ([`exchange`]) while it is stopped.
+//! Trees are built beside those that mail uses ([`build`]) while mail runs, with another list of mailboxes where the server's
+//! Cyrus needs it ([`import`]), and exchanged ([`exchange`]) while it is stopped. Afterwards the server is looked at ([`look`]).
 //! This thread only listens while mail is stopped, so that the end of the link and a signal are noticed: up to the moment
 //! at which the journal of the swap is durable they call it off, from there on it is carried through.
 
 pub mod build;
 pub mod exchange;
+pub mod import;
+pub mod look;
 pub mod settle;
 pub mod site;
 
@@ -15,7 +18,8 @@ use std::thread::JoinHandle;
 
 use mailkeep_link::Sender;
 use mailkeep_link::message::{Problem, ToAgent, ToBox};
-use mailkeep_link::rebuild::{Raise, Swap, Swapped, Took, Trees};
+use mailkeep_link::rebuild::{List, Listed, Raise, Swap, Swapped, Took, Trees};
+use mailkeep_mail::source::System;
 use mailkeep_mail::{Profile, Source};
 
 use crate::error::AgentError;
@@ -25,6 +29,7 @@ use crate::swap;
 use crate::window::state::StateFolder;
 use build::Build;
 use exchange::Service;
+use import::Import;
 use site::Site;
 
 /// The sending half of the link.
@@ -39,6 +44,8 @@ pub struct WayBack {
     raised: bool,
     /// Bytes that the box was not told of.
     untold: u64,
+    /// The list of mailboxes, as far as it came.
+    import: Import,
     swapping: Option<JoinHandle<Result<Swapped, AgentError>>>,
     off: Arc<AtomicBool>,
 }
@@ -53,6 +60,7 @@ impl WayBack {
             build: None,
             raised: false,
             untold: 0,
+            import: Import::default(),
             swapping: None,
             off: Arc::default(),
         }
@@ -82,8 +90,28 @@ impl WayBack {
                 let done = Service::of(&self.source)?.promote(event)?;
                 Ok(self.out.send(ToBox::Done(done))?)
             }
+            ToAgent::List(list) => self.list(&list),
+            ToAgent::Look(wanted) => {
+                let looked = look::look(&self.source, &self.profile, &wanted);
+                Ok(self.out.send(ToBox::Looked(looked))?)
+            }
             other => self.built(other),
         }
+    }
+
+    /// Only what is complete gets another list.
+    fn list(&mut self, list: &List) -> Result<(), AgentError> {
+        let build = self.build.as_ref().filter(|_| self.raised);
+        let build = build.ok_or(AgentError::OutOfOrder { said: "List" })?;
+        self.import.add(&list.bytes)?;
+        if !list.is_last {
+            return Ok(());
+        }
+        let (System::Cyrus(options), Profile::Cyrus(cyrus)) = (&self.source.system, &*self.profile) else {
+            return Err(AgentError::OutOfOrder { said: "List" });
+        };
+        let entries = std::mem::take(&mut self.import).run(options, cyrus, build)?;
+        Ok(self.out.send(ToBox::Listed(Listed { entries }))?)
     }
 
     fn built(&mut self, message: ToAgent) -> Result<(), AgentError> {
@@ -181,6 +209,7 @@ impl WayBack {
             }
         }
         self.raised = false;
+        self.import = Import::default();
         // Its lock is ours too.
         self.build = None;
         self.build = Some(Build::begin(raise, Arc::clone(&self.profile), &folder)?);

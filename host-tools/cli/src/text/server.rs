@@ -10,7 +10,7 @@ pub(crate) const LONG: &str = "\
 Put a whole mail server back from a snapshot, through the agent on that server.
 
 Shows first what would be done. What the server has already is not sent. The trees of mail are built beside those that are
-served while mail runs; then mail is stopped under the restart guard, the trees are exchanged, and mail is started and has
+served while mail runs, with the list of mailboxes imported anew where the server has a newer Cyrus; then mail is stopped under the restart guard, the trees are exchanged, and mail is started and has
 to greet. Whatever dies on the way, mail comes back on all old or all new trees. The old ones are kept beside until
 --drop-old. Configuration files and passwords outside of the trees are not touched.
 
@@ -32,6 +32,29 @@ pub(crate) const EVENT: &str = "What the hooks are told in ARMS_EVENT";
 pub(crate) const NOT_CONFIRMED: &str = "nothing was done, because nobody said yes";
 pub(crate) const NOT_CONFIRMED_HINT: &str = "say --yes to do what was shown";
 pub(crate) const QUESTION: &str = "Do this? Write yes or no: ";
+
+/// How the server was looked at after it came up: whether all names are those of the snapshot, how many mailboxes were
+/// examined, and how much differs.
+pub(crate) fn checked(checked: Option<(Option<bool>, u64, usize)>) -> String {
+    let Some((names, examined, differences)) = checked else {
+        return "It greets; more could not be looked at (an older agent is renewed by `mailkeep pair`)."
+            .to_owned();
+    };
+    let names = match names {
+        Some(true) => "all names of mailboxes are those of the snapshot",
+        Some(false) => "its names of mailboxes are NOT those of the snapshot",
+        None => "its names of mailboxes could not be had",
+    };
+    let differences = match differences {
+        0 => "nothing differs".to_owned(),
+        count => format!("{count} differ, see above"),
+    };
+    format!(
+        "It greets over IMAP (without a password nobody can log in); by Cyrus's own programs {names}, and MESSAGES, \
+         UIDVALIDITY and UIDNEXT of {} were compared: {differences}.",
+        counted(examined, "mailbox", "mailboxes")
+    )
+}
 
 /// What would be done.
 pub(crate) fn plan(plan: &Plan, snapshot: &str, standby: bool) -> Vec<String> {
@@ -79,6 +102,9 @@ pub(crate) fn plan(plan: &Plan, snapshot: &str, standby: bool) -> Vec<String> {
         (false, Some(false)) => "  mail:     is down there; it is started at the end".to_owned(),
         (false, _) => format!("  mail:     is stopped for a moment by {stop} and started again"),
     });
+    if let Some(import) = &plan.import {
+        lines.push(format!("  list:     of mailboxes is made anew there, since {}", shown(&import.why)));
+    }
     lines.extend(plan.remarks.iter().map(|remark| format!("  note:     {}", shown(remark))));
     lines
 }

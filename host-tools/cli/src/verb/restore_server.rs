@@ -1,10 +1,13 @@
 //! `restore-server`: a whole mail server from a snapshot. Plan, show, apply.
 
+mod check;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use mailkeep_mail::Source;
+use mailkeep_mailview::Files;
 use mailkeep_puller::{ProcessTransport, Role};
 use mailkeep_rebuild::{Counts, Plan, Server, Snapshot};
 use mailkeep_restorer::format::ChunkKind;
@@ -40,6 +43,7 @@ struct PlanLine<'a> {
     remarks: &'a [String],
     stop: &'a str,
     mail_runs: Option<bool>,
+    import_list: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +75,8 @@ struct SummaryLine<'a> {
     linked: u64,
     window_ms: u64,
     mailboxes: Option<u64>,
+    /// What the server showed afterwards; none on a standby, and where its agent is too old.
+    check: Option<&'a check::Checked>,
     kept: &'a [String],
     problems: u64,
 }
@@ -100,7 +106,8 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
         let what = format!("the snapshot is of {}, and this server stands by for {of}", manifest.source.name);
         return Err(Failure::new(exit::CONFIG, what));
     }
-    let view = View::new(Arc::new(repository.reader(&ear)?), manifest.root.clone());
+    let reader = Arc::new(repository.reader(&ear)?);
+    let view = View::new(reader.clone(), manifest.root.clone());
     let id = repo::short(&entry);
     let chunk_id = |hash: &_| repository.chunk_id(ChunkKind::Data, hash);
     let snapshot = Snapshot { view: &view, manifest, id: id.clone(), chunk_id: &chunk_id };
@@ -143,14 +150,23 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
             false => app.console.note(&format!("mailkeep: {what}")),
         }
     }
-    server.close();
-    let listed = mailboxes(&snapshot);
-    if let (Some(before), Some(now)) = (listed, swapped.mailboxes) {
-        if before != now && swapped.is_new {
+    let serves = swapped.is_new && !args.as_standby;
+    let files = Files::new(View::new(reader, manifest.root.clone()));
+    let checked = match serves.then(|| check::check(&mut server, &snapshot, &files)) {
+        None => None,
+        Some(Ok(checked)) => checked,
+        // The server runs on it all the same.
+        Some(Err(Failure::Told { what, .. })) => {
             problems += 1;
-            let what = format!("the server lists {now} mailboxes, the snapshot {before}");
-            app.console.problem("", &what, false);
+            app.console.problem("", &format!("the server could not be looked at: {what}"), false);
+            None
         }
+        Some(Err(failure)) => return Err(failure),
+    };
+    server.close();
+    for what in checked.iter().flat_map(|checked| &checked.differences) {
+        problems += 1;
+        app.console.problem("", what, false);
     }
     if app.console.json {
         app.console.object(&SummaryLine {
@@ -166,6 +182,7 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
             linked: raised.linked,
             window_ms: swapped.window_ms,
             mailboxes: swapped.mailboxes,
+            check: checked.as_ref(),
             kept: &swapped.kept,
             problems,
         })?;
@@ -183,6 +200,11 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
     } else {
         let seconds = swapped.window_ms as f64 / 1000.0;
         app.console.say(&format!("The server runs on {id} ({sent}); mail was down for {seconds:.1} s."))?;
+        app.console.say(&text::checked(
+            checked
+                .as_ref()
+                .map(|checked| (checked.names_equal, checked.mailboxes_examined, checked.differences.len())),
+        ))?;
         app.console.say("The old trees are kept until `mailkeep restore-server --drop-old`:")?;
         for place in &swapped.kept {
             app.console.say(&format!("  {}", path::show(place.as_bytes())))?;
@@ -197,13 +219,6 @@ pub(crate) fn read_source(path: &Path) -> Result<Source, Failure> {
     let origin = path.display().to_string();
     Source::parse(&text, &origin)
         .map_err(|error| Failure::new(exit::CONFIG, exit::chain(&error)).at(origin.clone()))
-}
-
-/// Mailboxes in the list that was exported for the snapshot.
-fn mailboxes(snapshot: &Snapshot<'_>) -> Option<u64> {
-    let bytes = snapshot.read(Path::new("/.mailkeep/mailboxlist")).ok()?;
-    let entries = mailkeep_mail::cyrus::mailbox_list::parse(&bytes).ok()?;
-    Some(entries.iter().filter(|entry| entry.mailbox_type.has_folder()).count() as u64)
 }
 
 fn progress(app: &App, phase: &'static str, counts: &Counts, files: u64) {
@@ -246,6 +261,7 @@ fn show(app: &App, args: &RestoreServer, plan: &Plan, id: &str) -> Result<(), Fa
         remarks: &plan.remarks,
         stop: &plan.trees.stop,
         mail_runs: plan.trees.runs,
+        import_list: plan.import.as_ref().map(|import| import.why.as_str()),
     })
 }
 
