@@ -25,9 +25,10 @@ const INSIDE: &str = "/.mailkeep-drill/imapd.conf";
 
 /// A server with mail, backed up.
 struct Lab {
+    /// Before its folder: without its files nobody can stop it.
+    server: Cyrus,
     home: tempfile::TempDir,
     rig: Rig,
-    server: Cyrus,
     source: PathBuf,
     snapshot: String,
 }
