@@ -62,8 +62,11 @@ fn id(repository: &Repository, index: usize) -> SnapshotId {
     repository.snapshots(&LogMonitor).unwrap()[index].id
 }
 
+/// Drills that are known, by their snapshots and whether they passed.
+type Known = Vec<(SnapshotId, bool)>;
+
 /// What is known, and what was told of the rest.
-fn known(repository: &Repository) -> (Vec<(SnapshotId, bool)>, Vec<(Severity, String)>) {
+fn known(repository: &Repository) -> (Known, Vec<(Severity, String)>) {
     let told = Collected::default();
     let drills = repository.drills(&told).unwrap();
     let known = drills.into_iter().map(|(snapshot, record)| (snapshot, record.passed)).collect();

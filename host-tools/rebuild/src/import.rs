@@ -104,22 +104,21 @@ fn reason(
 mod tests {
     use super::*;
 
-    fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    /// Settings as a snapshot or a server has them.
+    type Said<'a> = &'a [(&'a str, &'a str)];
+
+    fn settings(pairs: Said<'_>) -> Vec<(String, String)> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn of(
-        before: &str,
-        now: &str,
-        kinds: (&[(&str, &str)], &[(&str, &str)]),
-    ) -> Result<Option<String>, String> {
+    fn of(before: &str, now: &str, kinds: (Said<'_>, Said<'_>)) -> Result<Option<String>, String> {
         let (before, now) = (settings(&[("cyrus", before)]), settings(&[("kernel", "6"), ("cyrus", now)]));
         reason(&before, &now, (&settings(kinds.0), &settings(kinds.1))).map_err(|error| error.to_string())
     }
 
     #[test]
     fn only_from_older_to_newer_and_only_where_something_differs() {
-        let same: (&[(&str, &str)], &[(&str, &str)]) = (&[(KIND, "twoskip")], &[(KIND, "twoskip")]);
+        let same: (Said<'_>, Said<'_>) = (&[(KIND, "twoskip")], &[(KIND, "twoskip")]);
         assert_eq!(of("3.6.1", "3.6.4", same), Ok(None));
         assert_eq!(of("3.6.4", "3.6.1", same), Ok(None));
         assert_eq!(of("", "3.6.1", same), Ok(None));
@@ -127,7 +126,7 @@ mod tests {
         assert!(of("3.8.2", "3.10.0", same).unwrap().is_some(), "10 is more than 8");
         let older = of("3.10.0", "3.8.2", same).unwrap_err();
         assert!(older.contains("install 3.10 or newer") && !older.contains('\n'), "{older}");
-        let kinds: (&[(&str, &str)], &[(&str, &str)]) = (&[], &[(KIND, "skiplist")]);
+        let kinds: (Said<'_>, Said<'_>) = (&[], &[(KIND, "skiplist")]);
         assert!(of("3.6.1", "3.6.1", kinds).unwrap().unwrap().contains("skiplist"));
         assert!(of("3.6.1", "3.4.1", kinds).is_err());
     }
