@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::source::{Options, cyrus_source, generic_source};
 use mailkeep_tests::cyrus::{self, BIN_DIR, Cyrus, Layout};
-use mailkeep_tests::process::{self, Output, Running, signal, write_script};
+use mailkeep_tests::process::{self, Output, Running, process, signal, write_script};
 use mailkeep_tests::programs::json_line;
 use mailkeep_tests::rig::{Rig, id, words};
 use mailkeep_tests::tree;
@@ -347,22 +347,26 @@ fn a_cyrus_of_another_series_is_not_started_and_not_taken_for_a_pass() -> Result
 /// A drill that is held while its Cyrus starts: the master has been stopped before it could serve anybody.
 fn held(lab: &Lab) -> Result<Running> {
     let scratch = lab.scratch()?;
+    // Before it runs another program, a child of the master has the master's command line too.
+    let is_master = |line: &str| line.contains("master") && line.contains(INSIDE);
+    let serves = |line: &str| line.contains("imapd -") || line.starts_with("imapd");
     for _ in 0..20 {
         let mut running = Running::spawn(&mut lab.rig.command(&arguments(&lab.snapshot, &scratch, &[])))?;
         let begun = Instant::now();
         while !running.ended()? && begun.elapsed() < process::HANG {
-            let master = inside(&scratch)
-                .into_iter()
-                .find(|(_, line)| line.contains("master") && line.contains(INSIDE));
-            let Some((master, _)) = master else { continue };
+            let Some((master, _)) = inside(&scratch).into_iter().find(|(_, line)| is_master(line)) else {
+                continue;
+            };
             signal(master, Signal::STOP);
-            // Stopped before it had a service for us: nobody will answer.
-            if !inside(&scratch).iter().any(|(_, line)| line.contains("imapd -") || line.starts_with("imapd"))
-            {
+            while process(master).is_some_and(|p| p.runs() && p.state != 'T') {
+                ensure!(begun.elapsed() < process::HANG, "{master} does not stop");
+            }
+            let there = inside(&scratch);
+            let masters = there.iter().filter(|(_, line)| is_master(line));
+            if masters.map(|(pid, _)| *pid).eq([master]) && !there.iter().any(|(_, line)| serves(line)) {
                 return Ok(running);
             }
             signal(master, Signal::CONT);
-            break;
         }
         running.wait(process::HANG)?;
     }
