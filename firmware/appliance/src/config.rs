@@ -15,9 +15,14 @@ use mailkeep_mail::{MailError, Source};
 use mailkeep_repository::limits;
 use mailkeep_repository::retention::Keep;
 
+use crate::disk_set::Rotation;
 use crate::schedule::{Schedule, ScheduleError};
 use raw::{RawConfig, RawRetention};
 
+/// How long a disk stays in the box before another one of the set is due, unless told otherwise.
+const ROTATE_EVERY: Duration = Duration::from_secs(7 * 86_400);
+/// More disks than this are no set that a person rotates.
+const SET_MOST: u32 = 64;
 /// Where the box keeps what it remembers, unless told otherwise.
 const STATE_DIR: &str = "/var/lib/mailkeep";
 /// The box key's file, beside `box.toml` unless told otherwise.
@@ -92,6 +97,8 @@ pub struct Config {
     pub board: Layout,
     /// Device paths at which disks appear, for boards that have no disks of their own.
     pub disk_paths: Vec<PathBuf>,
+    /// How many disks rotate, and how often.
+    pub rotation: Rotation,
     /// Without a proven backup for longer than this, the box says "overdue".
     pub overdue_after: Option<Duration>,
     /// In how many runs each disk is wholly read back.
@@ -148,6 +155,9 @@ impl Config {
             None => "retention  none: nothing is ever removed".to_owned(),
             Some(keep) => format!("retention  {}", rules(keep)),
         });
+        if let Some(size) = self.rotation.set_size.filter(|size| *size > 1) {
+            lines.push(format!("disks      {size}, each for {}", days(self.rotation.every)));
+        }
         if let Some(after) = self.overdue_after {
             lines.push(format!("overdue    after {} hours without a proven backup", after.as_secs() / 3600));
         }
@@ -155,6 +165,14 @@ impl Config {
             lines.push(format!("note       {table} has no effect in this version"));
         }
         lines.join("\n")
+    }
+}
+
+fn days(seconds: i64) -> String {
+    match (seconds / 86_400, seconds % 86_400) {
+        (1, 0) => "1 day".to_owned(),
+        (days, 0) => format!("{days} days"),
+        _ => format!("{} hours", seconds / 3600),
     }
 }
 
@@ -198,15 +216,12 @@ impl Check<'_> {
                     .map_err(|error: ScheduleError| self.bad("schedule.backup", error.to_string()))?,
             ),
         };
-        let without_effect = [
-            ("[web]", raw.web.is_some()),
-            ("[notify]", raw.notify.is_some()),
-            ("[disks] set-size", raw.disks.set_size.is_some()),
-        ];
+        let without_effect = [("[web]", raw.web.is_some()), ("[notify]", raw.notify.is_some())];
         Ok(Config {
             name: self.name(raw.r#box.name)?,
             state_dir: self.base.join(raw.r#box.state_dir.unwrap_or_else(|| STATE_DIR.into())),
             key_file: self.base.join(raw.r#box.key_file.unwrap_or_else(|| KEY_FILE.into())),
+            rotation: self.rotation(raw.disks.set_size, raw.disks.rotate_every.as_deref())?,
             disk_paths: self.disk_paths(raw.disks.paths, &board)?,
             board,
             overdue_after,
@@ -221,6 +236,15 @@ impl Check<'_> {
                 .map(|(name, _)| name)
                 .collect(),
         })
+    }
+
+    fn rotation(&self, set_size: Option<u32>, every: Option<&str>) -> Result<Rotation, ConfigError> {
+        if set_size.is_some_and(|size| !(1..=SET_MOST).contains(&size)) {
+            return Err(self.bad("disks.set-size", format!("must be 1 to {SET_MOST}")));
+        }
+        let every = every.map_or(Ok(ROTATE_EVERY), parse_duration);
+        let every = every.map_err(|problem| self.bad("disks.rotate-every", problem))?;
+        Ok(Rotation { set_size, every: i64::try_from(every.as_secs()).unwrap_or(i64::MAX) })
     }
 
     fn verify_runs(&self, runs: Option<u32>) -> Result<u32, ConfigError> {
@@ -327,7 +351,7 @@ mod tests {
     #[test]
     fn every_documented_table_is_known() {
         let all = format!(
-            "{GOOD}[disks]\nset-size = 3\noverdue-after = '2d'\nverify-runs = 7\n[schedule]\nbackup = '02:30'\ncatch-up = false\n\
+            "{GOOD}[disks]\nset-size = 3\nrotate-every = '1d'\noverdue-after = '2d'\nverify-runs = 7\n[schedule]\nbackup = '02:30'\ncatch-up = false\n\
              [retention]\nkeep-daily = 14\nkeep-weekly = 8\n[web]\nlisten = '0.0.0.0:80'\n[notify]\nmail = 'a@b'\n"
         );
         let config = load(&all).unwrap();
@@ -335,9 +359,13 @@ mod tests {
         assert!(!config.catch_up);
         assert_eq!(config.verify_runs, 7);
         let words = config.describe();
-        for line in
-            ["02:30", "after 48 hours", "[web] has no effect", "retention  keep-daily 14, keep-weekly 8"]
-        {
+        for line in [
+            "02:30",
+            "3, each for 1 day",
+            "after 48 hours",
+            "[web] has no effect",
+            "retention  keep-daily 14, keep-weekly 8",
+        ] {
             assert!(words.contains(line), "{line}: {words}");
         }
     }
@@ -355,6 +383,8 @@ mod tests {
             (&format!("{GOOD}[[source]]\nfile = 'tree.toml'\n"), "named twice"),
             (&format!("{GOOD}[schedule]\nbackup = '25:00'\n"), "schedule.backup: "),
             (&format!("{GOOD}[disks]\noverdue-after = '2'\n"), "disks.overdue-after: "),
+            (&format!("{GOOD}[disks]\nset-size = 0\n"), "disks.set-size: must be 1 to"),
+            (&format!("{GOOD}[disks]\nrotate-every = 'x'\n"), "disks.rotate-every: "),
             (&format!("{GOOD}[disks]\nverify-runs = 0\n"), "disks.verify-runs: must be 1 to"),
             (&format!("{GOOD}[retention]\nkeep-daily = 0\n"), "retention.keep-daily: must be at least 1"),
             (&format!("{GOOD}[retention]\nkeep-daily = -1\n"), "invalid value"),

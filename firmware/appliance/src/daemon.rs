@@ -4,7 +4,7 @@
 //! controller wants to wake, a signal), lets the controller take the step, and carries out the actions. It ends
 //! when the controller says that everything is flushed and unmounted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,14 +14,15 @@ use chrono::{DateTime, Datelike, Local};
 use mailkeep_board::{Board, BoardError, BoardEvent, Layout, Sink, SlotNumber, disk};
 use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{
-    Action, Button, Event, JobId, JobKind, JobResult, Moment, Notice, Phase, Settings, Span, State,
+    Action, Button, Event, Fault, JobId, JobKind, JobResult, Moment, Notice, Phase, Settings, Span, State,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::border::{Post, Workers, cancel};
 use crate::config::Config;
+use crate::disk_set::{DiskSet, Wanted, next_wanted};
 use crate::disks::DiskOrder;
-use crate::engine::{Engine, News};
+use crate::engine::{DiskName, Engine, Looked, News};
 use crate::inbound::{Inbound, What};
 use crate::indicators::Indicators;
 use crate::ledger::Ledger;
@@ -32,6 +33,8 @@ use crate::words;
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
 /// Before this year the clock has certainly not been set.
 const FIRST_YEAR: i32 = 2026;
+/// How often a backup that was under way when the box went down is begun again before a person has to look.
+const RESUMES: u32 = 3;
 /// Below the state folder: where disks are mounted.
 const MOUNT_DIR: &str = "disks";
 
@@ -57,13 +60,15 @@ pub enum DaemonError {
     Loop(#[source] std::io::Error),
 }
 
-/// Runs the box until it is asked to end. `open` opens the front panel, whose events go to the sink.
+/// Runs the box until it is asked to end. `set` is the set ledger, which the engine keeps too. `open` opens the front
+/// panel, whose events go to the sink.
 ///
 /// # Errors
 /// A [`DaemonError`] before the box is up; afterwards it goes on whatever happens.
 pub async fn run(
     config: Config,
     engine: Arc<dyn Engine>,
+    set: Arc<DiskSet>,
     open: impl FnOnce(Sink) -> Result<Box<dyn Board>, BoardError>,
 ) -> Result<(), DaemonError> {
     let state_dir = |source| DaemonError::StateDir { path: config.state_dir.clone(), source };
@@ -82,7 +87,7 @@ pub async fn run(
     let (post, mut inbox) = Post::new();
     let workers = Workers::start(engine, post.clone(), mount_dir).map_err(DaemonError::Loop)?;
     let board = open(post.sink()).map_err(DaemonError::Board)?;
-    let mut daemon = Daemon::new(config, workers, board);
+    let mut daemon = Daemon::new(config, workers, set, board);
     daemon.begin();
 
     loop {
@@ -105,6 +110,7 @@ pub async fn run(
 struct Daemon {
     config: Config,
     workers: Workers,
+    set: Arc<DiskSet>,
     board: Box<dyn Board>,
     state: State,
     indicators: Indicators,
@@ -115,6 +121,9 @@ struct Daemon {
     inserted: HashMap<SlotNumber, Insertion>,
     paths: HashMap<Insertion, PathBuf>,
     repositories: HashMap<Insertion, PathBuf>,
+    names: HashMap<Insertion, DiskName>,
+    wanted: Option<Wanted>,
+    shrunk: BTreeSet<String>,
     insertions: u32,
     cancels: HashMap<JobId, Arc<AtomicBool>>,
     phase: Phase,
@@ -122,7 +131,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config, workers: Workers, board: Box<dyn Board>) -> Self {
+    fn new(config: Config, workers: Workers, set: Arc<DiskSet>, board: Box<dyn Board>) -> Self {
         let overdue_after = config.overdue_after.map(|after| Span::from_secs(after.as_secs()));
         let manager = ServiceManager::find();
         let started = Instant::now();
@@ -136,12 +145,16 @@ impl Daemon {
             inserted: HashMap::new(),
             paths: HashMap::new(),
             repositories: HashMap::new(),
+            names: HashMap::new(),
+            wanted: None,
+            shrunk: BTreeSet::new(),
             insertions: 0,
             cancels: HashMap::new(),
             phase: Phase::Live,
             exit: false,
             config,
             workers,
+            set,
             board,
         }
     }
@@ -156,11 +169,7 @@ impl Daemon {
             Ledger::default()
         });
         let now = Local::now();
-        if let Some(proven) = self.ledger.proven {
-            let age = Span::from_secs(u64::try_from(now.timestamp() - proven).unwrap_or(0));
-            let (proven, last_good) = (Moment::default() - age, !self.ledger.last_failed);
-            self.step(Event::Remembered { proven, last_good }, Instant::now());
-        }
+        self.recall(now.timestamp());
         // A new box owes nobody yesterday's backup.
         if self.ledger.scheduled.is_none() || !self.config.catch_up {
             self.ledger.scheduled = Some(now.timestamp());
@@ -171,6 +180,48 @@ impl Daemon {
             tracing::info!(%schedule, next, "schedule");
         }
         self.manager.ready();
+    }
+
+    /// Tells the controller what was before the start. Only when it knows all of that is any of it written down again.
+    fn recall(&mut self, now: i64) {
+        let mut events = Vec::new();
+        if let Some(proven) = self.ledger.proven {
+            let age = Span::from_secs(u64::try_from(now - proven).unwrap_or(0));
+            let (proven, last_good) = (Moment::default() - age, !self.ledger.last_failed);
+            events.push(Event::Remembered { proven, last_good });
+        }
+        for saved in &self.ledger.faults {
+            match saved.latched() {
+                Some(latched) => events.push(Event::Latched(latched)),
+                None => {
+                    tracing::warn!(fault = saved.fault, "a fault that this version does not know is dropped")
+                }
+            }
+        }
+        let mut words = None;
+        if self.ledger.owed && self.config.catch_up {
+            if self.ledger.resumed < RESUMES {
+                self.ledger.resumed += 1;
+                events.push(Event::BackupDue);
+                words = Some(words::RESUMED);
+            } else {
+                self.ledger.resumed = 0;
+                events.push(Event::Trouble(Fault::BackupFailed));
+                words = Some(words::NOT_RESUMED);
+            }
+            self.save_ledger();
+        }
+        let moment = self.moment(Instant::now());
+        for event in events {
+            // What it would have said was said before the start; disks are only just coming in.
+            self.state.step(event, moment);
+        }
+        self.keep_what_must_not_be_lost();
+        if let Some(words) = words {
+            tracing::warn!("{words}");
+            self.tell(words);
+        }
+        self.look_at_the_set();
     }
 
     /// Shows what is to be shown; returns when the loop has to turn again by itself.
@@ -206,6 +257,7 @@ impl Daemon {
 
     fn woke(&mut self) {
         self.look_at_the_clock();
+        self.look_at_the_set();
         self.step(Event::Tick, Instant::now());
     }
 
@@ -218,6 +270,7 @@ impl Daemon {
         let Inbound { at, what } = inbound;
         match what {
             What::Board(event) => self.hands(event, at),
+            What::Looked(insertion, looked) => self.looked(insertion, looked, at),
             What::Mounted(insertion, repository) => {
                 self.repositories.insert(insertion, repository);
                 self.step(Event::Mounted(insertion), at);
@@ -264,10 +317,43 @@ impl Daemon {
                     tracing::info!(insertion = insertion.0, "disk out");
                     self.paths.remove(&insertion);
                     self.repositories.remove(&insertion);
+                    self.names.remove(&insertion);
                     self.step(Event::DiskGone(insertion), at);
                 }
             }
             BoardEvent::Quit => self.asked_to_end("the keyboard"),
+        }
+    }
+
+    fn looked(&mut self, insertion: Insertion, looked: Looked, at: Instant) {
+        let Looked { identity, disk, doubt } = looked;
+        // It may have been pulled in the meantime.
+        if let Some(disk) = disk.filter(|_| self.paths.contains_key(&insertion)) {
+            self.names.insert(insertion, disk);
+        }
+        self.step(Event::Identified(insertion, identity), at);
+        if let Some(doubt) = doubt {
+            self.step(Event::Trouble(Fault::DiskSetback), at);
+            self.tell(&doubt);
+        }
+        self.look_at_the_set();
+    }
+
+    /// Which disk is to be brought next, and is it time?
+    fn look_at_the_set(&mut self) {
+        let inside = self.state.disk().insertion().and_then(|insertion| self.names.get(&insertion));
+        let inside = inside.map(|disk| disk.id.as_str());
+        self.wanted = next_wanted(&self.set.members(), inside, self.config.rotation);
+        let now = Local::now();
+        let by = self.wanted.as_ref().and_then(|wanted| wanted.by);
+        let due = now.year() >= FIRST_YEAR && by.is_some_and(|by| by < now.timestamp());
+        if due != self.state.is_swap_due() {
+            self.step(Event::SwapDue(due), Instant::now());
+            if due {
+                let words = words::swap(self.wanted.as_ref().and_then(|wanted| wanted.label.as_deref()));
+                tracing::warn!("{words}");
+                self.tell(&words);
+            }
         }
     }
 
@@ -288,6 +374,7 @@ impl Daemon {
             }
             News::Sealed(sealed) => {
                 self.tell(&words::sealed(source, sealed));
+                self.tripwire(source, sealed.shrunk.as_deref());
                 return;
             }
             News::Pruned(pruned) => {
@@ -308,13 +395,34 @@ impl Daemon {
         self.show_progress(&words::progress(source, self.phase, news));
     }
 
+    /// A source that has lost most of its files may be the wrong mount, or somebody's doing.
+    fn tripwire(&mut self, source: &str, shrunk: Option<&str>) {
+        match shrunk {
+            Some(words) => {
+                tracing::error!(source, "{words}");
+                self.shrunk.insert(source.to_owned());
+                self.step(Event::Trouble(Fault::SourceShrank), Instant::now());
+                self.tell(words);
+            }
+            None => {
+                self.shrunk.remove(source);
+                if self.shrunk.is_empty() {
+                    self.step(Event::Mended(Fault::SourceShrank), Instant::now());
+                }
+            }
+        }
+    }
+
     fn job_ended(&mut self, id: JobId, result: JobResult) {
         self.cancels.remove(&id);
+        self.ledger.resumed = 0;
         self.show_progress("");
         tracing::info!(job = id.0, ?result, "job ended");
         let backup = self.state.jobs().running.is_some_and(|job| job.id == id && job.kind == JobKind::Backup);
         if backup && result != JobResult::Cancelled {
             self.ledger.last_failed = result != JobResult::Proven;
+            // What is broken off because the program ends stays owed; what has ended does not.
+            self.ledger.owed = false;
             if result == JobResult::Proven {
                 self.ledger.proven = Some(Local::now().timestamp());
             }
@@ -349,8 +457,21 @@ impl Daemon {
 
     fn step(&mut self, event: Event, at: Instant) {
         let actions = self.state.step(event, self.moment(at));
+        self.keep_what_must_not_be_lost();
         for action in actions {
             self.act(action);
+        }
+    }
+
+    /// Faults and the backup that is owed are on the disk before anything comes of them.
+    fn keep_what_must_not_be_lost(&mut self) {
+        let mut different = self.ledger.note_faults(self.state.faults().latched(), Local::now().timestamp());
+        if !self.state.is_stopping() {
+            let owed = self.state.is_backup_owed();
+            different |= std::mem::replace(&mut self.ledger.owed, owed) != owed;
+        }
+        if different {
+            self.save_ledger();
         }
     }
 

@@ -13,7 +13,7 @@ use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{Event, Fault, Identity};
 use mailkeep_repository::LocalStorage;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Looked};
 use crate::inbound::What;
 use crate::words;
 
@@ -50,7 +50,7 @@ struct Disks<'a> {
 impl Disks<'_> {
     fn obey(&mut self, order: DiskOrder) -> What {
         match order {
-            DiskOrder::Inspect(insertion, path) => What::Event(self.inspect(insertion, &path)),
+            DiskOrder::Inspect(insertion, path) => self.inspect(insertion, &path),
             DiskOrder::Mount(insertion, path) => match self.mount(insertion, &path) {
                 Ok(repository) => What::Mounted(insertion, repository),
                 Err(error) => {
@@ -63,15 +63,15 @@ impl Disks<'_> {
         }
     }
 
-    fn inspect(&self, insertion: Insertion, path: &Path) -> Event {
+    fn inspect(&self, insertion: Insertion, path: &Path) -> What {
         match self.mount_as(insertion, path, Access::Look) {
             Ok(mounted) => match self.whose(path, mounted) {
-                Ok(identity) => Event::Identified(insertion, identity),
-                Err(()) => Event::InspectFailed(insertion),
+                Ok(looked) => What::Looked(insertion, looked),
+                Err(()) => What::Event(Event::InspectFailed(insertion)),
             },
             Err(error) => {
                 complain(path, &error);
-                self.last_resort(insertion, path, Event::InspectFailed(insertion))
+                What::Event(self.last_resort(insertion, path, Event::InspectFailed(insertion)))
             }
         }
     }
@@ -80,7 +80,7 @@ impl Disks<'_> {
     fn last_resort(&self, insertion: Insertion, path: &Path, failed: Event) -> Event {
         let rescued = Medium::at(path).and_then(|medium| medium.rescue(&self.point(insertion)));
         let identity = match rescued {
-            Ok(mounted) => self.whose(path, mounted),
+            Ok(mounted) => self.whose(path, mounted).map(|looked| looked.identity),
             Err(error) => {
                 complain(path, &error);
                 Err(())
@@ -97,20 +97,21 @@ impl Disks<'_> {
     }
 
     /// Whose is this disk, which was only mounted to find that out?
-    fn whose(&self, path: &Path, mounted: Mounted) -> Result<Identity, ()> {
-        let identity = self.engine.identify(&repository_in(mounted.root()));
+    fn whose(&self, path: &Path, mounted: Mounted) -> Result<Looked, ()> {
+        let looked = self.engine.identify(&repository_in(mounted.root()));
         let unmounted = mounted.unmount().map_err(|failed| {
             let (mounted, error) = *failed;
             complain(path, &error);
             // Opened read-only and let go of: a lazy unmount of it harms nothing.
             mounted.detach().map_err(|error| complain(path, &error)).ok();
         });
-        let identity = identity.map_err(|error| {
+        let looked = looked.map_err(|error| {
             tracing::error!(disk = %path.display(), "{}", words::chain(&error));
         })?;
         unmounted?;
-        tracing::info!(disk = %path.display(), ?identity, "looked at");
-        Ok(identity)
+        let label = looked.disk.as_ref().map_or("", |disk| disk.label.as_str());
+        tracing::info!(disk = %path.display(), identity = ?looked.identity, label, "looked at");
+        Ok(looked)
     }
 
     fn mount(&mut self, insertion: Insertion, path: &Path) -> Result<PathBuf, BoardError> {

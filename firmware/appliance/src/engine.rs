@@ -88,6 +88,8 @@ pub struct Sealed {
     pub remarks: Vec<String>,
     /// The disk is not as the box remembers it: nothing may be removed from it before a person has looked.
     pub doubted: bool,
+    /// The source has lost most of its files since an earlier snapshot, in a sentence.
+    pub shrunk: Option<String>,
 }
 
 /// What became of old snapshots.
@@ -101,13 +103,39 @@ pub struct Pruned {
     pub remarks: Vec<String>,
 }
 
+/// What a look at a disk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Which it is, if it is ours.
+    pub disk: Option<DiskName>,
+    /// Why a person should look at it before anything is removed from it.
+    pub doubt: Option<String>,
+}
+
+impl From<Identity> for Looked {
+    fn from(identity: Identity) -> Self {
+        Self { identity, disk: None, doubt: None }
+    }
+}
+
+/// A disk by its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskName {
+    /// Repository id, as text.
+    pub id: String,
+    /// Its name for people.
+    pub label: String,
+}
+
 /// Makes backups.
 pub trait Engine: Send + Sync + 'static {
     /// Whose disk is it? `repository` is a folder that may hold anything; nothing is written.
     ///
     /// # Errors
     /// The folder can't be read at all.
-    fn identify(&self, repository: &Path) -> Result<Identity, EngineError>;
+    fn identify(&self, repository: &Path) -> Result<Looked, EngineError>;
 
     /// Pulls a source and seals a snapshot.
     ///

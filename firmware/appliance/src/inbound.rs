@@ -7,7 +7,7 @@ use mailkeep_board::BoardEvent;
 use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{Event, JobId, JobResult};
 
-use crate::engine::News;
+use crate::engine::{Looked, News};
 
 /// Something that happened outside of the loop.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub enum What {
     Board(BoardEvent),
     /// For the controller as it is.
     Event(Event),
+    /// A disk was looked at, and is not mounted any more.
+    Looked(Insertion, Looked),
     /// A disk is mounted, and the repository is in this folder.
     Mounted(Insertion, PathBuf),
     /// A job has ended; a line for each source that was not backed up well.

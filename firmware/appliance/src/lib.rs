@@ -16,7 +16,7 @@
 //! | [`engine`] | the seam to what makes backups; [`pull_engine`]: what really does |
 //! | [`indicators`] | patterns to lamps |
 //! | [`schedule`], [`ledger`] | when backups begin by themselves; what is remembered |
-//! | [`seen`] | what was sealed on which disk, to know an older clone of one |
+//! | [`disk_set`] | the set ledger: each disk's name, state and turn |
 //! | [`service_manager`] | READY, WATCHDOG, STOPPING |
 //! | [`words`] | every text that a person reads |
 
@@ -24,6 +24,7 @@ pub mod border;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod disk_set;
 pub mod disks;
 pub mod engine;
 pub mod inbound;
@@ -32,7 +33,6 @@ pub mod job;
 pub mod ledger;
 pub mod pull_engine;
 pub mod schedule;
-pub mod seen;
 pub mod service_manager;
 mod state_file;
 pub mod words;

@@ -11,6 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use clap::error::ErrorKind;
 use mailkeep_appliance::cli::Cli;
+use mailkeep_appliance::disk_set::DiskSet;
 use mailkeep_appliance::pull_engine::PullEngine;
 use mailkeep_appliance::{Config, words};
 use mailkeep_board::bench::{self, Bench};
@@ -78,8 +79,11 @@ fn serve(config: Config, log_file: Option<PathBuf>) -> anyhow::Result<()> {
     let draws = matches!(config.board, Layout::Bench(_)) && bench::has_terminal();
     let log_file = log_file.or_else(|| draws.then(|| config.state_dir.join("mailkeepd.log")));
     init_log(log_file.as_deref())?;
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("cannot use the state folder {}", config.state_dir.display()))?;
+    let set = Arc::new(DiskSet::open(config.state_dir.clone()));
     let engine = PullEngine::new(config.key_file.clone())
-        .remembering(config.state_dir.clone())
+        .remembering(Arc::clone(&set))
         .reading_back_in(config.verify_runs)
         .keeping(config.retention);
     let engine = Arc::new(engine);
@@ -101,7 +105,7 @@ fn serve(config: Config, log_file: Option<PathBuf>) -> anyhow::Result<()> {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(mailkeep_appliance::run(config, engine, open))?;
+    runtime.block_on(mailkeep_appliance::run(config, engine, set, open))?;
     Ok(())
 }
 

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::Local;
 use mailkeep_controller::{Identity, Phase};
 use mailkeep_puller::{ProcessTransport, Progress, PullError, PullOptions, Status, pull};
-use mailkeep_repository::retention::{Clock, Keep};
+use mailkeep_repository::retention::{Candidate, Clock, Halt, Keep, Terms, decide};
 use mailkeep_repository::{
     Collected, KeySource, LocalStorage, LogMonitor, NextSlice, PruneOptions, Repository, RepositoryError,
-    Seen, Severity, WriterOptions, limits, verify_next,
+    Seen, Severity, SnapshotEntry, WriterOptions, limits, verify_next,
 };
 
-use crate::engine::{Engine, EngineError, News, Pruned, Sealed, Work};
-use crate::seen::SeenDisks;
+use crate::disk_set::{DiskSet, Room};
+use crate::engine::{DiskName, Engine, EngineError, Looked, News, Pruned, Sealed, Work};
 use crate::words;
 
 /// Program and version, for agent and manifest.
@@ -30,7 +30,7 @@ pub struct PullEngine {
     transport: ProcessTransport,
     writer: WriterOptions,
     /// Where it remembers what it sealed on which disk.
-    state_dir: Option<PathBuf>,
+    set: Option<Arc<DiskSet>>,
     /// In how many runs each disk is wholly read back.
     slices: u32,
     /// Which old snapshots stay; without rules all do.
@@ -50,15 +50,15 @@ impl PullEngine {
             key,
             transport: ProcessTransport::default(),
             writer: WriterOptions::default(),
-            state_dir: None,
+            set: None,
             slices: limits::SLICES,
             keep: None,
         }
     }
 
-    /// Remembers in this folder what it sealed on which disk, to know an older clone of one.
-    pub fn remembering(self, state_dir: PathBuf) -> Self {
-        Self { state_dir: Some(state_dir), ..self }
+    /// Remembers here what it sealed on which disk, to know an older clone of one.
+    pub fn remembering(self, set: Arc<DiskSet>) -> Self {
+        Self { set: Some(set), ..self }
     }
 
     /// Reads each disk wholly in so many runs.
@@ -71,26 +71,15 @@ impl PullEngine {
         Self { keep, ..self }
     }
 
-    /// What contradicts the box's memory of this disk.
-    fn complaint(&self, repository: &Repository) -> Option<String> {
-        let known = self.seen()?;
+    /// Notes that a disk is here, and says what contradicts the box's memory of it.
+    fn doubt(&self, repository: &Repository, folder: &Path) -> Option<String> {
+        let set = self.set.as_ref()?;
         let entries = repository.snapshots(&LogMonitor).ok()?;
-        let complaint = known.complaint(repository.id(), &entries)?;
-        tracing::error!(disk = repository.label().label, "{complaint}");
-        Some(complaint)
-    }
-
-    fn seen(&self) -> Option<SeenDisks> {
-        let state_dir = self.state_dir.as_ref()?;
-        let complain = |error| tracing::warn!("what is remembered of the disks can't be read: {error}");
-        Some(SeenDisks::load(state_dir).map_err(complain).unwrap_or_default())
-    }
-
-    fn remember(&self, repository: &Repository, seen: Seen) {
-        let (Some(state_dir), Some(mut known)) = (&self.state_dir, self.seen()) else { return };
-        if let Err(error) = known.remember(state_dir, repository.id(), seen) {
-            tracing::warn!("what was sealed can't be remembered: {error}");
-        }
+        let label = &repository.label().label;
+        let now = Local::now().timestamp();
+        let doubt = set.seen(repository.id(), label, &entries, room(folder), now)?;
+        tracing::error!(disk = label, "{doubt}");
+        Some(doubt)
     }
 
     fn open(&self, folder: &Path) -> Result<Repository, RepositoryError> {
@@ -104,21 +93,22 @@ impl PullEngine {
 }
 
 impl Engine for PullEngine {
-    fn identify(&self, repository: &Path) -> Result<Identity, EngineError> {
-        match self.open(repository) {
+    fn identify(&self, folder: &Path) -> Result<Looked, EngineError> {
+        match self.open(folder) {
             Ok(repository) => {
+                let name = DiskName { id: repository.id().hex(), label: repository.label().label.clone() };
                 // Said when the disk comes in, and again in the report of the backup.
-                self.complaint(&repository);
-                Ok(Identity::Ours)
+                let doubt = self.doubt(&repository, folder);
+                Ok(Looked { identity: Identity::Ours, disk: Some(name), doubt })
             }
-            Err(RepositoryError::Absent { .. }) => Ok(Identity::Unknown),
+            Err(RepositoryError::Absent { .. }) => Ok(Identity::Unknown.into()),
             Err(
                 error @ (RepositoryError::WrongKey { .. }
                 | RepositoryError::KeyNeeded { .. }
                 | RepositoryError::Unsupported { .. }),
             ) => {
                 tracing::warn!("{}", words::chain(&error));
-                Ok(Identity::Foreign)
+                Ok(Identity::Foreign.into())
             }
             Err(error) => Err(failed(error)),
         }
@@ -143,10 +133,13 @@ impl Engine for PullEngine {
             starting: AtomicBool::new(false),
             mail_in_doubt: AtomicBool::new(false),
         };
-        let complaint = self.complaint(&repository);
+        let doubt = self.doubt(&repository, work.repository);
         let summary = pull(&repository, work.source, &options, &relay)
             .map_err(|error| pull_failed(error, relay.mail_in_doubt.load(Ordering::Relaxed)))?;
-        self.remember(&repository, Seen { generation: summary.generation, snapshot: summary.snapshot_id });
+        if let Some(set) = &self.set {
+            let seen = Seen { generation: summary.generation, snapshot: summary.snapshot_id };
+            set.sealed(repository.id(), seen, summary.added_bytes, room(work.repository));
+        }
         let problems = summary.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.what));
         Ok(Sealed {
             snapshot: summary.snapshot_id.to_string(),
@@ -155,8 +148,9 @@ impl Engine for PullEngine {
             window_ms: summary.window_ms,
             files: summary.files,
             added_bytes: summary.added_bytes,
-            doubted: complaint.is_some(),
-            remarks: complaint.into_iter().chain(summary.remarks.iter().cloned()).chain(problems).collect(),
+            doubted: doubt.is_some(),
+            shrunk: shrunk(&repository, work.source.name.as_str()),
+            remarks: doubt.into_iter().chain(summary.remarks.iter().cloned()).chain(problems).collect(),
         })
     }
 
@@ -180,6 +174,9 @@ impl Engine for PullEngine {
             let what =
                 format!("snapshot {} was sealed, but the disk does not read back well", sealed.snapshot);
             return Err(EngineError::Failed { what, source: first.to_string().into() });
+        }
+        if let (Some(set), true) = (&self.set, sealed.complete) {
+            set.proven(repository.id(), Local::now().timestamp());
         }
         Ok(())
     }
@@ -218,6 +215,42 @@ impl Engine for PullEngine {
             remarks: halts.chain(lost.map(ToString::to_string)).collect(),
         }))
     }
+}
+
+/// Size and free room of the file system on which this folder is.
+fn room(folder: &Path) -> Option<Room> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Some(Room { size: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+}
+
+/// Whether the newest snapshot of a source is far smaller than recent ones (hazard 30): what halts retention, asked also
+/// where no rule ever removes anything.
+fn shrunk(repository: &Repository, source: &str) -> Option<String> {
+    let entries = repository.snapshots(&LogMonitor).ok()?;
+    let of_source = entries.iter().filter(|entry| entry.manifest.source.name == source);
+    let candidates: Vec<Candidate> = of_source
+        .map(|SnapshotEntry { id, manifest }| Candidate {
+            id: *id,
+            generation: manifest.generation,
+            source: source.to_owned(),
+            time: manifest.started,
+            consistent: manifest.consistent,
+            files: manifest.stats.files,
+            bytes: manifest.stats.bytes,
+        })
+        .collect();
+    // A rule that does not go by time, so that a wrong clock does not stand in the way of the question.
+    let keep = Keep { last: u32::MAX, ..Keep::default() };
+    let terms =
+        Terms { keep, clock: Clock { now: Local::now().timestamp(), offset: 0 }, accept_shrunk: false };
+    decide(&candidates, &terms).halts.into_iter().find_map(|(_, halt)| match halt {
+        Halt::Shrunk { before, now } => Some(format!(
+            "{source} has {} files ({} bytes) now, and had {} ({} bytes) before",
+            now.0, now.1, before.0, before.1
+        )),
+        Halt::Clock | Halt::Damaged => None,
+    })
 }
 
 /// Passes on what the puller tells.

@@ -54,6 +54,12 @@ pub fn fault(fault: Fault) -> &'static str {
         Fault::DiskFull => "The disk is full. Insert another one.",
         Fault::RestoreFailed => "The restore was not done; the log says why.",
         Fault::MailDown => "Mail may not answer on the server. Look there now.",
+        Fault::DiskSetback => {
+            "The disk is not as the box left it: an older copy? Nothing is removed from it; see `mailkeep status`."
+        }
+        Fault::SourceShrank => {
+            "A source has lost most of its files since an earlier backup. Look there; nothing old is removed."
+        }
     }
 }
 
@@ -132,6 +138,21 @@ pub fn pruned(pruned: &Pruned) -> Option<String> {
     parts.extend(pruned.remarks.iter().cloned());
     (!parts.is_empty()).then(|| format!("Retention: {}.", parts.join(", ")))
 }
+
+/// Another disk of the set is due.
+pub fn swap(label: Option<&str>) -> String {
+    match label {
+        Some(label) => format!("It is time to swap: put in \"{label}\"."),
+        None => "It is time to swap: put in another disk of the set.".to_owned(),
+    }
+}
+
+/// A backup was broken off when the box went down.
+pub const RESUMED: &str = "The box went down during a backup: it is made now.";
+
+/// The same, too often.
+pub const NOT_RESUMED: &str =
+    "The box went down during the same backup again and again: it is not begun by itself any more.";
 
 /// Old snapshots could not be removed.
 pub fn not_pruned(why: &str) -> String {

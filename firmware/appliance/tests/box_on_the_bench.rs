@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use mailkeep_appliance::engine::{Engine, EngineError, News, Pruned, Sealed, Work};
+use mailkeep_appliance::engine::{DiskName, Engine, EngineError, Looked, News, Pruned, Sealed, Work};
 use mailkeep_controller::{Identity, Phase};
 use support::Box1;
 
@@ -26,6 +26,7 @@ enum Plan {
     Good,
     /// The disk is not as it was.
     Doubted,
+    Shrunk,
     Incomplete,
     Damaged,
     Full,
@@ -73,11 +74,17 @@ impl Puppet {
 }
 
 impl Engine for Puppet {
-    fn identify(&self, repository: &Path) -> Result<Identity, EngineError> {
+    fn identify(&self, repository: &Path) -> Result<Looked, EngineError> {
+        let name = || repository.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
         Ok(match std::fs::read_to_string(repository.join("label")).as_deref() {
-            Ok("ours") => Identity::Ours,
-            Ok(_) => Identity::Foreign,
-            Err(_) => Identity::Unknown,
+            Ok("ours") => {
+                let disk = DiskName { id: format!("id-{}", name()), label: format!("disk {}", name()) };
+                let doubt =
+                    repository.join("doubt").exists().then(|| "this disk went back in time".to_owned());
+                Looked { identity: Identity::Ours, disk: Some(disk), doubt }
+            }
+            Ok(_) => Identity::Foreign.into(),
+            Err(_) => Identity::Unknown.into(),
         })
     }
 
@@ -100,7 +107,7 @@ impl Engine for Puppet {
             }
             Plan::MailDown => return Err(EngineError::MailDown("no greeting".into())),
             Plan::Panics => panic!("an engine that dies"),
-            Plan::Good | Plan::Doubted | Plan::Incomplete | Plan::Damaged => {}
+            Plan::Good | Plan::Doubted | Plan::Shrunk | Plan::Incomplete | Plan::Damaged => {}
         }
         Ok(Sealed {
             snapshot: "abcd".into(),
@@ -111,6 +118,7 @@ impl Engine for Puppet {
             added_bytes: 5_000,
             remarks: Vec::new(),
             doubted: plan == Plan::Doubted,
+            shrunk: (plan == Plan::Shrunk).then(|| "tree has 1 files now, and had 100 before".to_owned()),
         })
     }
 
@@ -414,4 +422,116 @@ fn asked_to_end_while_old_snapshots_are_removed_it_ends_and_the_backup_is_good()
     let mut again = Bench1::start(folder, "", Plan::Good);
     again.until_lamps(["steady", "off", "off"]);
     again.end();
+}
+
+fn ledger(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("state/ledger.json")).unwrap()
+}
+
+#[test]
+fn a_fault_outlives_the_box_new_or_acknowledged_until_it_is_mended() {
+    let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+    *b.puppet.plan.lock().unwrap() = Plan::Full;
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("b");
+    (0..3).for_each(|_| b.step());
+    b.until_lamps(["wink", "fast", "fast"]);
+    assert!(ledger(b.folder.path()).contains("disk-full"), "written down before it was shown");
+    let folder = b.end();
+
+    let mut b = Bench1::start(folder, "", Plan::Good);
+    b.until_lamps(["wink", "fast", "fast"]);
+    b.hand("b");
+    b.until("note Fault acknowledged. Press BACKUP again to start a backup.");
+    b.until_lamps(["wink", "fast", "steady"]);
+    let folder = b.end();
+
+    // The backup that found no room is still owed: it begins by itself on the next disk.
+    let mut b = Bench1::start(folder, "insert = 1", Plan::Good);
+    b.until("note The box went down during a backup: it is made now.");
+    (0..4).for_each(|_| b.step());
+    b.until("note Backup done, read back and good.");
+    b.until_lamps(["steady", "steady", "off"]);
+    let folder = b.end();
+    assert!(!ledger(folder.path()).contains("disk-full"));
+}
+
+#[test]
+fn a_backup_that_a_restart_cut_off_is_made_when_the_box_is_back_but_not_for_ever() {
+    let mut b = Bench1::with_labels([Some("ours"), None], "insert = 1");
+    b.until_lamps(["wink", "steady", "off"]);
+    b.hand("b");
+    b.step();
+    b.until_lamps(["fast", "slow", "off"]);
+    assert!(ledger(b.folder.path()).contains("\"owed\": true"), "written down before it began");
+    b.hand("q");
+    b.until("note Stopping.");
+    b.ended();
+    let Bench1 { folder, .. } = b;
+
+    let mut b = Bench1::start(folder, "insert = 1", Plan::Good);
+    b.until("note Backup started. Mail runs on.");
+    (0..4).for_each(|_| b.step());
+    b.until("note Backup done, read back and good.");
+    b.until_lamps(["steady", "steady", "off"]);
+    let folder = b.end();
+    assert!(ledger(folder.path()).contains("\"owed\": false"));
+
+    // A power cut each time: the file is what is left of it.
+    std::fs::write(folder.path().join("state/ledger.json"), "{\"owed\": true, \"resumed\": 3}").unwrap();
+    let mut b = Bench1::start(folder, "insert = 1", Plan::Good);
+    b.until(
+        "note The box went down during the same backup again and again: it is not begun by itself any more.",
+    );
+    b.until_lamps(["wink", "steady", "fast"]);
+    b.end();
+}
+
+#[test]
+fn a_disk_in_doubt_and_a_source_that_shrank_are_faults() {
+    for (plan, words) in
+        [(Plan::Doubted, "this disk went back in time"), (Plan::Shrunk, "tree has 1 files now")]
+    {
+        let mut b = Bench1::with_labels([Some("ours"), None], "");
+        *b.puppet.plan.lock().unwrap() = plan;
+        if plan == Plan::Doubted {
+            std::fs::write(b.folder.path().join("d1/mailkeep/doubt"), "").unwrap();
+        }
+        b.hand("1");
+        if plan == Plan::Shrunk {
+            b.until_lamps(["wink", "steady", "off"]);
+            b.hand("b");
+            (0..4).for_each(|_| b.step());
+        }
+        b.until_part(words);
+        if plan == Plan::Shrunk {
+            b.until("note Backup done, read back and good.");
+            b.until_lamps(["steady", "steady", "fast"]);
+            b.hand("b");
+            b.until_lamps(["steady", "steady", "steady"]);
+            *b.puppet.plan.lock().unwrap() = Plan::Good;
+            b.hand("b");
+            (0..4).for_each(|_| b.step());
+            b.until("note Backup done, read back and good.");
+            b.until_lamps(["steady", "steady", "off"]);
+        } else {
+            b.until_lamps(["wink", "steady", "fast"]);
+        }
+        b.end();
+    }
+}
+
+#[test]
+fn the_disk_whose_turn_it_is_is_asked_for_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("d1/mailkeep")).unwrap();
+    std::fs::write(folder.path().join("d1/mailkeep/label"), "ours").unwrap();
+    std::fs::create_dir(folder.path().join("state")).unwrap();
+    let set = "{\"id-d1\": {\"label\": \"disk d1\", \"proven\": 1780000000},
+                \"id-d2\": {\"label\": \"disk d2\", \"proven\": 1770000000}}";
+    std::fs::write(folder.path().join("state/disks.json"), set).unwrap();
+    let mut b = Bench1::start(folder, "insert = 1\n[disks]\nset-size = 2\n", Plan::Good);
+    b.until("note It is time to swap: put in \"disk d2\".");
+    b.until_lamps(["wink", "fast", "off"]);
+    b.end();
 }

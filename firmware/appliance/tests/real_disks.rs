@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
+use mailkeep_appliance::disk_set::DiskSet;
 use mailkeep_appliance::disks::{DiskOrder, serve};
 use mailkeep_appliance::engine::Engine;
 use mailkeep_appliance::inbound::What;
@@ -15,11 +16,35 @@ use mailkeep_board::disk::{Access, Medium};
 use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{Event, Identity};
 use mailkeep_repository::format::Identity as KeyIdentity;
-use mailkeep_repository::{Encryption, InitOptions, LocalStorage, Repository};
+use mailkeep_repository::format::manifest::{SourceInfo, Stats};
+use mailkeep_repository::{
+    Draft, Encryption, InitOptions, KeySource, LocalStorage, LogMonitor, Repository, WriterOptions,
+};
 
 fn init(folder: &Path, encryption: Encryption) {
     let storage = Arc::new(LocalStorage::prepare(folder).unwrap());
     Repository::init(storage, &InitOptions { label: "disk".into(), encryption }).unwrap();
+}
+
+fn seal(repository: &Repository) {
+    let mut writer = repository.writer(&WriterOptions::default(), &LogMonitor).unwrap();
+    let root = writer.put_tree(&[]).unwrap();
+    let draft = Draft {
+        program: "test".into(),
+        source: SourceInfo { name: "tree".into(), system: "generic".into(), host: "here".into() },
+        started: 1_780_000_000,
+        consistent: true,
+        remarks: Vec::new(),
+        passes: Vec::new(),
+        window: None,
+        versions: Vec::new(),
+        users: Vec::new(),
+        groups: Vec::new(),
+        root,
+        stats: Stats::default(),
+        mail_check: None,
+    };
+    writer.seal(draft, &LogMonitor).unwrap();
 }
 
 fn new_key(file: &Path) -> KeyIdentity {
@@ -56,16 +81,17 @@ fn a_disk_is_ours_only_if_our_key_opens_it() {
 
     let before = contents(folder.path());
     let engine = PullEngine::new(path("box.key"));
-    assert_eq!(engine.identify(&path("ours")).unwrap(), Identity::Ours);
+    let looked = engine.identify(&path("ours")).unwrap();
+    assert_eq!((looked.identity, looked.disk.unwrap().label.as_str()), (Identity::Ours, "disk"));
     // A disk that carries its own key in the clear must not be slipped to a box that encrypts.
-    assert_eq!(engine.identify(&path("plain")).unwrap(), Identity::Foreign);
-    assert_eq!(engine.identify(&path("theirs")).unwrap(), Identity::Foreign);
-    assert_eq!(engine.identify(&path("empty")).unwrap(), Identity::Unknown);
-    assert!(!matches!(engine.identify(&path("holiday")), Ok(Identity::Ours)));
+    assert_eq!(engine.identify(&path("plain")).unwrap().identity, Identity::Foreign);
+    assert_eq!(engine.identify(&path("theirs")).unwrap().identity, Identity::Foreign);
+    assert_eq!(engine.identify(&path("empty")).unwrap().identity, Identity::Unknown);
+    assert!(!engine.identify(&path("holiday")).is_ok_and(|looked| looked.identity == Identity::Ours));
 
     let without_key = PullEngine::new(path("no.key"));
-    assert_eq!(without_key.identify(&path("ours")).unwrap(), Identity::Foreign);
-    assert_eq!(without_key.identify(&path("plain")).unwrap(), Identity::Ours);
+    assert_eq!(without_key.identify(&path("ours")).unwrap().identity, Identity::Foreign);
+    assert_eq!(without_key.identify(&path("plain")).unwrap().identity, Identity::Ours);
     assert!(before == contents(folder.path()), "a look changed a disk");
 }
 
@@ -118,7 +144,7 @@ fn a_disk_of_ours_that_can_only_be_rescued_is_said_to_be_readable_and_is_not_wri
     let orders = || vec![DiskOrder::Inspect(a, image.clone()), DiskOrder::Mount(a, image.clone())];
     let well = [orders(), vec![DiskOrder::Eject(a)]].concat();
     let said = answers(path("box.key"), &path("disks"), well);
-    assert_eq!(said[0], format!("{:?}", What::Event(Event::Identified(a, Identity::Ours))));
+    assert!(said[0].starts_with("Looked(Insertion(1), Looked { identity: Ours, "), "{}", said[0]);
     assert_eq!(said[1], format!("{:?}", What::Mounted(a, path("disks/1/mailkeep"))));
 
     smash_extent_tree(&image);
@@ -132,4 +158,34 @@ fn a_disk_of_ours_that_can_only_be_rescued_is_said_to_be_readable_and_is_not_wri
     assert_eq!(said, failed);
     assert!(before == std::fs::read(&image).unwrap(), "the disk was written to");
     assert_eq!(mailkeep_board::disk::clear_stale(folder.path()).unwrap(), 0, "something is still mounted");
+}
+
+#[test]
+fn a_clone_that_comes_back_is_told_until_a_person_has_settled_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let key = new_key(&path("box.key"));
+    init(&path("disk"), Encryption::Wrapped { box_key: key });
+    let copy = Command::new("cp").arg("-a").args([path("disk"), path("clone")]).status().unwrap();
+    assert!(copy.success());
+    std::fs::create_dir(path("state")).unwrap();
+    let set = || Arc::new(DiskSet::open(path("state")));
+    let engine = |set| PullEngine::new(path("box.key")).remembering(set);
+    let id = engine(set()).identify(&path("disk")).unwrap().disk.unwrap().id;
+    assert_eq!(set().members()[&id].label, "disk");
+    assert!(set().members()[&id].size_bytes.is_some_and(|size| size > 0));
+
+    // A snapshot is sealed on the one, and then the other, which was copied before, is put in.
+    let storage = Arc::new(LocalStorage::open(&path("disk")).unwrap());
+    let source = KeySource::File(path("box.key"));
+    let repository = Repository::open(storage, &source, &LogMonitor).unwrap();
+    seal(&repository);
+    drop(repository);
+    assert_eq!(engine(set()).identify(&path("disk")).unwrap().doubt, None);
+    assert_eq!(set().members()[&id].generation, 1);
+    let doubt = engine(set()).identify(&path("clone")).unwrap().doubt.unwrap();
+    assert!(doubt.contains("went back in time"), "{doubt}");
+    assert_eq!(engine(set()).identify(&path("clone")).unwrap().doubt, Some(doubt), "also after a restart");
+    assert!(set().trust(&id));
+    assert_eq!(engine(set()).identify(&path("clone")).unwrap().doubt, None);
 }

@@ -10,10 +10,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mailkeep_appliance::engine::{Engine, EngineError, News, Pruned, Sealed, Work};
+use mailkeep_appliance::engine::{Engine, EngineError, Looked, News, Pruned, Sealed, Work};
 use mailkeep_appliance::pull_engine::PullEngine;
 use mailkeep_board::disk::{Access, Medium};
-use mailkeep_controller::{Identity, Phase};
+use mailkeep_controller::Phase;
 use mailkeep_repository::format::manifest::{SourceInfo, Stats};
 use mailkeep_repository::format::{ChunkKind, Identity as KeyIdentity, Meta, Node, NodeKind};
 use mailkeep_repository::retention::Keep;
@@ -146,7 +146,7 @@ struct Local {
 }
 
 impl Engine for Local {
-    fn identify(&self, repository: &Path) -> Result<Identity, EngineError> {
+    fn identify(&self, repository: &Path) -> Result<Looked, EngineError> {
         self.real.identify(repository)
     }
 
@@ -162,6 +162,7 @@ impl Engine for Local {
             added_bytes: 800_000,
             remarks: Vec::new(),
             doubted: false,
+            shrunk: None,
         })
     }
 

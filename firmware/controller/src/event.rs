@@ -4,7 +4,7 @@
 
 use crate::button::Button;
 use crate::disk::Insertion;
-use crate::fault::Fault;
+use crate::fault::{Fault, Latched};
 use crate::job::{JobId, JobResult, Phase};
 use crate::moment::Moment;
 
@@ -62,8 +62,18 @@ pub enum Event {
         /// No backup has failed since.
         last_good: bool,
     },
+    /// A fault from before the start that is not done with.
+    Latched(Latched),
     /// Trouble that the appliance has found outside of any job.
     Trouble(Fault),
+    /// The cause of such trouble is gone.
+    Mended(Fault),
+    /// Whether it is time to put another disk of the set in: some disk has not been here for too long.
+    SwapDue(bool),
+    /// Whoever sits at a desk asks for what BACKUP held down asks for.
+    EjectAsked,
+    /// Likewise: the running job is to end as soon as that is safe, and none is wanted any more.
+    CancelAsked,
     /// The program is asked to end.
     Shutdown,
 }

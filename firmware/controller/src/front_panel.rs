@@ -33,7 +33,7 @@ fn status(state: &State, now: Moment) -> Pattern {
 }
 
 fn disk(state: &State, now: Moment) -> Pattern {
-    let wanted = state.jobs().wanted || state.is_overdue(now);
+    let wanted = state.jobs().wanted || state.is_overdue(now) || state.is_swap_due();
     match state.disk() {
         Disk::Absent | Disk::Pulled { .. } if state.has_waiting_disk() => Pattern::Slow,
         Disk::Absent | Disk::Pulled { .. } if wanted => Pattern::Fast,
@@ -42,6 +42,8 @@ fn disk(state: &State, now: Moment) -> Pattern {
         Disk::Failing(_) => Pattern::Fast,
         Disk::Safe { insertion, .. } if state.jobs().works_on(insertion) => Pattern::Slow,
         Disk::Safe { full: true, .. } => Pattern::Fast,
+        // It may be taken out, and should be: another one of the set is due.
+        Disk::Safe { .. } if state.is_swap_due() => Pattern::Fast,
         Disk::Safe { full: false, .. } => Pattern::Steady,
         Disk::Inspecting(_) | Disk::Mounting(_) | Disk::Mounted { .. } | Disk::Ejecting { .. } => {
             Pattern::Slow

@@ -25,7 +25,7 @@
 //! - a disk is mounted for writing only if it was identified as ours, in this stay in the slot;
 //! - no eject is asked for while a job works on the disk;
 //! - no restore starts without arming and then the chord within its time;
-//! - a new fault shows as fast blink until it is acknowledged, whatever else happens;
+//! - a new fault shows as fast blink until it is acknowledged, whatever else happens, also over a restart;
 //! - every event is accepted in every state (the step is total), and time that jumps back is held still.
 
 pub mod action;
@@ -44,7 +44,7 @@ pub mod state;
 pub use action::{Action, Notice};
 pub use button::Button;
 pub use event::{Event, Identity};
-pub use fault::Fault;
+pub use fault::{Fault, Latched};
 pub use front_panel::lamps;
 pub use job::{JobId, JobKind, JobResult, Phase};
 pub use lamp::{Lamp, Pattern};

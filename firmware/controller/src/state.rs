@@ -34,6 +34,7 @@ pub struct State {
     arming: Arming,
     faults: Latch,
     age_shown: Option<(Moment, Option<u32>)>,
+    swap_due: bool,
     stopping: bool,
     exited: bool,
 }
@@ -51,6 +52,7 @@ impl State {
             arming: Arming::default(),
             faults: Latch::default(),
             age_shown: None,
+            swap_due: false,
             stopping: false,
             exited: false,
         }
@@ -98,7 +100,13 @@ impl State {
             Event::JobEnded(id, result) => self.job_ended(id, result, now, &mut out),
             Event::BackupDue => self.want_backup(&mut out),
             Event::Remembered { proven, last_good } => self.remember(proven.min(now), last_good),
+            Event::Latched(latched) => self.faults.remember(latched),
             Event::Trouble(fault) => self.raise(fault, &mut out),
+            Event::Mended(fault) => self.faults.mend(fault),
+            Event::SwapDue(due) => self.swap_due = due,
+            Event::EjectAsked if !self.stopping => self.eject_asked(&mut out),
+            Event::CancelAsked if !self.stopping => self.cancel_asked(&mut out),
+            Event::EjectAsked | Event::CancelAsked => {}
             Event::Shutdown => self.shutdown(&mut out),
         }
         self.begin_what_waits(now, &mut out);
@@ -145,6 +153,16 @@ impl State {
     /// Has there been no proven backup for too long?
     pub fn is_overdue(&self, now: Moment) -> bool {
         self.settings.overdue_after.is_some_and(|after| self.clamp(now).since(self.proven_or_start()) > after)
+    }
+
+    /// Is another disk of the set due?
+    pub fn is_swap_due(&self) -> bool {
+        self.swap_due
+    }
+
+    /// Is a backup wanted, or under way and not ended? What a program that is killed now has to make up for.
+    pub fn is_backup_owed(&self) -> bool {
+        self.jobs.wanted || self.jobs.running.is_some_and(|job| job.kind == JobKind::Backup)
     }
 
     /// Is the program on its way out?
@@ -532,6 +550,15 @@ impl State {
         }
     }
 
+    fn cancel_asked(&mut self, out: &mut Vec<Action>) {
+        self.jobs.wanted = false;
+        match self.jobs.running {
+            // Nothing was started yet; the mount that is under way is taken back when it is done.
+            Some(running) if running.stage == Stage::Mounting => self.jobs.running = None,
+            _ => self.cancel(out),
+        }
+    }
+
     fn cancel(&mut self, out: &mut Vec<Action>) {
         if let Some(running) = self.jobs.running.as_mut().filter(|running| !running.cancelled) {
             running.cancelled = true;
@@ -585,6 +612,12 @@ impl State {
 fn disarms(event: Event) -> bool {
     !matches!(
         event,
-        Event::Press(_) | Event::Release(_) | Event::Tick | Event::Progress(..) | Event::Remembered { .. }
+        Event::Press(_)
+            | Event::Release(_)
+            | Event::Tick
+            | Event::Progress(..)
+            | Event::Remembered { .. }
+            | Event::Mended(_)
+            | Event::SwapDue(_)
     )
 }

@@ -353,3 +353,42 @@ fn a_disk_that_can_only_be_read_is_a_fault_and_the_backup_waits_for_another_one(
     this.event(Event::JobEnded(JobId(2), JobResult::Proven));
     assert_eq!(this.state.faults().faults().count(), 0, "{:?}", this.state.jobs());
 }
+
+#[test]
+fn a_disk_that_should_be_swapped_for_another_says_so_only_when_it_may_be_taken_out() {
+    let mut b = Box::with_disk();
+    assert_eq!(b.event(Event::SwapDue(true)), []);
+    assert_eq!(b.lamp_words(), ["wink", "fast", "off"]);
+    let id = b.start_backup();
+    assert_eq!(b.lamp_words()[1], "slow", "in use comes first");
+    b.event(Event::JobEnded(id, JobResult::Proven));
+    assert_eq!(b.lamp_words()[1], "slow");
+    b.event(Event::Unmounted(A));
+    assert_eq!(b.lamp_words(), ["steady", "fast", "off"]);
+    b.event(Event::DiskGone(A));
+    assert_eq!(b.lamp_words(), ["steady", "fast", "off"], "insert the other one");
+    b.event(Event::DiskArrived(B));
+    b.event(Event::Identified(B, Identity::Ours));
+    b.event(Event::SwapDue(false));
+    assert_eq!(b.lamp_words(), ["steady", "steady", "off"]);
+}
+
+#[test]
+fn from_a_desk_eject_and_cancel_do_what_hands_do_and_no_more() {
+    let mut b = Box::with_disk();
+    assert_eq!(b.event(Event::EjectAsked), [Action::Say(Notice::SafeToRemove)]);
+    assert_eq!(b.event(Event::CancelAsked), [], "nothing runs");
+    let id = b.start_backup();
+    assert_eq!(b.event(Event::EjectAsked), [Action::Say(Notice::BusyNoEject)]);
+    assert_eq!(b.event(Event::CancelAsked), [Action::Cancel(id)]);
+    assert_eq!(b.event(Event::CancelAsked), [], "once is enough");
+    assert!(b.state.is_backup_owed(), "it has not ended yet");
+    assert_eq!(b.event(Event::JobEnded(id, JobResult::Cancelled)), [Action::Eject(A)]);
+    b.event(Event::Unmounted(A));
+    assert_eq!(b.lamp_words(), ["wink", "steady", "off"]);
+    assert!(!b.state.is_backup_owed());
+    // While the disk is being mounted there is nothing to end yet; the mount is taken back.
+    assert_eq!(b.backup_pressed(), [Action::Mount(A)]);
+    assert_eq!(b.event(Event::CancelAsked), []);
+    assert_eq!(b.event(Event::Mounted(A)), [Action::Eject(A)]);
+}

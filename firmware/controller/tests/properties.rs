@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{
-    Action, Button, Event, Fault, Identity, JobId, JobResult, Moment, Notice, Pattern, Phase, Settings, Span,
-    State, lamps,
+    Action, Button, Event, Fault, Identity, JobId, JobResult, Latched, Moment, Notice, Pattern, Phase,
+    Settings, Span, State, lamps,
 };
 use proptest::prelude::*;
 
@@ -201,6 +201,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (-9_000_000i64..9_000_000, any::<bool>())
             .prop_map(|(m, last_good)| Event::Remembered { proven: Moment::from_millis(m), last_good }),
         1 => Just(Event::Trouble(Fault::MailDown)),
+        1 => Just(Event::Mended(Fault::MailDown)),
+        1 => any::<bool>().prop_map(Event::SwapDue),
+        1 => Just(Event::EjectAsked),
+        1 => Just(Event::CancelAsked),
     ]
 }
 
@@ -223,6 +227,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => button().prop_map(|b| Deed::Hand(Event::Release(b))),
         1 => Just(Deed::Hand(Event::Tick)),
         1 => Just(Deed::Hand(Event::BackupDue)),
+        1 => Just(Deed::Hand(Event::EjectAsked)),
+        1 => Just(Deed::Hand(Event::CancelAsked)),
         1 => Just(Deed::Insert),
         1 => Just(Deed::Pull),
         6 => (prop::bool::weighted(0.85), identity(), result(), phase())
@@ -315,6 +321,32 @@ proptest! {
             world.deed(Deed::Answer { well, identity, result, phase }, 1);
         }
         prop_assert!(world.exited, "did not end: {:?}", world.run.state);
+    }
+
+    #[test]
+    fn a_box_that_is_killed_at_any_moment_shows_the_same_faults_when_it_is_back(
+        deeds in prop::collection::vec((deed(), pause()), 1..80)
+    ) {
+        let mut world = world();
+        for (deed, pause) in deeds {
+            world.deed(deed, pause);
+        }
+        let before = &world.run.state;
+        let settings = Settings { overdue_after: None };
+        let mut after = State::new(settings, Moment::from_millis(0));
+        let kept: Vec<Latched> = before.faults().latched().collect();
+        for latched in &kept {
+            prop_assert_eq!(after.step(Event::Latched(*latched), Moment::from_millis(1)), vec![]);
+        }
+        let back = Moment::from_millis(1_500);
+        after.step(Event::Tick, back);
+        let expected = match () {
+            () if before.faults().any_new() => Pattern::Fast,
+            () if before.faults().any() => Pattern::Steady,
+            () => Pattern::Off,
+        };
+        prop_assert_eq!(lamps(&after, back)[2], expected);
+        prop_assert_eq!(after.faults().latched().collect::<Vec<_>>(), kept);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct RawBox {
 pub struct RawDisks {
     /// How many disks rotate.
     pub set_size: Option<u32>,
+    /// How long each stays in the box: `7d`, …
+    pub rotate_every: Option<String>,
     /// `2d`, `36h`, …
     pub overdue_after: Option<String>,
     /// In how many runs each disk is wholly read back.

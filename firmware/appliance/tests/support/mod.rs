@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mailkeep_appliance::Config;
+use mailkeep_appliance::disk_set::DiskSet;
 use mailkeep_appliance::engine::Engine;
 use mailkeep_board::bench::Bench;
 use mailkeep_board::{Board, Layout};
@@ -44,6 +45,8 @@ impl Box1 {
         .unwrap();
         let config = Config::load(&folder.join("box.toml")).unwrap();
         let engine = engine(&config);
+        std::fs::create_dir_all(&config.state_dir).unwrap();
+        let set = Arc::new(DiskSet::open(config.state_dir.clone()));
         let (input, hands) = UnixStream::pair().unwrap();
         let (output, paper) = UnixStream::pair().unwrap();
         let (lines, eyes) = mpsc::channel();
@@ -61,7 +64,7 @@ impl Box1 {
                 let board = Bench::lines(&layout, sink, BufReader::new(input), paper)?;
                 Ok(Box::new(board) as Box<dyn Board>)
             };
-            runtime.block_on(mailkeep_appliance::run(config, engine, open)).unwrap();
+            runtime.block_on(mailkeep_appliance::run(config, engine, set, open)).unwrap();
         });
         Self { hands, eyes, daemon: Some(daemon), seen: Vec::new() }
     }
