@@ -11,7 +11,7 @@ use std::process::Command;
 
 use mailkeep_link::message::{BeginPass, Frozen, Prepared, Quiesce, Resumed, ToAgent, ToBox};
 use support::mounts::{Mounted, run};
-use support::{Agent, Mail, wait_for};
+use support::{Agent, Mail, Said, recalled, wait_for};
 
 /// Name of a folder that the agent makes for snapshots.
 const FOLDER: &str = ".mailkeep-frozen";
@@ -272,6 +272,21 @@ fn what_has_not_changed_is_not_listed_in_a_snapshot_either() {
     assert_eq!(unchanged, 1);
     agent.goodbye();
     assert!(lab.is_clean());
+}
+
+#[test]
+fn of_what_the_live_pass_saw_only_what_is_another_is_said_out_of_a_snapshot() {
+    for place in PLACES {
+        let Some(lab) = Lab::new(place) else { return };
+        recalled::lay_out(&lab.spool);
+        let agent = lab.agent();
+        // Where the snapshot's own folder is made in the spool it is no more what it was.
+        let itself = if place == Place::Top { Said::All } else { Said::WhatHasChanged };
+        recalled::only_what_is_another_is_said(&agent, &lab.spool, "btrfs snapshot", itself);
+        agent.goodbye();
+        assert!(lab.is_clean(), "{place:?}: {:?} {:?}", lab.snapshots(), lab.notes());
+        lab.wait_until_settled();
+    }
 }
 
 /// How far a run has come when it ends.

@@ -17,11 +17,11 @@ use mailkeep_guest::{GuestError, Machine, Prepared, Recipe};
 use mailkeep_link::Options;
 use mailkeep_link::message::{BeginPass, Quiesce, ToAgent, ToBox};
 use support::mounts::run;
-use support::{Agent, Mail, wait_for};
+use support::{Agent, Mail, Said, recalled, wait_for};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_mailkeep-agent");
 /// The tests in there, so that none is missed.
-const INSIDE: usize = 8;
+const INSIDE: usize = 9;
 /// The volume group; with a dash, which the kernel's names of devices double.
 const GROUP: &str = "mail-vg";
 /// How the names of the agent's snapshots begin.
@@ -362,6 +362,20 @@ fn inside_what_was_there_is_told_out_of_a_snapshot_that_is_gone_afterwards() {
             let path = spool.join(name);
             assert_eq!(copy.nodes[&path], live.nodes[&path], "{on:?} {name}");
         }
+        agent.goodbye();
+        lab.assert_clean("the run");
+        lab.settle();
+    }
+}
+
+#[test]
+#[ignore = "run in the guest"]
+fn inside_of_what_the_live_pass_saw_only_what_is_another_is_said_out_of_a_snapshot() {
+    for on in [On::Ext4, On::Xfs, On::ThinExt4] {
+        let lab = Lab::new(on);
+        recalled::lay_out(&lab.spool);
+        let agent = lab.agent("snapshot");
+        recalled::only_what_is_another_is_said(&agent, &lab.spool, "LVM snapshot", Said::WhatHasChanged);
         agent.goodbye();
         lab.assert_clean("the run");
         lab.settle();

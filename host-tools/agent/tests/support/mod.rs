@@ -2,8 +2,9 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod mounts;
+pub mod recalled;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -148,6 +149,8 @@ impl Agent {
                 ToBox::PassBegun(_) => {}
                 ToBox::Problem(problem) => copy.problems.push(format!("{}: {}", problem.path, problem.what)),
                 ToBox::Entries(entries) => self.send(ToAgent::Want(copy.listed(entries))),
+                ToBox::Amended(piece) => self.send(ToAgent::Want(copy.amended(piece))),
+                ToBox::Unchanged(piece) => self.send(ToAgent::Want(copy.unchanged(&piece))),
                 ToBox::Chunks(chunks) => {
                     let numbers = chunks.first..chunks.first + chunks.chunks.len() as u32;
                     copy.announced.entry(chunks.file).or_default().extend(chunks.chunks);
@@ -212,9 +215,21 @@ impl Drop for Agent {
     }
 }
 
+/// What is said of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    All,
+    WhatMayChange,
+    WhatHasChanged,
+}
+
 /// What a pass brought.
 #[derive(Default)]
 pub struct Copy {
+    /// What was said of each directory that was spoken of.
+    pub said: BTreeMap<PathBuf, Said>,
+    /// Names that are gone, by word.
+    pub gone: BTreeSet<PathBuf>,
     pub nodes: BTreeMap<PathBuf, (Node, Hint)>,
     pub outcomes: BTreeMap<PathBuf, (ReadOutcome, Vec<u8>)>,
     pub problems: Vec<String>,
@@ -232,20 +247,47 @@ impl Copy {
             None => PathBuf::from("/"),
             Some(place) => self.paths[&place].clone(),
         };
+        self.said.insert(directory.clone(), Said::All);
         self.directories.insert(entries.directory.0, directory.clone());
+        let found = (entries.first..).zip(entries.nodes.into_iter().zip(entries.hints));
+        let files = self.found(entries.directory, &directory, found);
+        Want { directory: entries.directory, first: entries.first, files }
+    }
+
+    fn amended(&mut self, piece: Amended) -> Want {
+        let directory = self.paths[&piece.parent].clone();
+        assert!(self.said.insert(directory.clone(), Said::WhatHasChanged).is_none(), "{directory:?}");
+        self.gone.extend(piece.gone.iter().map(|name| below(&directory, name)));
+        let found = (0..).map(|slot| 2 * slot + 1).zip(piece.nodes.into_iter().zip(piece.hints));
+        let files = self.found(piece.directory, &directory, found);
+        Want { directory: piece.directory, first: 0, files }
+    }
+
+    /// Of a folder without folders of its own; nothing in it is wanted.
+    fn unchanged(&mut self, piece: &Unchanged) -> Want {
+        let directory = self.paths[&piece.parent].clone();
+        assert!(self.said.insert(directory.clone(), Said::WhatMayChange).is_none(), "{directory:?}");
+        Want { directory: piece.directory, first: 0, files: Vec::new() }
+    }
+
+    /// The files among what was found.
+    fn found(
+        &mut self,
+        id: DirectoryId,
+        directory: &Path,
+        found: impl Iterator<Item = (u32, (Node, Hint))>,
+    ) -> Vec<u32> {
         let mut files = Vec::new();
-        for (slot, (node, hint)) in entries.nodes.into_iter().zip(entries.hints).enumerate() {
-            let index = entries.first + slot as u32;
-            let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(node.name.as_slice());
-            let path = directory.join(name);
-            self.paths.insert(FileId { directory: entries.directory, index }, path.clone());
+        for (index, (node, hint)) in found {
+            let path = below(directory, &node.name);
+            self.paths.insert(FileId { directory: id, index }, path.clone());
             if node.is_file() {
                 files.push(index);
                 self.outstanding += 1;
             }
             assert!(self.nodes.insert(path.clone(), (node, hint)).is_none(), "{path:?} comes twice");
         }
-        Want { directory: entries.directory, first: entries.first, files }
+        files
     }
 
     /// The bytes of a file that was read whole and in peace.
@@ -255,6 +297,11 @@ impl Copy {
             other => panic!("{path:?}: {:?}", other.map(|(outcome, _)| outcome)),
         }
     }
+}
+
+fn below(directory: &Path, name: &[u8]) -> PathBuf {
+    let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
+    directory.join(name)
 }
 
 /// A mail service that consists of a greeter, a start script and a stop script, with a spool.
