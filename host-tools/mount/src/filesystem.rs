@@ -18,14 +18,11 @@ use rustix::io::Errno;
 
 use crate::ahead::Ahead;
 use crate::attributes;
-use crate::inodes::LATEST;
 use crate::pool::Pool;
 use crate::shown::Shown;
 use crate::snapshot::{News, Snapshot};
-use crate::state::{FoundName, OpenFolder, State, tell};
+use crate::state::{FoundName, KEEP, LATEST, OpenFolder, State, tell};
 
-/// How long the kernel may keep names and attributes without asking again. Snapshots never change.
-const KEEP: Duration = Duration::from_secs(3600);
 /// Requests for reading ahead that the kernel may have under way; each is up to 128 KiB.
 const READ_AHEAD: u16 = 32;
 
@@ -83,6 +80,8 @@ impl Filesystem for SnapshotFs {
         // An older kernel does without.
         let _ = config.add_capabilities(fuser::consts::FUSE_DO_READDIRPLUS);
         let _ = config.add_capabilities(fuser::consts::FUSE_PARALLEL_DIROPS);
+        // Else every path through a link asks where it leads to, for each file that somebody reads below `latest`.
+        let _ = config.add_capabilities(fuser::consts::FUSE_CACHE_SYMLINKS);
         let _ = config.set_max_background(READ_AHEAD);
         Ok(())
     }
@@ -90,13 +89,14 @@ impl Filesystem for SnapshotFs {
     fn lookup(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEntry) {
         let answer = |state: &State, found: Result<FoundName, Errno>, reply: ReplyEntry| match found {
             Ok(found) => {
-                let attr = found.attr;
+                let (keep, attr) = (state.keep(found.ino), found.attr);
                 state.refer(found);
-                reply.entry(&KEEP, &attr, 0);
+                reply.entry(&keep, &attr, 0);
             }
             Err(error) => reply.error(number(error)),
         };
-        if parent == FUSE_ROOT_ID {
+        let is_known = name.as_bytes() != LATEST || self.state.snapshots.fresh_for().is_some();
+        if parent == FUSE_ROOT_ID && is_known {
             return answer(&self.state, self.state.find(parent, name.as_bytes()), reply);
         }
         let name = name.as_bytes().to_vec();
@@ -118,15 +118,8 @@ impl Filesystem for SnapshotFs {
     }
 
     fn readlink(&mut self, _: &Request<'_>, ino: u64, reply: ReplyData) {
-        // Every path through it asks: the kernel does not keep where a link leads to.
-        if ino == LATEST && self.state.snapshots.is_fresh() {
-            return reply.data(self.state.latest_target().as_bytes());
-        }
-        if ino == LATEST {
-            return self.aside(ino, move |state| {
-                state.snapshots.refresh();
-                reply.data(state.latest_target().as_bytes());
-            });
+        if let Some(target) = self.state.target(ino) {
+            return reply.data(target.as_bytes());
         }
         self.with_node(ino, reply, |node, reply| match node.map(|node| &node.kind) {
             Ok(NodeKind::Symlink { target }) => reply.data(target),
@@ -296,7 +289,7 @@ fn list_with_attributes(
                 (state.of_stored(*ino, inode, listing, at - 2), &listing[at - 2].name)
             }
         };
-        if reply.add(found.ino, next, OsStr::from_bytes(name), &KEEP, &found.attr, 0) {
+        if reply.add(found.ino, next, OsStr::from_bytes(name), &state.keep(found.ino), &found.attr, 0) {
             break;
         }
         state.refer(found);

@@ -18,15 +18,25 @@ use mailkeep_restorer::format::Node;
 
 /// The folder of all snapshots.
 pub(crate) const SNAPSHOTS: u64 = 2;
-/// The link to the newest.
-pub(crate) const LATEST: u64 = 3;
 const FIRST_FREE: u64 = 16;
 /// The bit of numbers that say where their file stands.
 const LISTED: u64 = 1 << 63;
+/// The bit of numbers of links to a snapshot; the others say which, by its place.
+const LINK: u64 = 1 << 62;
 /// Bits for the place in a folder; what stands behind so many others has an entry of its own.
 const PLACE_BITS: u32 = 24;
 /// What numbers of folders are cut to in those of their files.
 const SHORT: u64 = (LISTED >> PLACE_BITS) - 1;
+
+/// The number of the link to a snapshot. Another snapshot's link has another number: the kernel keeps where a link leads to.
+pub(crate) fn link_to(snapshot: usize) -> u64 {
+    LINK | snapshot as u64
+}
+
+/// The snapshot that a link leads to, if this is the number of one.
+pub(crate) fn linked(ino: u64) -> Option<usize> {
+    (ino & (LISTED | LINK) == LINK).then_some((ino & !LINK) as usize)
+}
 
 /// A node of a snapshot that the kernel knows.
 #[derive(Clone)]
@@ -133,7 +143,7 @@ impl Inodes {
     }
 
     fn number(&self, what: &impl Hash) -> u64 {
-        (self.hasher.hash_one(what) & !LISTED).max(FIRST_FREE)
+        (self.hasher.hash_one(what) & !(LISTED | LINK)).max(FIRST_FREE)
     }
 
     /// What stands behind a number.
@@ -212,7 +222,7 @@ impl Inodes {
     /// The number of the parent folder.
     pub(crate) fn parent(&self, ino: u64) -> u64 {
         match ino {
-            FUSE_ROOT_ID | SNAPSHOTS | LATEST => FUSE_ROOT_ID,
+            FUSE_ROOT_ID | SNAPSHOTS => FUSE_ROOT_ID,
             _ => match self.place(ino) {
                 Some(place) => place.folder,
                 None => self.own(ino).map_or(FUSE_ROOT_ID, |inode| inode.parent),

@@ -58,11 +58,13 @@ impl Shown {
         }
     }
 
-    /// Whether there is nothing to ask for just now.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.news
-            .try_lock()
-            .is_ok_and(|news| news.0.is_none() || news.1.is_some_and(|asked| asked.elapsed() < EVERY))
+    /// How long there is nothing to ask for: `None` if it is time to, or if that is being done.
+    pub(crate) fn fresh_for(&self) -> Option<Duration> {
+        let news = self.news.try_lock().ok()?;
+        match &*news {
+            (None, _) => Some(Duration::MAX),
+            (_, asked) => EVERY.checked_sub(asked.as_ref()?.elapsed()).filter(|left| !left.is_zero()),
+        }
     }
 
     /// A snapshot by its place, also one that is gone.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fuser::{FUSE_ROOT_ID, FileAttr, FileType};
 use mailkeep_mailview::MailViewError;
@@ -13,7 +14,7 @@ use mailkeep_restorer::{Listing, OpenFile, RestoreError};
 use rustix::io::Errno;
 
 use crate::attributes;
-use crate::inodes::{Behind, Inode, Inodes, Known, LATEST, Place, SNAPSHOTS};
+use crate::inodes::{Behind, Inode, Inodes, Known, Place, SNAPSHOTS, link_to, linked};
 use crate::mail::{MailFolders, uid_of};
 use crate::mail_rooms::MailRooms;
 use crate::shown::{Held, Shown};
@@ -22,6 +23,10 @@ use crate::shown::{Held, Shown};
 const MAIL: &[u8] = b"\0mail";
 /// The folder of a snapshot's mail; the second name where the server has the first one itself.
 const MAIL_NAMES: [&[u8]; 2] = [b"mail", b"mail.view"];
+/// The link to the newest snapshot.
+pub(crate) const LATEST: &[u8] = b"latest";
+/// How long the kernel may keep names and attributes without asking again. Snapshots never change.
+pub(crate) const KEEP: Duration = Duration::from_secs(3600);
 /// Extended attribute with the flags of a message, parted by blanks.
 const FLAGS: &[u8] = b"user.mailkeep.flags";
 /// Files of which it is kept where their chunks begin: the kernel does not tell when one is opened or closed. A large one
@@ -214,22 +219,29 @@ impl State {
     }
 
     pub(crate) fn made_up(&self, ino: u64) -> Option<FileAttr> {
-        let kind = match ino {
-            FUSE_ROOT_ID | SNAPSHOTS => FileType::Directory,
-            LATEST => FileType::Symlink,
-            _ => return None,
-        };
-        let time = self.snapshots.newest().map_or(0, |newest| newest.time);
-        let mut attr = attributes::made_up(ino, kind, time, self.owner);
-        if ino == LATEST {
-            attr.size = self.latest_target().len() as u64;
-            attr.nlink = 1;
+        if let Some(place) = linked(ino) {
+            let snapshot = self.snapshots.get(place)?;
+            let mut attr = attributes::made_up(ino, FileType::Symlink, snapshot.time, self.owner);
+            (attr.size, attr.nlink) = (target(&snapshot).len() as u64, 1);
+            return Some(attr);
         }
-        Some(attr)
+        let time = self.snapshots.newest().map_or(0, |newest| newest.time);
+        let is_ours = ino == FUSE_ROOT_ID || ino == SNAPSHOTS;
+        is_ours.then(|| attributes::made_up(ino, FileType::Directory, time, self.owner))
     }
 
-    pub(crate) fn latest_target(&self) -> String {
-        self.snapshots.newest().map(|newest| format!("snapshots/{}", newest.id)).unwrap_or_default()
+    /// Where a link of ours leads to.
+    pub(crate) fn target(&self, ino: u64) -> Option<String> {
+        Some(target(&self.snapshots.get(linked(ino)?)?))
+    }
+
+    /// How long the kernel may keep a name with this number, and what it was told of it: which snapshot is the newest is to
+    /// be asked again when there may be news.
+    pub(crate) fn keep(&self, ino: u64) -> Duration {
+        match linked(ino) {
+            Some(_) => self.snapshots.fresh_for().unwrap_or_default().min(KEEP),
+            None => KEEP,
+        }
     }
 
     /// Whether what is asked of a folder is about mail, which may have to be made first.
@@ -337,7 +349,11 @@ impl State {
         };
         match (parent, name) {
             (FUSE_ROOT_ID, b"snapshots") => return made_up(SNAPSHOTS),
-            (FUSE_ROOT_ID, b"latest") if self.snapshots.newest().is_some() => return made_up(LATEST),
+            (FUSE_ROOT_ID, LATEST) => {
+                self.snapshots.refresh();
+                let newest = self.snapshots.newest().ok_or(Errno::NOENT)?;
+                return made_up(link_to(newest.place));
+            }
             (FUSE_ROOT_ID, _) => return Err(Errno::NOENT),
             (SNAPSHOTS, _) => {
                 if self.snapshots.find(name).is_none() {
@@ -400,8 +416,8 @@ impl State {
         Ok(match ino {
             FUSE_ROOT_ID => {
                 let mut names = vec![(SNAPSHOTS, folder, b"snapshots".to_vec())];
-                if self.snapshots.newest().is_some() {
-                    names.push((LATEST, FileType::Symlink, b"latest".to_vec()));
+                if let Some(newest) = self.snapshots.newest() {
+                    names.push((link_to(newest.place), FileType::Symlink, LATEST.to_vec()));
                 }
                 OpenFolder::MadeUp(names)
             }
@@ -438,6 +454,11 @@ impl State {
     pub(crate) fn told(&self, snapshot: usize, error: &RestoreError) -> Errno {
         tell(&self.id(snapshot), error)
     }
+}
+
+/// Where a link to a snapshot leads to, seen from the mount's root.
+fn target(snapshot: &Held) -> String {
+    format!("snapshots/{}", snapshot.id)
 }
 
 fn node_at_hand(known: &Known) -> Option<FoundNode> {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirEntryExt, FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailkeep_mount::{MountError, MountOptions, Mounted, News, Snapshot, Unmounter, mount};
 use mailkeep_restorer::format::{ChunkRef, Meta, Node, NodeKind, Timestamp};
@@ -177,6 +177,36 @@ fn damage_is_an_error_of_that_file_only_and_unmounting_from_outside_ends_the_ses
     let unmounter = mounted.unmounter();
     mounted.wait().unwrap();
     unmounter.unmount().unwrap();
+}
+
+#[test]
+fn latest_leads_to_the_newest_also_when_that_changes() {
+    let (contents, root, _) = contents();
+    let point = TempDir::new().unwrap();
+    let view = View::new(Arc::clone(&contents) as _, root.clone());
+    let third = Snapshot { id: "eeee6666".repeat(8), time: 1_700_300_000, has_mail: false, view };
+    let came = Arc::new(Mutex::new(None));
+    let news = Arc::clone(&came);
+    let news: News = Box::new(move || news.lock().unwrap().take());
+    let Some(mounted) = mounted_with(point.path(), &contents, &root, Some(news)) else { return };
+    let latest = point.path().join("latest");
+    let leads_to = || fs::read_link(&latest).unwrap().into_os_string().into_string().unwrap();
+    // Often enough for the kernel to know it by heart.
+    for _ in 0..100 {
+        assert_eq!(leads_to(), format!("snapshots/{}", "aaaa2222".repeat(8)));
+        assert_eq!(fs::read(latest.join("spool/one")).unwrap(), b"linked");
+    }
+    assert_eq!(fs::symlink_metadata(&latest).unwrap().mtime(), 1_700_100_000);
+    *came.lock().unwrap() = Some(vec![third]);
+    let start = Instant::now();
+    while leads_to() != format!("snapshots/{}", "eeee6666".repeat(8)) {
+        assert!(start.elapsed() < HANG, "it leads to the old one still");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(fs::symlink_metadata(&latest).unwrap().mtime(), 1_700_300_000);
+    assert_eq!(fs::read(latest.join("spool/one")).unwrap(), b"linked");
+    mounted.unmounter().unmount().unwrap();
+    mounted.wait().unwrap();
 }
 
 #[test]
