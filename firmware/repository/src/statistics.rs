@@ -7,7 +7,7 @@ use mailkeep_format::PackId;
 use crate::error::RepositoryError;
 use crate::index::{Loaded, View};
 use crate::layout;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Phase};
 use crate::repository::Repository;
 use crate::snapshots::Manifests;
 use crate::storage::{Storage, StorageError};
@@ -103,7 +103,9 @@ impl Repository {
             all.tombstoned_bytes += length;
         }
         let mut counted: BTreeSet<PackId> = BTreeSet::new();
-        for run in View::load(self, monitor)?.runs() {
+        let view = View::load(self, monitor)?;
+        for (number, run) in view.runs().iter().enumerate() {
+            monitor.progress(Phase::Index, number as u64, view.runs().len() as u64);
             for pack in run.listed()? {
                 if present.contains_key(&pack.id) && counted.insert(pack.id) {
                     for (head, chunks) in &pack.blocks {

@@ -369,6 +369,8 @@ pub(crate) struct Restore {
     pub(crate) overwrite: Overwrite,
     #[arg(long, help = verb::RESTORE_NUMERIC)]
     pub(crate) numeric: bool,
+    #[arg(long, value_enum, default_value_t = Special::Auto, value_name = "WHAT", help = verb::RESTORE_SPECIAL)]
+    pub(crate) special: Special,
 }
 
 #[derive(Debug, Args)]
@@ -428,6 +430,13 @@ pub(crate) enum Overwrite {
     Never,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Special {
+    Auto,
+    Keep,
+    LeaveOut,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     #[arg(long, help = verb::VERIFY_ALL)]
@@ -444,6 +453,8 @@ pub(crate) struct Verify {
         help = verb::VERIFY_NEXT
     )]
     pub(crate) read_data_next: Option<u32>,
+    #[arg(long, help = verb::VERIFY_MAIL)]
+    pub(crate) mail: bool,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,8 @@ pub(crate) struct Console {
     pub(crate) json: bool,
     quiet: bool,
     verbose: u8,
+    /// Results and progress go to a terminal both.
+    shares_a_terminal: bool,
     out: Mutex<BufWriter<Stdout>>,
     gauge: Mutex<Gauge>,
     problems: AtomicU64,
@@ -70,6 +72,7 @@ impl Console {
             json: global.json,
             quiet: global.quiet,
             verbose: global.verbose,
+            shares_a_terminal: gauge.is_bar() && io::stdout().is_terminal(),
             out: Mutex::new(BufWriter::new(io::stdout())),
             gauge: Mutex::new(gauge),
             problems: AtomicU64::new(0),
@@ -95,7 +98,21 @@ impl Console {
 
     /// Writes a line of the result.
     pub(crate) fn line(&self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.out(), "{line}")?)
+        self.written(|out| writeln!(out, "{line}"))
+    }
+
+    /// On a terminal the progress bar goes out of the way of what is written, and that is not held back: the bar comes again
+    /// below it.
+    fn written(&self, write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>) -> Result<(), Failure> {
+        if !self.shares_a_terminal {
+            return Ok(write(&mut self.out())?);
+        }
+        let mut result = Ok(());
+        self.gauge().around(|| {
+            let mut out = self.out();
+            result = write(&mut out).and_then(|()| out.flush());
+        });
+        Ok(result?)
     }
 
     /// Writes a heading of the result.
@@ -116,7 +133,7 @@ impl Console {
 
     /// Writes text of the result as it is.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.out().write_all(bytes)?)
+        self.written(|out| out.write_all(bytes))
     }
 
     /// Writes a line that is a courtesy rather than the result.

@@ -70,6 +70,11 @@ impl Gauge {
         Gauge::new(Way::Bar(bar))
     }
 
+    /// Whether it draws.
+    pub(crate) fn is_bar(&self) -> bool {
+        matches!(self.way, Way::Bar(_))
+    }
+
     fn new(way: Way) -> Self {
         Gauge { way, phase: "", began: Instant::now(), last: None }
     }

@@ -78,6 +78,8 @@ pub(crate) mod verb {
     pub(crate) const RESTORE_OVERWRITE: &str = "What to do with files that are there";
     pub(crate) const RESTORE_NUMERIC: &str =
         "Keep the numbers of owners instead of looking up their names here";
+    pub(crate) const RESTORE_SPECIAL: &str = "Device files, setuid and setgid programs, file capabilities: `auto` keeps them of a generic source, and leaves them out \
+                                             of a mail server, which has none by right";
     pub(crate) const VERIFY: &str = "Check that the repository is whole";
     pub(crate) const VERIFY_ALL: &str = "Read every byte as well";
     pub(crate) const VERIFY_SLICE: &str = "Read the n-th of t parts, for example 1/7 today and 2/7 tomorrow";
@@ -103,6 +105,8 @@ pub(crate) mod verb {
         "Go on although a source is much smaller than it was: somebody has looked, and it is right";
     pub(crate) const VERIFY_NEXT: &str = "Read the next of K parts and remember on the disk that it was read, so that K runs \
                                           read everything [default K: 30]";
+    pub(crate) const VERIFY_MAIL: &str =
+        "Also hold the mail of each snapshot against its list of mailboxes and its indexes";
     pub(crate) const REINDEX: &str = "Make the index again from the packs";
     pub(crate) const REPAIR: &str =
         "Bring back what can be brought back; damaged files are moved to quarantine/, nothing is deleted";
@@ -132,6 +136,8 @@ pub(crate) const NO_REPO_HINT: &str = "give -r DIR, or set MAILKEEP_REPO or `rep
 pub(crate) const KEY_MISSING_HINT: &str =
     "give the box key or the recovery key with --key-file FILE, or plug the disk into the box that made it";
 pub(crate) const KEY_BAD_HINT: &str = "an age identity is expected: one line AGE-SECRET-KEY-1…";
+pub(crate) const SPECIAL_HINT: &str =
+    "what is left out comes with --special keep: do that only if you trust the server that it was on";
 pub(crate) const NO_KEEP: &str = "no rule is given, so nothing would be kept";
 pub(crate) const NO_KEEP_HINT: &str =
     "give --keep-last N or another --keep-…; --dry-run shows what it would do";
@@ -551,6 +557,7 @@ pub(crate) mod report {
             (totals.skip, "to stay as they are"),
             (totals.delete, "to delete"),
             (totals.blocked, "impossible"),
+            (totals.left_out, "left out (devices, setuid, capabilities)"),
         ] {
             if number > 0 {
                 words.push(format!("{} {what}", count(number)));
@@ -598,6 +605,33 @@ pub(crate) mod report {
         }
         line.push('.');
         line
+    }
+
+    /// What a mail check of all snapshots has looked at.
+    pub(crate) fn mail_looked_at(snapshots: u64, mailboxes: u64, messages: u64, unchecked: u64) -> String {
+        let mut line = format!(
+            "Held the mail of {} against its indexes: {}, {}",
+            counted(snapshots, "snapshot", "snapshots"),
+            counted(mailboxes, "mailbox", "mailboxes"),
+            counted(messages, "message", "messages")
+        );
+        if unchecked > 0 {
+            line.push_str(&format!("; {} without mail", counted(unchecked, "snapshot", "snapshots")));
+        }
+        line.push('.');
+        line
+    }
+
+    /// Of a snapshot that nobody promised to be whole.
+    pub(crate) fn was_moving(what: &str) -> String {
+        format!("{what} (as is to be expected: it was not taken from a server at rest)")
+    }
+
+    pub(crate) fn mail_verdict(number: u64) -> String {
+        format!(
+            "The repository can be read, but the mail in it is NOT whole: {} (see above); take another snapshot of it.",
+            problems(number)
+        )
     }
 
     pub(crate) fn verdict(damaged: bool, lost: bool, number: u64) -> String {

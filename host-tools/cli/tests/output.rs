@@ -150,6 +150,23 @@ fn on_a_terminal(lab: &Lab, words: &[&str], no_colour: bool) -> String {
 }
 
 #[test]
+fn a_progress_bar_goes_out_of_the_way_of_what_is_written() {
+    let (lab, [first, second]) = filled();
+    let plain = lab.run(&["diff", &first, &second]).out;
+    let shown = on_a_terminal(&lab, &["diff", &first, &second], true);
+    assert!(shown.contains("compare"), "no bar was drawn: {shown:?}");
+    // What stands in a line after the last clearing of it is what a person sees.
+    let seen: Vec<&str> = shown
+        .split("\r\n")
+        .map(|line| line.rsplit(['\r', '\u{1b}']).next().unwrap())
+        .map(|line| line.strip_prefix("[2K").or(line.strip_prefix("[K")).unwrap_or(line))
+        .collect();
+    for line in plain.lines().filter(|line| !line.is_empty()) {
+        assert!(seen.contains(&line), "{line:?} is not in {seen:#?}");
+    }
+}
+
+#[test]
 fn colours_are_for_terminals_that_want_them() {
     let (lab, [first, second]) = filled();
     let words = ["diff", &first, &second];

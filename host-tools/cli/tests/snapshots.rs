@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -143,6 +144,30 @@ fn what_is_restored_equals_what_was_there_and_the_rehearsal_said_so() {
     let again = lab.run(&[&words[..], &["--overwrite", "if-changed"]].concat());
     let sum = &again.of("summary")[0];
     assert_eq!((&sum["files"], &sum["bytes"], &sum["skipped"]), (&0.into(), &0.into(), &44.into()));
+}
+
+#[test]
+fn setuid_comes_back_of_a_tree_unless_it_is_left_out_and_that_is_told() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("tree")).unwrap();
+    fs::write(lab.path("tree/tool"), "#!").unwrap();
+    fs::set_permissions(lab.path("tree/tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let id = lab.store("mail1", &lab.path("tree"), "/srv/data");
+    let tool = lab.path("target/srv/data/tool");
+    let mode = || fs::metadata(&tool).unwrap().permissions().mode() & 0o7777;
+    let target = lab.text("target");
+    let words = ["restore", &id, "--target", &target];
+    let cautious = [&words[..], &["--special", "leave-out"]].concat();
+    let dry = lab.run(&[&cautious[..], &["--dry-run"]].concat());
+    assert!(dry.out.contains("left-out /srv/data/tool") && dry.out.contains("1 left out"), "{}", dry.out);
+    let done = lab.run(&cautious);
+    assert_eq!((dry.code, done.code, mode()), (2, 2, 0o755), "{}", done.err);
+    for told in ["/srv/data/tool: its setuid", "--special keep"] {
+        assert!(done.err.contains(told), "{}", done.err);
+    }
+    // The lab's snapshots are of a generic tree.
+    let kept = lab.run(&words);
+    assert_eq!((kept.code, mode()), (0, 0o4755), "{}", kept.err);
 }
 
 #[test]

@@ -17,6 +17,7 @@
 //! * Memory follows the largest mailbox (some 40 bytes for each of its messages) and the number of mailboxes, not the
 //!   messages of a snapshot nor the number of snapshots.
 
+mod check;
 mod error;
 pub mod export;
 mod files;
@@ -31,12 +32,13 @@ mod search;
 mod seen;
 mod tree;
 
+pub use check::{Checked, check};
 pub use error::MailViewError;
 pub use files::Files;
 pub use mailbox::{Each, Mailbox, Records};
 pub use message::{Message, Summary};
 pub use mime::Head;
 pub use query::Query;
-pub use search::{Hit, Searched, search};
+pub use search::{Going, Hit, Searched, search};
 pub use seen::{Reading, seen_by};
 pub use tree::MailTree;

@@ -11,6 +11,8 @@ pub const SMALL_FILE: usize = 8 << 20;
 /// Messages whose headers are read together; with their places about 200 bytes each. A block is opened once for each such
 /// batch that wants something of it.
 pub const BATCH: usize = 16_384;
+/// Messages that are looked at between two words of how far a search is.
+pub const MESSAGES_BETWEEN_WORDS: u64 = 4096;
 /// Bytes of a message that are looked at for its text; what is longer is looked at so far.
 pub const TEXT_BYTES: usize = 64 << 20;
 /// Bytes of a header that are looked at.

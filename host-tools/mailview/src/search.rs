@@ -61,7 +61,29 @@ pub struct Searched {
     pub mailboxes: Option<BTreeSet<String>>,
 }
 
-/// Hands every message that fits to `each`, and to `problem` what could not be looked at (with whether it is damage). Gives
+/// How far a search is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Going {
+    /// The mailboxes of this many snapshots are known, of so many.
+    Mailboxes {
+        /// Snapshots that are known.
+        done: u64,
+        /// All of them.
+        total: u64,
+    },
+    /// This many messages were looked at; `done` of `total` is by the lengths of their indexes.
+    Messages {
+        /// Messages that were looked at.
+        messages: u64,
+        /// Of the indexes' bytes, those that are behind it.
+        done: u64,
+        /// All of them.
+        total: u64,
+    },
+}
+
+/// Hands every message that fits to `each`, to `problem` what could not be looked at (with whether it is damage), and to
+/// `going` how far it is. Gives
 /// the snapshots of each source that were searched, ascending: what is not among them says nothing about what has vanished.
 ///
 /// # Errors
@@ -70,9 +92,10 @@ pub fn search<E: From<MailViewError>>(
     snapshots: &[Searched],
     query: &Query,
     problem: &mut dyn FnMut(&str, bool),
+    going: &mut dyn FnMut(Going),
     each: &mut dyn FnMut(Hit) -> Result<(), E>,
 ) -> Result<BTreeMap<String, Vec<usize>>, E> {
-    let (seats, of_source) = seats(snapshots, problem);
+    let (seats, of_source) = seats(snapshots, problem, going);
     let mut work = Work {
         snapshots,
         query,
@@ -80,10 +103,15 @@ pub fn search<E: From<MailViewError>>(
         batch: Vec::new(),
         scratch: Scratch::default(),
         problem,
+        going,
+        messages: 0,
+        part: (0, seats.values().map(Seat::weight).sum()),
         each,
     };
     for ((source, path), seat) in &seats {
         work.seat(source, path, seat)?;
+        work.part.0 += seat.weight();
+        work.tell();
     }
     work.flush()?;
     Ok(of_source)
@@ -97,6 +125,15 @@ struct Seat {
     index: Option<(usize, Arc<crate::Mailbox>)>,
     /// What it held, each content once.
     versions: Vec<Version>,
+}
+
+impl Seat {
+    /// How much there is to look at: the bytes of its indexes, which grow with the messages.
+    fn weight(&self) -> u64 {
+        let bytes =
+            |version: &Version| version.index.iter().map(|chunk| u64::from(chunk.length)).sum::<u64>();
+        1 + self.versions.iter().map(bytes).sum::<u64>()
+    }
 }
 
 struct Version {
@@ -113,10 +150,12 @@ type Seats = BTreeMap<(String, Vec<u8>), Seat>;
 fn seats(
     snapshots: &[Searched],
     problem: &mut dyn FnMut(&str, bool),
+    going: &mut dyn FnMut(Going),
 ) -> (Seats, BTreeMap<String, Vec<usize>>) {
     let mut seats = Seats::new();
     let mut of_source: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (number, snapshot) in snapshots.iter().enumerate() {
+        going(Going::Mailboxes { done: number as u64, total: snapshots.len() as u64 });
         let tree = match MailTree::of(&snapshot.files) {
             Ok(tree) => tree,
             Err(error) => {
@@ -188,10 +227,18 @@ struct Work<'a, E> {
     batch: Vec<Wanted>,
     scratch: Scratch,
     problem: &'a mut dyn FnMut(&str, bool),
+    going: &'a mut dyn FnMut(Going),
+    messages: u64,
+    /// Of the indexes' bytes, those that are behind it.
+    part: (u64, u64),
     each: &'a mut dyn FnMut(Hit) -> Result<(), E>,
 }
 
 impl<E: From<MailViewError>> Work<'_, E> {
+    fn tell(&mut self) {
+        (self.going)(Going::Messages { messages: self.messages, done: self.part.0, total: self.part.1 });
+    }
+
     fn seat(&mut self, source: &str, path: &[u8], seat: &Seat) -> Result<(), E> {
         let Some(first) = self.snapshots.first() else { return Ok(()) };
         let known = match self.judged_by_cache(seat) {
@@ -214,6 +261,10 @@ impl<E: From<MailViewError>> Work<'_, E> {
                     continue;
                 }
             };
+            self.messages += 1;
+            if self.messages % limits::MESSAGES_BETWEEN_WORDS == 0 {
+                self.tell();
+            }
             nodes
                 .retain(|(number, _)| gone.get(*number).is_none_or(|gone| gone.binary_search(&uid).is_err()));
             // The same name may stand for another message after the mailbox was made anew.

@@ -25,7 +25,7 @@ use mailkeep_restorer::path::{join, show};
 use crate::{Files, MailViewError, Mailbox, limits};
 
 /// Where the exported list lies in a snapshot.
-const MAILBOX_LIST: &[u8] = b"/.mailkeep/mailboxlist";
+pub(crate) const MAILBOX_LIST: &[u8] = b"/.mailkeep/mailboxlist";
 
 /// All mailboxes of a snapshot, in the order of their shown names.
 #[derive(Debug, Default)]

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use mailkeep_mailview::{Files, MailTree, MailViewError, Message, Query, Searched, search, seen_by};
+use mailkeep_mailview::{
+    Checked, Files, Going, MailTree, MailViewError, Message, Query, Searched, check, search, seen_by,
+};
 use mailkeep_restorer::format::{ChunkRef, Meta, Node, NodeKind};
 use mailkeep_restorer::{MemoryContents, View};
 use proptest::prelude::*;
@@ -199,6 +201,29 @@ fn a_record_without_its_file_is_told_and_a_file_without_a_record_is_not_shown() 
 }
 
 #[test]
+fn a_sealed_snapshot_is_checked_as_when_it_was_backed_up() {
+    let checked = |tree: &Tree| {
+        let files = tree.files();
+        check(&files, &MailTree::of(&files).unwrap()).unwrap()
+    };
+    let Checked::Mail(good) = checked(&apart()) else { panic!("not checked") };
+    assert_eq!((good.ok, good.mailboxes, good.messages, good.problem_count), (true, 1, 5, 0), "{good:?}");
+    for (lacking, what) in [("/2.", "lacks message files"), ("/cyrus.index", "has no cyrus.index")] {
+        let mut tree = apart();
+        tree.0.retain(|(path, _)| !path.ends_with(lacking));
+        let Checked::Mail(bad) = checked(&tree) else { panic!("not checked without {lacking}") };
+        let told = bad.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert!(!bad.ok && told.contains(what), "{lacking}: {told}");
+    }
+    let mut listless = apart();
+    listless.0.retain(|(path, _)| !path.ends_with("mailboxlist"));
+    assert!(matches!(checked(&listless), Checked::Not(why) if why.contains("list")));
+    let mut lost = apart();
+    lost.0.retain(|(path, _)| !path.ends_with("imapd.conf"));
+    assert!(matches!(checked(&lost), Checked::Not(why) if why.contains("imapd.conf")));
+}
+
+#[test]
 fn a_search_over_snapshots_tells_when_a_message_was_there_and_what_it_could_not_read() {
     let contents = Arc::new(MemoryContents::default());
     let roots: Vec<Vec<ChunkRef>> = [&[2, 4][..], &[], &[], &[4]]
@@ -221,13 +246,23 @@ fn a_search_over_snapshots_tells_when_a_message_was_there_and_what_it_could_not_
     let find = |terms: &[&str]| {
         let terms: Vec<String> = terms.iter().map(|term| (*term).to_owned()).collect();
         let query = Query::parse(&terms, &|_| None).unwrap();
-        let (mut hits, mut problems) = (Vec::new(), Vec::new());
+        let (mut hits, mut problems, mut going) = (Vec::new(), Vec::new(), Vec::new());
         let problem = &mut |what: &str, damage: bool| problems.push((what.to_owned(), damage));
-        search(&searched(), &query, problem, &mut |hit| -> Result<(), MailViewError> {
+        search(&searched(), &query, problem, &mut |now| going.push(now), &mut |hit| -> Result<
+            (),
+            MailViewError,
+        > {
             hits.push((hit.uid, hit.head.subject.clone(), hit.snapshots.clone(), hit.vanished()));
             Ok(())
         })
         .unwrap();
+        // Every snapshot is counted, and the last word is that all is behind.
+        assert_eq!(going.iter().filter(|now| matches!(now, Going::Mailboxes { total: 4, .. })).count(), 4);
+        let done = |now: &Going| match now {
+            Going::Messages { messages, done, total } if done == total => Some(*messages),
+            _ => None,
+        };
+        assert!(going.last().and_then(done).is_some_and(|messages| messages >= 5), "{going:?}");
         hits.sort_by_key(|hit| hit.0);
         (hits, problems)
     };
@@ -271,6 +306,6 @@ proptest! {
         }
         let query = Query::parse(&["anna".to_owned()], &|_| None).unwrap();
         let searched = [Searched { files, source: String::new(), mailboxes: None }];
-        search(&searched, &query, &mut |_, _| {}, &mut |_| -> Result<(), MailViewError> { Ok(()) }).unwrap();
+        search(&searched, &query, &mut |_, _| {}, &mut |_| {}, &mut |_| -> Result<(), MailViewError> { Ok(()) }).unwrap();
     }
 }

@@ -89,7 +89,7 @@ impl Engine<'_> {
             }
             let (batch, folders) = (Batch::default(), limits::batch_folders());
             let mut walker = Walker { engine: self, view: &plan.view, queue, batch, folders };
-            let walked = traverse(&plan.view, &plan.selection, &mut walker);
+            let walked = traverse(&plan.view, &plan.selection, plan.options.special, &mut walker);
             if walked.is_err() {
                 self.failed.store(true, Ordering::Relaxed);
             }
@@ -353,6 +353,10 @@ impl Hands for Walker<'_, '_> {
     fn broken_off(&mut self, path: &[u8], why: ContentsError) -> Result<(), RestoreError> {
         self.engine.unread(path, why, "the rest of the folder is left out: ");
         Ok(())
+    }
+
+    fn left_out(&mut self, path: &[u8], what: &'static str) {
+        self.engine.tally.problem(path, what);
     }
 
     fn stopped(&self) -> bool {

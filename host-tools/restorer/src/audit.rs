@@ -67,7 +67,7 @@ pub fn audit(
         stop,
         audited: Audited::default(),
     };
-    traverse(&plan.view, &plan.selection, &mut auditor)?;
+    traverse(&plan.view, &plan.selection, plan.options.special, &mut auditor)?;
     Ok(auditor.audited)
 }
 
@@ -267,6 +267,9 @@ impl Hands for Auditor<'_> {
         self.problem(path, &format!("the rest of the folder cannot be read in the repository: {why}"));
         Ok(())
     }
+
+    // The plan has told it; what is there is held against what was to be restored.
+    fn left_out(&mut self, _: &[u8], _: &'static str) {}
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)

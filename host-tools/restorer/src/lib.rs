@@ -14,6 +14,7 @@
 //!   open folder and follows no link (`target.rs`);
 //! - a name in the target shows the old or the whole new state (`place.rs`), and a new folder of up to
 //!   [`limits::NAMES_HELD`] names comes into view with all that lies in it, or not at all (`hidden.rs`);
+//! - what a hostile snapshot could do harm with is left out unless it is asked for, and told (`special.rs`);
 //! - what cannot be restored is told and counted, and nothing is ever deleted on account of an unreadable folder;
 //! - memory follows the depth of folders, not their width nor the size of the snapshot; a listing is held only for who
 //!   asks for one ([`View::list`]).
@@ -42,6 +43,7 @@ mod path_set;
 mod place;
 mod plan;
 mod select;
+mod special;
 mod stored;
 mod tally;
 mod target;
@@ -54,12 +56,13 @@ pub use apply::apply;
 pub use audit::{Audited, audit};
 pub use contents::{Contents, MemoryContents, Nodes};
 pub use decide::Overwrite;
-pub use diff::{Change, What, diff};
+pub use diff::{Change, Looked, What, diff};
 pub use error::{ContentsError, RestoreError};
 pub use mailkeep_format as format;
 pub use owners::Owners;
 pub use path_set::PathSet;
 pub use plan::{Plan, RestoreOptions, Step, Totals, plan};
+pub use special::Special;
 pub use tally::{RestoreMonitor, Summary};
 pub use view::{Listing, OpenFile, View};
 pub use walk::{Found, Next, walk};

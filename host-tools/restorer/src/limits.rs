@@ -50,6 +50,15 @@ pub const NAMES_HELD: usize = 8_192;
 /// Folders of a listing that are held back; each level of the walk may hold as many.
 pub const FOLDERS_HELD: usize = 64;
 
+/// Folders that differ, of which it is counted how many a comparison has behind it: enough for a step of a hundredth.
+pub(crate) const MEASURED: usize = 100;
+/// So many at most, about 1 KiB each.
+pub(crate) const MEASURED_MOST: usize = 10_000;
+/// Levels of folders that are looked through for them: a spool has `/var/spool/cyrus/mail/…` before it gets wide.
+pub(crate) const MEASURED_DEPTH: usize = 12;
+/// Names that are compared between two words of how far it is.
+pub(crate) const NAMES_BETWEEN_LOOKS: u64 = 1024;
+
 /// Folders that a batch may keep open: a third of the files that this process may have open.
 pub(crate) fn batch_folders() -> usize {
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

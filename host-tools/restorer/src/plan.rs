@@ -14,6 +14,7 @@ use crate::decide::{Existing, Overwrite, Verdict, decide};
 use crate::links::{LinkTable, identity};
 use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
+use crate::special::Special;
 use crate::traverse::{Ahead, Hands, Item, Known, traverse};
 use crate::{ContentsError, Owners, PathSet, RestoreError, View, meta, target};
 
@@ -30,6 +31,8 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// Whom the owners in the snapshot are here.
     pub owners: Owners,
+    /// What becomes of device files, setuid, setgid and file capabilities.
+    pub special: Special,
     /// Threads that write file contents, at least 1.
     pub workers: usize,
 }
@@ -42,6 +45,7 @@ impl Default for RestoreOptions {
             overwrite: Overwrite::Always,
             delete: false,
             owners: Owners::numeric(),
+            special: Special::default(),
             workers: crate::limits::WORKERS_DEFAULT,
         }
     }
@@ -68,6 +72,8 @@ pub enum Step {
     Delete,
     /// It cannot be done.
     Blocked(&'static str),
+    /// It is, or has, what a hostile snapshot could do harm with, and that is left out.
+    LeftOut(&'static str),
 }
 
 impl Step {
@@ -83,6 +89,7 @@ impl Step {
             Step::Keep => "keep",
             Step::Delete => "delete",
             Step::Blocked(_) => "blocked",
+            Step::LeftOut(_) => "left-out",
         }
     }
 }
@@ -106,6 +113,8 @@ pub struct Totals {
     pub delete: u64,
     /// Names that cannot be restored.
     pub blocked: u64,
+    /// Device files, and files with setuid, setgid or capabilities, of which that is left out.
+    pub left_out: u64,
     /// Bytes to write.
     pub bytes: u64,
 }
@@ -127,6 +136,7 @@ impl Totals {
             Step::Same | Step::Keep => &mut self.skip,
             Step::Delete => &mut self.delete,
             Step::Blocked(_) => &mut self.blocked,
+            Step::LeftOut(_) => &mut self.left_out,
         };
         *count += 1;
     }
@@ -175,7 +185,7 @@ pub fn plan(
         stop,
         each,
     };
-    traverse(view, &selection, &mut planner)?;
+    traverse(view, &selection, options.special, &mut planner)?;
     let totals = planner.totals;
     Ok(Plan { view: view.clone(), target: target.to_owned(), selection, options, totals })
 }
@@ -340,6 +350,10 @@ impl Hands for Planner<'_> {
     fn broken_off(&mut self, path: &[u8], _: ContentsError) -> Result<(), RestoreError> {
         self.step(path, Step::Blocked("the rest of the folder cannot be read in the repository"));
         Ok(())
+    }
+
+    fn left_out(&mut self, path: &[u8], what: &'static str) {
+        self.step(path, Step::LeftOut(what));
     }
 
     fn stopped(&self) -> bool {

@@ -12,6 +12,7 @@ use crate::contents::Nodes;
 use crate::names::Names;
 use crate::path::{join, show};
 use crate::select::{Coverage, Selection};
+use crate::special::{self, Special};
 use crate::{ContentsError, RestoreError, View, limits};
 
 /// A node of the snapshot, where it stands, and how it was asked for.
@@ -78,6 +79,9 @@ pub(crate) trait Hands {
 
     /// The rest of a folder cannot be read; the walk goes on behind it.
     fn broken_off(&mut self, path: &[u8], why: ContentsError) -> Result<(), RestoreError>;
+
+    /// Something is not restored although the snapshot has it; the name itself comes all the same, unless it is a device.
+    fn left_out(&mut self, path: &[u8], what: &'static str);
 
     /// Whether to give up.
     fn stopped(&self) -> bool;
@@ -167,6 +171,7 @@ impl<'v> Stream<'v> {
 pub(crate) fn traverse<H: Hands>(
     view: &View,
     selection: &Selection,
+    special: Special,
     hands: &mut H,
 ) -> Result<(), RestoreError> {
     let path = b"/".to_vec();
@@ -182,7 +187,7 @@ pub(crate) fn traverse<H: Hands>(
         if frame.stream.is_placed() {
             hands.placed(&frame.folder);
         }
-        let node = match frame.stream.next() {
+        let mut node = match frame.stream.next() {
             Some(Ok(node)) => node,
             Some(Err(why)) => {
                 frame.broken_off = true;
@@ -204,6 +209,13 @@ pub(crate) fn traverse<H: Hands>(
         };
         if coverage == Coverage::Outside {
             continue;
+        }
+        if special.passes_over(&node) {
+            hands.left_out(&path, special::DEVICE);
+            continue;
+        }
+        if let Some(what) = special.strip(&mut node) {
+            hands.left_out(&path, what);
         }
         let item = Item { node, path, coverage };
         if !item.node.is_directory() {

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mailkeep_format::{ChunkRef, Node, NodeKind, Timestamp};
 use mailkeep_restorer::{
     Contents, ContentsError, MemoryContents, Nodes, Overwrite, RestoreError, RestoreMonitor, RestoreOptions,
-    Step, View, apply, plan,
+    Special, Step, View, apply, plan,
 };
 use support::{Builder, Ear, Kind, describe, me, restore, steps};
 use tempfile::TempDir;
 
 fn options() -> RestoreOptions {
-    RestoreOptions::default()
+    RestoreOptions { special: Special::Keep, ..RestoreOptions::default() }
 }
 
 fn root() -> bool {
@@ -84,6 +84,40 @@ fn every_kind_of_file_comes_back_exactly_and_the_plan_had_said_so() {
     assert_eq!(fs::read_link(target.path().join("etc/link")).unwrap(), Path::new("../gone/nowhere"));
     let bytes = fs::read(target.path().join("var/spool/user/a/3.")).unwrap();
     assert!(bytes.len() == 35_001 && bytes.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
+}
+
+#[test]
+fn what_lends_power_is_left_out_and_told_unless_it_is_asked_for() {
+    let mut snapshot = Builder::default();
+    snapshot.file("/bin/tool", b"#!");
+    snapshot.change("/bin/tool", |meta| meta.mode = 0o6755);
+    snapshot.file("/bin/plain", b"#!");
+    snapshot.folder("/group");
+    snapshot.change("/group", |meta| meta.mode = 0o2770);
+    snapshot.node("/dev/null", NodeKind::CharDevice { major: 1, minor: 3 });
+    let target = TempDir::new().unwrap();
+    let options = RestoreOptions { delete: true, paths: vec![b"/".to_vec()], ..RestoreOptions::default() };
+    let (plan, steps) = steps(&snapshot.view(), target.path(), &options);
+    let left_out: Vec<&str> = steps
+        .iter()
+        .filter(|(_, step)| matches!(step, Step::LeftOut(_)))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    assert_eq!((left_out, plan.totals.left_out), (vec!["/bin/tool", "/dev/null"], 2));
+    let (done, problems) = restore(&snapshot.view(), target.path(), &options);
+    let done = done.unwrap();
+    assert_eq!((done.files, done.problems), (plan.totals.files(), 2));
+    let told =
+        |path: &str, what: &str| problems.iter().any(|line| line.starts_with(path) && line.contains(what));
+    assert!(told("/bin/tool", "setuid") && told("/dev/null", "device"), "{problems:?}");
+    let mode = |path: &str| fs::symlink_metadata(target.path().join(path)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("bin/tool"), mode("bin/plain"), mode("group")), (0o755, 0o640, 0o2770));
+    assert!(!target.path().join("dev/null").exists());
+    // Where an earlier restore has brought it, it is taken away again, and the rest is left alone.
+    fs::set_permissions(target.path().join("bin/tool"), fs::Permissions::from_mode(0o6755)).unwrap();
+    let lazy = RestoreOptions { overwrite: Overwrite::IfChanged, ..options };
+    let (again, _) = restore(&snapshot.view(), target.path(), &lazy);
+    assert_eq!((again.unwrap().amended, mode("bin/tool")), (1, 0o755));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod support;
 
 use mailkeep_format::NodeKind;
-use mailkeep_restorer::{Change, Found, Next, RestoreError, What, diff, walk};
+use mailkeep_restorer::{Change, Found, Looked, Next, RestoreError, What, diff, walk};
 use support::Builder;
 
 #[test]
@@ -92,7 +92,8 @@ fn differences_are_found_and_told_apart() {
     let mut note = |change: &Change| {
         found.push((String::from_utf8_lossy(&change.path).into_owned(), change.folder, change.what));
     };
-    diff(&old, &new, b"/", &mut note).unwrap();
+    let mut looks = Vec::new();
+    diff(&old, &new, b"/", &mut note, &mut |looked| looks.push(looked)).unwrap();
     let expected = [
         ("/d/content", false, What::Content),
         ("/d/gone", true, What::Removed),
@@ -104,8 +105,32 @@ fn differences_are_found_and_told_apart() {
     ];
     assert_eq!(found, expected.map(|(path, folder, what)| (path.to_owned(), folder, what)));
     found = Vec::new();
-    diff(&old, &old, b"/", &mut |change| found.push((format!("{change:?}"), false, What::Added))).unwrap();
+    let mut none = |change: &Change| found.push((format!("{change:?}"), false, What::Added));
+    diff(&old, &old, b"/", &mut none, &mut |_| {}).unwrap();
     assert!(found.is_empty());
-    let missing = diff(&old, &new, b"/nowhere", &mut |_| {});
+    let missing = diff(&old, &new, b"/nowhere", &mut |_| {}, &mut |_| {});
     assert!(matches!(missing, Err(RestoreError::NotFound { .. })));
+    // Of the tree only /d differs, and in it the folder that is gone.
+    assert_eq!(looks.last(), Some(&Looked { names: 10, done: 1, total: 1 }));
+}
+
+#[test]
+fn a_comparison_knows_how_far_it_is() {
+    let mut snapshot = Builder::default();
+    for folder in 0..300 {
+        snapshot.file(&format!("/var/spool/user{folder}/INBOX/1."), b"before");
+    }
+    snapshot.file("/etc/conf", b"before");
+    let old = snapshot.view();
+    for folder in 0..150 {
+        snapshot.file(&format!("/var/spool/user{folder}/INBOX/2."), b"new");
+    }
+    let mut looks = Vec::new();
+    let mut changes = 0;
+    diff(&old, &snapshot.view(), b"/", &mut |_| changes += 1, &mut |looked| looks.push(looked)).unwrap();
+    assert!(changes >= 150, "{changes}");
+    let (first, last) = (looks[0], looks[looks.len() - 1]);
+    assert_eq!((first.done, first.total, last.done, last.total), (0, 150, 150, 150));
+    assert!(looks.windows(2).all(|two| two[0].done <= two[1].done && two[0].names <= two[1].names));
+    assert!(looks.iter().any(|looked| looked.done == 75), "it goes in one leap");
 }

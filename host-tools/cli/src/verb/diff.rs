@@ -11,6 +11,7 @@ use crate::args::Diff;
 use crate::console::Tone;
 use crate::ear::Ear;
 use crate::exit::{self, Failure};
+use crate::progress::Reading;
 use crate::text::look::{self, Changes};
 use crate::{repo, signal};
 
@@ -50,28 +51,42 @@ pub(crate) fn run(app: &App, args: &Diff) -> Result<u8, Failure> {
     let mut sum = Changes::default();
     let mut shown = 0;
     let mut written = Ok(());
-    let found = diff(&old, &new, &start, &mut |change| {
-        let counter = match change.what {
-            What::Added => &mut sum.added,
-            What::Removed => &mut sum.removed,
-            What::Kind => &mut sum.kind,
-            What::Content => &mut sum.content,
-            What::Metadata => &mut sum.metadata,
-        };
-        *counter += 1;
-        match change.what {
-            What::Added => sum.added_bytes += change.after.unwrap_or(0),
-            What::Removed => sum.removed_bytes += change.before.unwrap_or(0),
-            _ => {}
-        }
-        if written.is_ok() && (args.metadata || change.what != What::Metadata) {
-            if shown == 0 && !app.console.json {
-                written = app.console.heading(look::CHANGES);
+    let found = diff(
+        &old,
+        &new,
+        &start,
+        &mut |change| {
+            let counter = match change.what {
+                What::Added => &mut sum.added,
+                What::Removed => &mut sum.removed,
+                What::Kind => &mut sum.kind,
+                What::Content => &mut sum.content,
+                What::Metadata => &mut sum.metadata,
+            };
+            *counter += 1;
+            match change.what {
+                What::Added => sum.added_bytes += change.after.unwrap_or(0),
+                What::Removed => sum.removed_bytes += change.before.unwrap_or(0),
+                _ => {}
             }
-            shown += 1;
-            written = std::mem::replace(&mut written, Ok(())).and_then(|()| tell(app, change));
-        }
-    });
+            if written.is_ok() && (args.metadata || change.what != What::Metadata) {
+                if shown == 0 && !app.console.json {
+                    written = app.console.heading(look::CHANGES);
+                }
+                shown += 1;
+                written = std::mem::replace(&mut written, Ok(())).and_then(|()| tell(app, change));
+            }
+        },
+        &mut |looked| {
+            app.console.progress(&Reading {
+                phase: "compare",
+                files_done: looked.names,
+                part: Some((looked.done, looked.total)),
+                ..Reading::default()
+            });
+        },
+    );
+    app.console.settle();
     found.map_err(|error| repo::not_there(error, &new, &args.path))?;
     written?;
     if app.console.json {

@@ -8,12 +8,13 @@ mod shelf;
 
 use std::sync::Arc;
 
-use mailkeep_mailview::{Files, MailTree};
+use mailkeep_mailview::{Files, Going, MailTree};
 use mailkeep_repository::SnapshotEntry;
 
 use crate::App;
 use crate::args::{Mail, Which};
 use crate::exit::{self, Failure};
+use crate::progress::Reading;
 use crate::{repo, signal};
 
 pub(crate) fn run(app: &App, verb: &Mail) -> Result<u8, Failure> {
@@ -37,6 +38,24 @@ fn tree(app: &App, which: &Which) -> Result<(SnapshotEntry, Files, MailTree), Fa
         app.console.problem("", problem, true);
     }
     Ok((entry, files, tree))
+}
+
+/// Shows how far a search is; of several searches one after the other, the `(number, of)`th.
+fn going(app: &App, (number, of): (usize, usize), now: Going) {
+    // A thousandth of one of them is the least that is shown.
+    let part = |done: u64, total: u64| {
+        let of_one = 1000 * done / total.max(1);
+        Some((1000 * number as u64 + of_one, 1000 * of as u64))
+    };
+    let reading = match now {
+        Going::Mailboxes { done, total } => {
+            Reading { phase: "mailboxes", part: part(done, total), ..Reading::default() }
+        }
+        Going::Messages { messages, done, total } => {
+            Reading { phase: "search", files_done: messages, part: part(done, total), ..Reading::default() }
+        }
+    };
+    app.console.progress(&reading);
 }
 
 /// How a verb ends that came to its end.

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use mailkeep_mail::cyrus::Murder;
 use mailkeep_restorer::{
-    Overwrite, Owners, Plan, RestoreError, RestoreOptions, Step, Summary, Totals, View, apply, path, plan,
+    Overwrite, Owners, Plan, RestoreError, RestoreOptions, Special, Step, Summary, Totals, View, apply, path,
+    plan,
 };
 use rustix::process::{Resource, Rlimit};
 use serde::Serialize;
@@ -59,6 +60,7 @@ pub(crate) fn run(app: &App, args: Restore) -> Result<u8, Failure> {
         },
         delete: args.delete,
         owners,
+        special: special(args.special, &manifest.source.system),
         ..RestoreOptions::default()
     };
     raise_open_files();
@@ -77,6 +79,7 @@ pub(crate) fn run(app: &App, args: Restore) -> Result<u8, Failure> {
     })?;
     app.console.settle();
     let ended = finish(app, &args, &summary)?;
+    hint_at(app, &plan.totals);
     let murder = manifest.versions.iter().find(|(name, _)| name == Murder::RECORD);
     // Of a part of a server nothing starts.
     if let (Some((_, murder)), true) = (murder, args.paths.is_empty()) {
@@ -85,6 +88,22 @@ pub(crate) fn run(app: &App, args: Restore) -> Result<u8, Failure> {
         }
     }
     Ok(ended)
+}
+
+/// What a restore does with what lends power: a mail server's folders have nothing of it by right, and a server may have been
+/// broken into before it was backed up.
+fn special(asked: args::Special, system: &str) -> Special {
+    match asked {
+        args::Special::Keep => Special::Keep,
+        args::Special::Auto if system == "generic" => Special::Keep,
+        args::Special::Auto | args::Special::LeaveOut => Special::LeaveOut,
+    }
+}
+
+fn hint_at(app: &App, totals: &Totals) {
+    if totals.left_out > 0 {
+        app.console.note(&format!("mailkeep: {}", text::SPECIAL_HINT));
+    }
 }
 
 fn make_plan(
@@ -114,7 +133,7 @@ fn make_plan(
 fn show(app: &App, at: &[u8], step: Step) -> Result<(), Failure> {
     let (bytes, why) = match step {
         Step::Create(bytes) | Step::Replace(bytes) => (Some(bytes), None),
-        Step::Blocked(why) => (None, Some(why)),
+        Step::Blocked(why) | Step::LeftOut(why) => (None, Some(why)),
         _ => (None, None),
     };
     if app.console.json {
@@ -144,7 +163,7 @@ fn finish_dry(app: &App, args: &Restore, totals: &Totals) -> Result<u8, Failure>
             files: totals.files(),
             bytes: totals.bytes,
             skipped: totals.skip,
-            problems: totals.blocked,
+            problems: totals.blocked + totals.left_out,
             folders: totals.folders,
             amended: totals.amend,
             deleted: totals.delete,
@@ -152,7 +171,8 @@ fn finish_dry(app: &App, args: &Restore, totals: &Totals) -> Result<u8, Failure>
     } else {
         app.console.line(&text::report::restore_rehearsed(totals))?;
     }
-    Ok(if totals.blocked > 0 { exit::PARTLY } else { exit::DONE })
+    hint_at(app, totals);
+    Ok(if totals.blocked + totals.left_out > 0 { exit::PARTLY } else { exit::DONE })
 }
 
 fn finish(app: &App, args: &Restore, summary: &Summary) -> Result<u8, Failure> {
@@ -184,4 +204,18 @@ pub(super) fn raise_open_files() {
         Resource::Nofile,
         Rlimit { current: limit.maximum, maximum: limit.maximum },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_server_brings_nothing_that_lends_power_unless_it_is_trusted() {
+        assert_eq!(special(args::Special::Auto, "cyrus"), Special::LeaveOut);
+        assert_eq!(special(args::Special::Auto, "what comes next"), Special::LeaveOut);
+        assert_eq!(special(args::Special::Auto, "generic"), Special::Keep);
+        assert_eq!(special(args::Special::Keep, "cyrus"), Special::Keep);
+        assert_eq!(special(args::Special::LeaveOut, "generic"), Special::LeaveOut);
+    }
 }

@@ -73,6 +73,7 @@ pub(crate) fn run(app: &App) -> Result<u8, Failure> {
     let repository = repo::open(app)?;
     let counted = repository.statistics(&Ear::new(&app.console))?;
     let all = sum(&**repository.storage(), "")?;
+    app.console.settle();
     let label = repository.label();
     if app.console.json {
         let stats = Stats {

@@ -1,4 +1,6 @@
-//! `verify`: whether the repository is whole, by structure or by every byte.
+//! `verify`: whether the repository is whole, by structure or by every byte, and whether the mail in it is.
+
+mod mail;
 
 use mailkeep_repository::{Machine, NextSlice, ReadData, VerifyOptions, limits, verify, verify_next};
 use serde::Serialize;
@@ -26,6 +28,9 @@ struct SummaryLine {
     damaged: bool,
     /// Something cannot be read from this disk any more.
     lost: bool,
+    /// What the mail check of the snapshots came to, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail: Option<mail::Sums>,
 }
 
 pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
@@ -47,6 +52,7 @@ pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
         }
         None => verify(&repository, VerifyOptions { read }, &ear)?,
     };
+    let mail = if args.mail { Some(mail::check(app, &repository, &ear)?) } else { None };
     app.console.settle();
     // Also what was found while the repository was opened.
     let problems = app.console.problems() + app.console.covered_count();
@@ -63,14 +69,27 @@ pub(crate) fn run(app: &App, args: &Verify) -> Result<u8, Failure> {
             problems,
             damaged,
             lost: report.lost(),
+            mail,
         })?;
     } else {
         let whole = read != ReadData::Structure || args.read_data_next.is_some();
         let read = whole.then_some((report.bytes, report.chunks));
         let looked = text::report::looked_at(report.snapshots, report.directories, report.packs, read);
         app.console.say(&looked)?;
+        if let Some(mail) = &mail {
+            app.console.say(&text::report::mail_looked_at(
+                mail.snapshots,
+                mail.mailboxes,
+                mail.messages,
+                mail.without,
+            ))?;
+        }
+        let verdict = match mail.as_ref().filter(|mail| mail.problems > 0 && !report.lost()) {
+            Some(mail) => text::report::mail_verdict(mail.problems),
+            None => text::report::verdict(damaged, report.lost(), problems),
+        };
         let tone = if damaged { Tone::Bad } else { Tone::Good };
-        app.console.toned(tone, &text::report::verdict(damaged, report.lost(), problems))?;
+        app.console.toned(tone, &verdict)?;
     }
     Ok(if damaged { exit::DAMAGED } else { exit::DONE })
 }

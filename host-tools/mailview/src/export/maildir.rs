@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use crate::export::{Exported, beside, failed, settle};
 use crate::{Files, MailViewError, Mailbox, Message};
 
-/// Writes a mailbox to the new folder `path`. What cannot be read is told to `problem` and counted.
+/// Writes a mailbox to the new folder `path`. What cannot be read is told to `problem` and counted;
+/// `going` hears of each message.
 ///
 /// # Errors
 /// The folder is there already or cannot be written, or the mailbox cannot be listed.
@@ -19,9 +20,10 @@ pub fn maildir(
     mailbox: &Mailbox,
     path: &Path,
     problem: &mut dyn FnMut(&str),
+    going: &mut dyn FnMut(&Exported),
 ) -> Result<Exported, MailViewError> {
     let made = beside(path)?;
-    let written = write(files, mailbox, &made, problem).and_then(|exported| {
+    let written = write(files, mailbox, &made, problem, going).and_then(|exported| {
         settle(&made, path)?;
         Ok(exported)
     });
@@ -37,6 +39,7 @@ fn write(
     mailbox: &Mailbox,
     made: &Path,
     problem: &mut dyn FnMut(&str),
+    going: &mut dyn FnMut(&Exported),
 ) -> Result<Exported, MailViewError> {
     let wrong = |source| failed(made, source);
     for folder in ["", "cur", "new", "tmp"] {
@@ -45,6 +48,7 @@ fn write(
     let mut letters: BTreeMap<String, char> = BTreeMap::new();
     let mut exported = Exported::default();
     let index = mailbox.each(files, &mut |message, node| -> Result<(), MailViewError> {
+        going(&exported);
         let Some(node) = node else {
             exported.failed += 1;
             problem(&crate::tree::told(&MailViewError::NoFile {

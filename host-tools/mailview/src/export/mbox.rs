@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::export::{Exported, beside, failed, settle};
 use crate::{Files, MailViewError, Mailbox, Message, limits};
 
-/// Writes a mailbox to the new file `path`. What cannot be read is told to `problem` and counted.
+/// Writes a mailbox to the new file `path`. What cannot be read is told to `problem` and counted;
+/// `going` hears of each message.
 ///
 /// # Errors
 /// The file is there already or cannot be written, or the mailbox cannot be listed.
@@ -18,9 +19,10 @@ pub fn mbox(
     mailbox: &Mailbox,
     path: &Path,
     problem: &mut dyn FnMut(&str),
+    going: &mut dyn FnMut(&Exported),
 ) -> Result<Exported, MailViewError> {
     let made = beside(path)?;
-    let written = write(files, mailbox, &made, problem).and_then(|exported| {
+    let written = write(files, mailbox, &made, problem, going).and_then(|exported| {
         settle(&made, path)?;
         Ok(exported)
     });
@@ -36,12 +38,14 @@ fn write(
     mailbox: &Mailbox,
     made: &Path,
     problem: &mut dyn FnMut(&str),
+    going: &mut dyn FnMut(&Exported),
 ) -> Result<Exported, MailViewError> {
     let wrong = |source| failed(made, source);
     let file = File::options().write(true).create_new(true).open(made).map_err(wrong)?;
     let mut out = BufWriter::new(file);
     let mut exported = Exported::default();
     let index = mailbox.each(files, &mut |message, node| -> Result<(), MailViewError> {
+        going(&exported);
         let mut bytes = Vec::new();
         let read = match node {
             None => Err(MailViewError::NoFile { mailbox: mailbox.shown.clone(), uid: message.uid }),

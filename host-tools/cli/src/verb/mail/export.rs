@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use mailkeep_mailview::export;
+use mailkeep_mailview::export::{self, Exported};
 use serde::Serialize;
 
 use super::{done, tree};
 use crate::App;
 use crate::args::Which;
 use crate::exit::Failure;
+use crate::progress::Reading;
 use crate::signal;
 use crate::text::mail;
 
@@ -33,12 +34,22 @@ pub(crate) fn run(
     let (_, files, tree) = tree(app, which)?;
     let mailbox = tree.find(mailbox)?;
     let mut problem = |what: &str| app.console.problem(&mailbox.shown, what, true);
+    let all = mailbox.summary(&files)?.messages;
+    let mut going = |exported: &Exported| {
+        app.console.progress(&Reading {
+            phase: "export",
+            files_done: exported.messages,
+            bytes_done: exported.bytes,
+            part: Some((exported.messages + exported.failed, all)),
+        });
+    };
     let (place, exported) = match (mbox, maildir) {
-        (Some(path), _) => (path, export::mbox(&files, mailbox, path, &mut problem)?),
-        (None, Some(path)) => (path, export::maildir(&files, mailbox, path, &mut problem)?),
+        (Some(path), _) => (path, export::mbox(&files, mailbox, path, &mut problem, &mut going)?),
+        (None, Some(path)) => (path, export::maildir(&files, mailbox, path, &mut problem, &mut going)?),
         // The command line demands one of them.
         (None, None) => return Ok(done(app)),
     };
+    app.console.settle();
     let place = place.display().to_string();
     if app.console.json {
         app.console.object(&SummaryLine {

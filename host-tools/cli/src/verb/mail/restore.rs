@@ -14,7 +14,7 @@ use mailkeep_repository::SnapshotEntry;
 use serde::Serialize;
 
 use super::search::midnight;
-use super::{done, tree};
+use super::{done, going, tree};
 use crate::App;
 use crate::args::MailRestore;
 use crate::exit::{self, Failure};
@@ -178,7 +178,7 @@ fn fitting<'a>(
     };
     let mut found: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     let mut problem = |what: &str, damage: bool| app.console.problem("", what, damage);
-    search::<Failure>(&[searched], &query, &mut problem, &mut |hit| {
+    search::<Failure>(&[searched], &query, &mut problem, &mut |now| going(app, (0, 1), now), &mut |hit| {
         found.entry(hit.mailbox).or_default().insert(hit.uid);
         Ok(())
     })?;

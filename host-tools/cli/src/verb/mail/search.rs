@@ -9,8 +9,8 @@ use mailkeep_repository::{LogMonitor, Repository, SnapshotEntry};
 use mailkeep_restorer::path::show;
 use serde::Serialize;
 
-use super::done;
 use super::shelf::{At, Away, Shelf, by_disk, nothing_at_hand, others, timeline};
+use super::{done, going};
 use crate::App;
 use crate::args::MailSearch;
 use crate::ear::Ear;
@@ -83,31 +83,44 @@ pub(crate) fn run(app: &App, args: &MailSearch) -> Result<u8, Failure> {
     let mut problem = |what: &str, damage: bool| app.console.problem("", what, damage);
     let mut found = 0u64;
     if let [shelf] = &places.shelves[..] {
-        search(&shelf.searched, &query, &mut problem, &mut |hit: Hit| {
-            found += 1;
-            let at = |places: &[usize]| places.iter().map(|place| (0, *place)).collect::<Vec<At>>();
-            let (holders, order) = (at(&hit.snapshots), at(&hit.searched));
-            tell(app, &places, &hit, &holders, &order)
-        })?;
+        search(
+            &shelf.searched,
+            &query,
+            &mut problem,
+            &mut |now| going(app, (0, 1), now),
+            &mut |hit: Hit| {
+                found += 1;
+                let at = |places: &[usize]| places.iter().map(|place| (0, *place)).collect::<Vec<At>>();
+                let (holders, order) = (at(&hit.snapshots), at(&hit.searched));
+                tell(app, &places, &hit, &holders, &order)
+            },
+        )?;
     } else {
         let mut hits: BTreeMap<_, (Hit, Vec<At>)> = BTreeMap::new();
         let mut searched: BTreeMap<String, Vec<Vec<usize>>> = BTreeMap::new();
         for (number, shelf) in places.shelves.iter().enumerate() {
-            let of_source = search(&shelf.searched, &query, &mut problem, &mut |hit: Hit| {
-                let first = hit.snapshots.first().and_then(|first| shelf.searched.get(*first));
-                let source = first.map_or_else(String::new, |first| first.source.clone());
-                let head = (hit.head.message_id.clone(), hit.head.from.clone(), hit.head.subject.clone());
-                // Chunks have other ids on each disk; a message is known by where it lay and what it says.
-                let key = (source, hit.folder.clone(), hit.uid, hit.size, hit.internal_date, head);
-                let holders: Vec<At> = hit.snapshots.iter().map(|place| (number, *place)).collect();
-                hits.entry(key).or_insert_with(|| (hit, Vec::new())).1.extend(holders);
-                match hits.len() {
-                    count if count > limits::HITS_HELD => {
-                        Err(Failure::new(exit::FAILED, mail::TOO_MANY).hint(mail::TOO_MANY_HINT))
+            let all = (number, places.shelves.len());
+            let of_source = search(
+                &shelf.searched,
+                &query,
+                &mut problem,
+                &mut |now| going(app, all, now),
+                &mut |hit: Hit| {
+                    let first = hit.snapshots.first().and_then(|first| shelf.searched.get(*first));
+                    let source = first.map_or_else(String::new, |first| first.source.clone());
+                    let head = (hit.head.message_id.clone(), hit.head.from.clone(), hit.head.subject.clone());
+                    // Chunks have other ids on each disk; a message is known by where it lay and what it says.
+                    let key = (source, hit.folder.clone(), hit.uid, hit.size, hit.internal_date, head);
+                    let holders: Vec<At> = hit.snapshots.iter().map(|place| (number, *place)).collect();
+                    hits.entry(key).or_insert_with(|| (hit, Vec::new())).1.extend(holders);
+                    match hits.len() {
+                        count if count > limits::HITS_HELD => {
+                            Err(Failure::new(exit::FAILED, mail::TOO_MANY).hint(mail::TOO_MANY_HINT))
+                        }
+                        _ => Ok(()),
                     }
-                    _ => Ok(()),
-                }
-            })?;
+                },
+            )?;
             for (source, snapshots) in of_source {
                 let all = searched.entry(source).or_default();
                 all.resize(number, Vec::new());
@@ -122,6 +135,7 @@ pub(crate) fn run(app: &App, args: &MailSearch) -> Result<u8, Failure> {
             tell(app, &places, &hit, &holders, &order)?;
         }
     }
+    app.console.settle();
     app.console.say(&if found == 0 { report::NOTHING_FOUND.to_owned() } else { mail::found(found) })?;
     if places.all {
         places.away.iter().try_for_each(|away| tell_away(app, away))?;
