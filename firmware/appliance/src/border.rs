@@ -122,6 +122,7 @@ impl Workers {
             let outcome = job::run(&*engine, &sources, &repository, &cancel, &news);
             (end.result, end.reasons) = (outcome.result, outcome.reasons);
             // The result stands from here on, even if this panics.
+            job::afterwards(&*engine, &outcome.proven, &repository, &cancel, &news);
             job::prune(&*engine, &outcome.proven, &repository, &cancel, &news);
         };
         std::thread::Builder::new().name(format!("job {}", id.0)).spawn(work).map(drop)

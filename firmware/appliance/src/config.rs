@@ -109,10 +109,23 @@ pub struct Config {
     pub catch_up: bool,
     /// What is backed up, in this order.
     pub sources: Vec<Source>,
+    /// Servers that are kept up to date after each backup of the source that they stand by for.
+    pub standbys: Vec<Standby>,
     /// Which old snapshots stay; `None`: all of them, for ever.
     pub retention: Option<Keep>,
     /// Tables that are known but have no effect in this version.
     pub without_effect: Vec<&'static str>,
+}
+
+/// A server that stands by for a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standby {
+    /// Its name.
+    pub name: String,
+    /// The source that it stands by for.
+    pub of: String,
+    /// Its source file.
+    pub file: PathBuf,
 }
 
 impl Config {
@@ -144,6 +157,9 @@ impl Config {
         });
         for source in &self.sources {
             lines.push(format!("source     {} ({})", source.name.as_str(), source.system.word()));
+        }
+        for standby in &self.standbys {
+            lines.push(format!("standby    {} for {}, after each backup of it", standby.name, standby.of));
         }
         lines.push(match &self.schedule {
             None => "schedule   none: backups begin by button".to_owned(),
@@ -217,6 +233,7 @@ impl Check<'_> {
             ),
         };
         let without_effect = [("[web]", raw.web.is_some()), ("[notify]", raw.notify.is_some())];
+        let sources = self.sources(raw.source)?;
         Ok(Config {
             name: self.name(raw.r#box.name)?,
             state_dir: self.base.join(raw.r#box.state_dir.unwrap_or_else(|| STATE_DIR.into())),
@@ -228,7 +245,8 @@ impl Check<'_> {
             verify_runs: self.verify_runs(raw.disks.verify_runs)?,
             schedule,
             catch_up: raw.schedule.catch_up.unwrap_or(true),
-            sources: self.sources(raw.source)?,
+            standbys: self.standbys(raw.standby, &sources)?,
+            sources,
             retention: self.retention(raw.retention)?,
             without_effect: without_effect
                 .into_iter()
@@ -302,17 +320,49 @@ impl Check<'_> {
         }
         let mut sources: Vec<Source> = Vec::new();
         for entry in raw {
-            let file = entry.file.ok_or_else(|| self.bad("source.file", "is missing"))?;
-            let path = self.base.join(file);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|source| ConfigError::ReadSource { path: path.clone(), source })?;
-            let source = Source::parse(&text, &path.display().to_string())?;
+            let source = self.source_file("source", entry)?.1;
             if sources.iter().any(|known| known.name == source.name) {
                 return Err(self.bad("source", format!("\"{}\" is named twice", source.name.as_str())));
             }
             sources.push(source);
         }
         Ok(sources)
+    }
+
+    fn source_file(&self, table: &str, entry: raw::RawSource) -> Result<(PathBuf, Source), ConfigError> {
+        let file = entry.file.ok_or_else(|| self.bad(&format!("{table}.file"), "is missing"))?;
+        let path = self.base.join(file);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ConfigError::ReadSource { path: path.clone(), source })?;
+        let source = Source::parse(&text, &path.display().to_string())?;
+        Ok((path, source))
+    }
+
+    fn standbys(&self, raw: Vec<raw::RawSource>, sources: &[Source]) -> Result<Vec<Standby>, ConfigError> {
+        let mut standbys: Vec<Standby> = Vec::new();
+        for entry in raw {
+            let (file, source) = self.source_file("standby", entry)?;
+            let name = source.name.as_str().to_owned();
+            let Some(standby) = source.standby else {
+                let what =
+                    format!("{name} has no section [standby] with of = \"NAME\" in {}", file.display());
+                return Err(self.bad("standby", what));
+            };
+            let of = standby.of.as_str().to_owned();
+            if sources.iter().all(|source| source.name.as_str() != of) {
+                return Err(self
+                    .bad("standby", format!("{name} stands by for \"{of}\", which is no [[source]] here")));
+            }
+            // Its snapshots would be those of a server without mail, and each backup would meet a stopped one.
+            if sources.iter().any(|source| source.name.as_str() == name) {
+                return Err(self.bad("standby", format!("{name} is a [[source]] as well: it cannot be both")));
+            }
+            if standbys.iter().any(|known| known.name == name) {
+                return Err(self.bad("standby", format!("\"{name}\" is named twice")));
+            }
+            standbys.push(Standby { name, of, file });
+        }
+        Ok(standbys)
     }
 
     fn bad(&self, key: &str, problem: impl Into<String>) -> ConfigError {
@@ -332,6 +382,14 @@ mod tests {
     fn load(text: &str) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("tree.toml"), SOURCE).unwrap();
+        let standby = SOURCE.replace("'tree'", "'second'");
+        for (name, of) in [("second", "tree"), ("stranger", "nobody")] {
+            std::fs::write(
+                folder.path().join(format!("{name}.toml")),
+                format!("{standby}[standby]\nof = '{of}'\n"),
+            )
+            .unwrap();
+        }
         let path = folder.path().join("box.toml");
         std::fs::write(&path, text).unwrap();
         Config::load(&path)
@@ -346,6 +404,14 @@ mod tests {
         assert!(config.schedule.is_none() && config.catch_up);
         assert_eq!(config.retention, None, "without rules nothing is ever removed");
         assert_eq!(load(&format!("{GOOD}[retention]\n")).unwrap().retention, None);
+    }
+
+    #[test]
+    fn a_standby_is_of_a_source() {
+        let config = load(&format!("{GOOD}[[standby]]\nfile = 'second.toml'\n")).unwrap();
+        let [standby] = &config.standbys[..] else { panic!("{:?}", config.standbys) };
+        assert_eq!((standby.name.as_str(), standby.of.as_str()), ("second", "tree"));
+        assert!(standby.file.is_absolute() && config.describe().contains("standby    second for tree"));
     }
 
     #[test]
@@ -381,6 +447,17 @@ mod tests {
             ("not toml", ":1: "),
             (&GOOD.replace("tree.toml", "no.toml"), "no.toml"),
             (&format!("{GOOD}[[source]]\nfile = 'tree.toml'\n"), "named twice"),
+            (&format!("{GOOD}[[standby]]\nfile = 'tree.toml'\n"), "standby: tree has no section [standby]"),
+            (&format!("{GOOD}[[standby]]\nfile = 'stranger.toml'\n"), "\"nobody\", which is no [[source]]"),
+            (
+                &format!("{GOOD}{}", "[[standby]]\nfile = 'second.toml'\n".repeat(2)),
+                "\"second\" is named twice",
+            ),
+            (
+                &format!("{GOOD}[[source]]\nfile = 'second.toml'\n[[standby]]\nfile = 'second.toml'\n"),
+                "it cannot be both",
+            ),
+            (&format!("{GOOD}[[standby]]\n"), "standby.file: is missing"),
             (&format!("{GOOD}[schedule]\nbackup = '25:00'\n"), "schedule.backup: "),
             (&format!("{GOOD}[disks]\noverdue-after = '2'\n"), "disks.overdue-after: "),
             (&format!("{GOOD}[disks]\nset-size = 0\n"), "disks.set-size: must be 1 to"),

@@ -390,6 +390,11 @@ impl Daemon {
                 self.manager.status(&text);
                 return;
             }
+            News::Told(text) => {
+                self.tell(text);
+                self.manager.status(text);
+                return;
+            }
             News::Count { .. } => {}
         }
         self.show_progress(&words::progress(source, self.phase, news));

@@ -67,6 +67,8 @@ pub enum News {
     Pruned(Pruned),
     /// They could not be, and why; told by the job.
     NotPruned(String),
+    /// Something else that a person should read.
+    Told(String),
 }
 
 /// A sealed snapshot.
@@ -166,4 +168,16 @@ pub trait Engine: Send + Sync + 'static {
         cancel: &Arc<AtomicBool>,
         news: &(dyn Fn(News) + Sync),
     ) -> Result<Option<Pruned>, EngineError>;
+
+    /// Does what follows upon proven snapshots of these sources: standbys are brought up to date, what the disk carries
+    /// for a rescue is renewed. What goes wrong is told as news and changes nothing of the result. Ends early on `cancel`.
+    fn afterwards(
+        &self,
+        repository: &Path,
+        sources: &[String],
+        cancel: &AtomicBool,
+        news: &(dyn Fn(News) + Sync),
+    ) {
+        let _ = (repository, sources, cancel, news);
+    }
 }

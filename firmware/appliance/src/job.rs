@@ -69,6 +69,22 @@ pub fn run(
     Outcome { result: worst, reasons, proven }
 }
 
+/// Lets follow what follows upon proven snapshots of these sources: standbys, the rescue kit.
+pub fn afterwards(
+    engine: &dyn Engine,
+    sources: &[String],
+    repository: &Path,
+    cancel: &AtomicBool,
+    news: &(dyn Fn(&str, News) + Sync),
+) {
+    if sources.is_empty() || cancel.load(Ordering::Relaxed) {
+        return;
+    }
+    let names = sources.join(", ");
+    let span = tracing::info_span!("afterwards", sources = names);
+    span.in_scope(|| engine.afterwards(repository, sources, cancel, &|item| news(&names, item)));
+}
+
 /// Removes old snapshots of these sources by the rules. What goes wrong is said, and nothing else comes of it.
 pub fn prune(
     engine: &dyn Engine,

@@ -18,6 +18,7 @@
 //! | [`schedule`], [`ledger`] | when backups begin by themselves; what is remembered |
 //! | [`disk_set`] | the set ledger: each disk's name, state and turn |
 //! | [`service_manager`] | READY, WATCHDOG, STOPPING |
+//! | [`tool`] | `mailkeep` as a program of its own: standbys and rescue kit after a backup |
 //! | [`words`] | every text that a person reads |
 
 pub mod border;
@@ -35,6 +36,7 @@ pub mod pull_engine;
 pub mod schedule;
 pub mod service_manager;
 mod state_file;
+pub mod tool;
 pub mod words;
 
 pub use config::Config;

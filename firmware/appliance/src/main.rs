@@ -13,6 +13,7 @@ use clap::error::ErrorKind;
 use mailkeep_appliance::cli::Cli;
 use mailkeep_appliance::disk_set::DiskSet;
 use mailkeep_appliance::pull_engine::PullEngine;
+use mailkeep_appliance::tool::Tool;
 use mailkeep_appliance::{Config, words};
 use mailkeep_board::bench::{self, Bench};
 use mailkeep_board::linux_gpio::LinuxGpio;
@@ -85,7 +86,8 @@ fn serve(config: Config, log_file: Option<PathBuf>) -> anyhow::Result<()> {
     let engine = PullEngine::new(config.key_file.clone())
         .remembering(Arc::clone(&set))
         .reading_back_in(config.verify_runs)
-        .keeping(config.retention);
+        .keeping(config.retention)
+        .followed_by(Tool::find(), config.standbys.clone());
     let engine = Arc::new(engine);
     let (layout, disk_paths) = (config.board.clone(), config.disk_paths.clone());
     let open = move |sink: Sink| -> Result<Box<dyn Board>, BoardError> {

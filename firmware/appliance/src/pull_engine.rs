@@ -4,6 +4,7 @@
 //! with a key never takes a repository without encryption for its own: whoever swaps a disk could otherwise have the
 //! next backup written in the clear. Only a box without a key uses such disks.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +18,10 @@ use mailkeep_repository::{
     Seen, Severity, SnapshotEntry, WriterOptions, limits, verify_next,
 };
 
+use crate::config::Standby;
 use crate::disk_set::{DiskSet, Room};
 use crate::engine::{DiskName, Engine, EngineError, Looked, News, Pruned, Sealed, Work};
+use crate::tool::Tool;
 use crate::words;
 
 /// Program and version, for agent and manifest.
@@ -35,6 +38,10 @@ pub struct PullEngine {
     slices: u32,
     /// Which old snapshots stay; without rules all do.
     keep: Option<Keep>,
+    /// Who is brought up to date after a backup.
+    standbys: Vec<Standby>,
+    /// By whom, and who renews the rescue kit; without it neither is done.
+    tool: Option<Tool>,
 }
 
 impl PullEngine {
@@ -53,6 +60,8 @@ impl PullEngine {
             set: None,
             slices: limits::SLICES,
             keep: None,
+            standbys: Vec::new(),
+            tool: None,
         }
     }
 
@@ -69,6 +78,14 @@ impl PullEngine {
     /// Removes old snapshots by these rules.
     pub fn keeping(self, keep: Option<Keep>) -> Self {
         Self { keep, ..self }
+    }
+
+    /// Lets this program bring these standbys up to date after a backup, and renew what the disk carries for a rescue.
+    pub fn followed_by(self, tool: Option<Tool>, standbys: Vec<Standby>) -> Self {
+        if tool.is_none() {
+            tracing::warn!("{}", words::NO_TOOL);
+        }
+        Self { tool, standbys, ..self }
     }
 
     /// Notes that a disk is here, and says what contradicts the box's memory of it.
@@ -214,6 +231,48 @@ impl Engine for PullEngine {
             freed_bytes: report.freed_bytes,
             remarks: halts.chain(lost.map(ToString::to_string)).collect(),
         }))
+    }
+
+    fn afterwards(
+        &self,
+        repository: &Path,
+        sources: &[String],
+        cancel: &AtomicBool,
+        news: &(dyn Fn(News) + Sync),
+    ) {
+        let key = match &self.key {
+            KeySource::File(path) => Some(path.as_path()),
+            _ => None,
+        };
+        let run = |words: &[OsString]| match &self.tool {
+            Some(tool) => tool.run(repository, key, words, cancel),
+            None => Err(words::NO_TOOL.to_owned()),
+        };
+        for standby in self.standbys.iter().filter(|standby| sources.contains(&standby.of)) {
+            let words: [OsString; 6] = [
+                "restore-server".into(),
+                "latest".into(),
+                "--source".into(),
+                standby.file.clone().into(),
+                "--as-standby".into(),
+                "--yes".into(),
+            ];
+            match run(&words) {
+                Ok(true) => news(News::Told(words::standby_is_current(&standby.name, &standby.of))),
+                Ok(false) => return,
+                Err(why) => {
+                    tracing::error!(standby = standby.name, "{why}");
+                    news(News::Told(words::standby_is_behind(&standby.name, &why)));
+                }
+            }
+        }
+        if self.tool.is_none() {
+            return;
+        }
+        if let Err(why) = run(&["rescue-kit".into()]) {
+            tracing::warn!("{why}");
+            news(News::Told(words::kit_is_old(&why)));
+        }
     }
 }
 

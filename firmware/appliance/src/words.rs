@@ -102,7 +102,7 @@ pub fn phase(phase: Phase) -> &'static str {
 pub fn progress(source: &str, in_phase: Phase, news: &News) -> String {
     let head = format!("{source}: {}", phase(in_phase));
     match news {
-        News::Phase(_) | News::Sealed(_) | News::Pruned(_) | News::NotPruned(_) => head,
+        News::Phase(_) | News::Sealed(_) | News::Pruned(_) | News::NotPruned(_) | News::Told(_) => head,
         News::Count { files: (files, all_files), bytes: (done, all) } => {
             let percent = match (all, all_files) {
                 (Some(all), _) if *all > 0 => percent(*done, *all),
@@ -157,6 +157,24 @@ pub const NOT_RESUMED: &str =
 /// Old snapshots could not be removed.
 pub fn not_pruned(why: &str) -> String {
     format!("Retention: no old snapshot was removed now; the backup is good all the same: {why}")
+}
+
+/// Why neither standbys nor rescue kits are renewed.
+pub const NO_TOOL: &str = "the program `mailkeep` is neither beside mailkeepd nor in PATH: install it";
+
+/// A standby holds what was just backed up.
+pub fn standby_is_current(standby: &str, source: &str) -> String {
+    format!("Standby: {standby} holds the newest snapshot of {source}; mail stays down there.")
+}
+
+/// A standby could not be brought up to date.
+pub fn standby_is_behind(standby: &str, why: &str) -> String {
+    format!("Standby: {standby} is NOT up to date, the backup is good all the same: {why}")
+}
+
+/// What the disk carries for a rescue could not be renewed.
+pub fn kit_is_old(why: &str) -> String {
+    format!("Rescue kit: the disk's programs could not be renewed, the backup is good all the same: {why}")
 }
 
 fn percent(done: u64, all: u64) -> String {

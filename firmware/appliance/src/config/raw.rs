@@ -27,6 +27,8 @@ pub struct RawConfig {
     pub notify: Option<toml::Table>,
     /// `[[source]]`
     pub source: Vec<RawSource>,
+    /// `[[standby]]`
+    pub standby: Vec<RawSource>,
 }
 
 /// `[box]`
@@ -88,7 +90,7 @@ pub struct RawWeb {
     pub listen: Option<String>,
 }
 
-/// `[[source]]`
+/// `[[source]]`, `[[standby]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawSource {
