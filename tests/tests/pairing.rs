@@ -69,12 +69,17 @@ impl Lab {
         }
     }
 
-    /// That line as it was before commands were pinned.
+    /// That line as it was before anything was pinned.
     fn unpinned(&self, key: &Path) -> Result<String> {
+        self.without(key, " --commands ")
+    }
+
+    /// That line without what is pinned from this word on.
+    fn without(&self, key: &Path, word: &str) -> Result<String> {
         let line = self.line_of(key)?;
-        let (head, tail) =
-            line.split_once(" --commands ").with_context(|| format!("nothing is pinned: {line}"))?;
-        Ok(format!("{head}{}", tail.trim_start_matches(|c: char| c.is_ascii_hexdigit())))
+        let (head, tail) = line.split_once(word).with_context(|| format!("nothing is pinned: {line}"))?;
+        let (_, tail) = tail.split_once("\" ssh-").with_context(|| format!("no key: {line}"))?;
+        Ok(format!("{head}\" ssh-{tail}"))
     }
 
     fn remarks_of(&self, snapshot: &str) -> Result<String> {
@@ -213,14 +218,13 @@ fn a_paired_server_is_backed_up_through_a_key_that_can_do_nothing_else() -> Resu
         let forward = ssh_with(&key, &lab, &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"])?;
         ensure!(forward.code == 255, "a forwarding was allowed: {} {}", forward.code, forward.err());
         let line = lab.line_of(&key)?;
-        ensure!(
-            line.starts_with("restrict,command=")
-                && line.contains(&format!(
-                    " serve --role {role} --commands {}\" ",
-                    summary["commands"].as_str().unwrap_or("?")
-                )),
-            "{line}"
-        );
+        let commands = summary["commands"].as_str().unwrap_or("?");
+        let mut pinned = format!(" serve --role {role} --commands {commands} --deadline 600");
+        for place in summary["reach"].as_array().context("reach")? {
+            pinned.push_str(&format!(" --reach '{}'", place.as_str().unwrap_or("?")));
+        }
+        ensure!(line.starts_with("restrict,command=") && line.contains(&format!("{pinned}\" ")), "{line}");
+        ensure!(pinned.contains(&format!("'{}/", lab.server.root().canonicalize()?.display())), "{pinned}");
     }
     ensure!(lab.authorized_keys()?.matches("mailkeep-agent").count() == 2, "{}", lab.authorized_keys()?);
     a_backup_with_the_key_for_restores_is_refused(&lab)?;
@@ -415,6 +419,63 @@ fn whoever_has_the_keys_has_nothing_run_but_what_was_paired() -> Result<()> {
     fs::write(&other, text)?;
     let ran = process::run(&mut lab.rig.backup_command(&other))?;
     ensure!(ran.code != 0 && mark.exists(), "{} {}", ran.code, ran.err());
+    Ok(())
+}
+
+#[test]
+fn whoever_has_the_keys_reaches_no_other_files_than_were_paired() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    lab.pair(&[])?;
+    lab.say_how_mail_stops()?;
+    lab.pair(&[])?.expect_code("pair", 0)?;
+    let summary = lab.rig.good_backup(&lab.source())?;
+    let events = lab.server.events();
+    let text = fs::read_to_string(lab.source())?;
+    let other = lab.home.path().join("other.toml");
+    let secret = lab.home.path().join("secret");
+    fs::create_dir(&secret)?;
+    fs::write(secret.join("key"), "secret")?;
+    let refused = |what: &str, mut words: Vec<OsString>| -> Result<()> {
+        words.extend(["--source".into(), other.clone().into()]);
+        let refused = lab.rig.run(&words)?;
+        let line = one_clear_line(what, &refused)?;
+        ensure!(
+            refused.code == 77 && line.contains("no place that this key reaches") && line.contains(what),
+            "{what}: {} {line}",
+            refused.code
+        );
+        Ok(())
+    };
+    let backup = || vec![OsString::from("backup")];
+    let also: Vec<&str> = text.lines().filter(|line| line.starts_with("also = ")).collect();
+    let [also] = also.as_slice() else { anyhow::bail!("{text}") };
+    for path in [secret.join("key"), secret.clone(), PathBuf::from("/etc"), PathBuf::from("/")] {
+        fs::write(&other, text.replace(also, &format!("also = [{path:?}]")))?;
+        refused(&format!("{} (named by cyrus.also)", path.display()), backup())?;
+    }
+    let restore: Vec<OsString> = vec!["restore-server".into(), id(&summary)?.into(), "--dry-run".into()];
+    refused("named by cyrus.also", restore.clone())?;
+    assert_eq!(lab.server.events(), events, "mail was touched");
+
+    // A new partition is the admin's own: he allows it by pairing again.
+    fs::write(&other, &text)?;
+    let conf = lab.server.root().join("imapd.conf");
+    let more = lab.server.root().join("../more");
+    fs::create_dir(&more)?;
+    let more = more.canonicalize()?;
+    fs::write(&conf, format!("{}\npartition-more: {}\n", fs::read_to_string(&conf)?, more.display()))?;
+    refused("partition-more in", backup())?;
+    refused("partition-more in", restore)?;
+    lab.pair(&[])?.expect_code("pair", 0)?;
+    lab.rig.good_backup(&lab.source())?;
+
+    // A key of before this goes on, and says so.
+    let keys =
+        lab.authorized_keys()?.replace(&lab.line_of(&lab.key())?, &lab.without(&lab.key(), " --deadline ")?);
+    fs::write(lab.sshd.authorized_keys(), keys)?;
+    fs::write(&other, text.replace(also, &format!("also = [{:?}]", secret.join("key"))))?;
+    let remarks = lab.remarks_of(&id(&lab.rig.good_backup(&other)?)?)?;
+    ensure!(remarks.contains("reaches every file") && remarks.contains("`mailkeep pair` again"), "{remarks}");
     Ok(())
 }
 

@@ -57,6 +57,7 @@
 
 use mailkeep_format::cbor::{self, CborLimits};
 use mailkeep_format::codec::{Reader, put_bytes, put_signed, put_varint};
+use mailkeep_format::node::check_name;
 use mailkeep_format::{ContentHash, FormatError, Node, Timestamp, limits as format_limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -551,7 +552,7 @@ fn take_amended(reader: &mut Reader<'_>) -> Result<Amended, FormatError> {
     let count = take_count(reader, WHAT, limits::ENTRIES_NODES, 0)?;
     let mut gone: Vec<Vec<u8>> = Vec::new();
     for _ in 0..count {
-        let name = reader.bytes(format_limits::NAME_MAX, WHAT)?.to_vec();
+        let name = take_name(reader)?;
         if gone.last().is_some_and(|before| *before >= name) {
             return Err(refuse(WHAT, "they are not in strictly ascending order"));
         }
@@ -559,6 +560,13 @@ fn take_amended(reader: &mut Reader<'_>) -> Result<Amended, FormatError> {
     }
     let (nodes, hints) = take_nodes(reader, limits::ENTRIES_NODES, 0)?;
     Ok(Amended { directory, parent, gone, nodes, hints })
+}
+
+/// A name in a folder. One that leads elsewhere would be looked at, and read, by whoever believed it.
+fn take_name(reader: &mut Reader<'_>) -> Result<Vec<u8>, FormatError> {
+    let name = reader.bytes(format_limits::NAME_MAX, "name")?;
+    check_name(name)?;
+    Ok(name.to_vec())
 }
 
 fn put_time(out: &mut Vec<u8>, time: Timestamp) {
@@ -605,7 +613,7 @@ fn take_known(reader: &mut Reader<'_>) -> Result<Known, FormatError> {
         let mut entries: Vec<(u32, Vec<u8>)> = Vec::new();
         for _ in 0..count {
             let place = reader.varint32("place")?;
-            let name = reader.bytes(format_limits::NAME_MAX, "name")?.to_vec();
+            let name = take_name(reader)?;
             if entries.last().is_some_and(|(before, earlier)| *before >= place || *earlier >= name) {
                 return Err(refuse(WHAT, "entries are not in ascending order"));
             }

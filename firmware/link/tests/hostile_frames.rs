@@ -64,8 +64,12 @@ fn file_id() -> impl Strategy<Value = FileId> {
         .prop_map(|(directory, index)| FileId { directory: DirectoryId(directory), index })
 }
 
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9.]{1,12}".prop_filter("plain", |name| name != "." && name != "..")
+}
+
 fn entries() -> impl Strategy<Value = Entries> {
-    let names = btree_set("[a-z0-9.]{1,12}".prop_filter("plain", |name| name != "." && name != ".."), 0..20);
+    let names = btree_set(name(), 0..20);
     (names, vec((meta(), kind(), any::<bool>()), 20), 0u32..1000, any::<bool>(), file_id(), any::<bool>())
         .prop_map(|(names, parts, first, last, parent, root)| {
             let mut nodes = Vec::new();
@@ -93,7 +97,7 @@ fn unchanged() -> impl Strategy<Value = Unchanged> {
 }
 
 fn amended() -> impl Strategy<Value = Amended> {
-    (unchanged(), btree_set("[a-z0-9.]{1,12}", 0..9)).prop_map(|(unchanged, gone)| {
+    (unchanged(), btree_set(name(), 0..9)).prop_map(|(unchanged, gone)| {
         let Unchanged { directory, parent, nodes, hints } = unchanged;
         let gone = gone.into_iter().map(String::into_bytes).collect();
         Amended { directory, parent, gone, nodes, hints }
@@ -101,7 +105,7 @@ fn amended() -> impl Strategy<Value = Amended> {
 }
 
 fn known() -> impl Strategy<Value = Known> {
-    let entries = btree_set("[a-z0-9.]{1,12}", 0..5).prop_map(|names| {
+    let entries = btree_set(name(), 0..5).prop_map(|names| {
         names.into_iter().zip(3u32..).map(|(name, place)| (place * 7, name.into_bytes())).collect::<Vec<_>>()
     });
     let folder = (vec(any::<u8>(), 0..60), any::<u64>(), timestamp(), timestamp(), entries)
@@ -297,6 +301,27 @@ fn directions_are_not_mixed_up() {
     let to_box = ToBox::Alive.encode().unwrap();
     assert!(ToBox::decode(&to_agent).is_err());
     assert!(ToAgent::decode(&to_box).is_err());
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_none() {
+    let time = Timestamp { seconds: 1, nanos: 0 };
+    let parent = FileId { directory: DirectoryId(0), index: 0 };
+    let known = |name: &[u8]| {
+        let entries = vec![(0, name.to_vec())];
+        let folder = KnownFolder { path: b"/srv".to_vec(), inode: 1, mtime: time, ctime: time, entries };
+        ToAgent::Known(Known { clock: time, folders: vec![folder] }).encode().unwrap()
+    };
+    let gone = |name: &[u8]| {
+        let gone = vec![name.to_vec()];
+        let amended = Amended { directory: DirectoryId(1), parent, gone, nodes: vec![], hints: vec![] };
+        ToBox::Amended(amended).encode().unwrap()
+    };
+    assert!(ToAgent::decode(&known(b"1.")).is_ok() && ToBox::decode(&gone(b"1.")).is_ok());
+    for name in ["", ".", "..", "/", "a/b", "../1.", "/etc/shadow", "a\0"] {
+        assert!(ToAgent::decode(&known(name.as_bytes())).is_err(), "{name:?}");
+        assert!(ToBox::decode(&gone(name.as_bytes())).is_err(), "{name:?}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //!    reads imapd.conf ([`cyrus::imapd_conf`]) through a closure; for other trees see [`generic`].
 //! 3. [`quiesce::choose`] picks how mail is stopped and started, and [`quiesce::greeting_ok`] tells when it is
 //!    back. [`cyrus::tools`] has the commands that export the mailbox list and tell the version.
+//!    [`source::CommandsDigest`] and [`reach::Reach`] say how much of all that a box's key may ask for.
 //! 4. [`cyrus::mailbox_list`], [`cyrus::header`] and [`cyrus::index`] decode what was copied, and [`check`]
 //!    proves with them that every mailbox of the list is whole.
 //!
@@ -30,11 +31,13 @@ pub mod limits;
 mod patterns;
 pub mod profile;
 pub mod quiesce;
+pub mod reach;
 pub mod scope;
 pub mod source;
 pub mod write_once;
 
 pub use error::MailError;
 pub use profile::Profile;
+pub use reach::Reach;
 pub use scope::FileClass;
 pub use source::Source;

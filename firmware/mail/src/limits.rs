@@ -13,6 +13,9 @@ pub const DURATION_SECONDS: u64 = 366 * 24 * 3600;
 pub const RATE_LEAST: u64 = 8_000;
 /// Bytes per second that a limit has at most; more is a typing error.
 pub const RATE_MOST: u64 = 100_000_000_000;
+/// Places that a key may reach: each is a word of one line in authorized_keys. Ten partitions of three folders each, with
+/// configuration and certificates, are 50.
+pub const REACH_PLACES: usize = 512;
 /// Edits between an unknown key and a known one up to which the known one is named as a guess.
 pub const SUGGESTION_EDITS: usize = 4;
 

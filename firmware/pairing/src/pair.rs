@@ -5,9 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use mailkeep_mail::Source;
 use mailkeep_mail::source::{CommandsDigest, SshTransport, Transport};
+use mailkeep_mail::{Reach, Source};
 use mailkeep_puller::transport::shell_quoted;
 use mailkeep_puller::{ProcessTransport, Role, Survey, rehearse, try_restore_key};
 
@@ -90,6 +91,10 @@ pub struct Paired {
     pub agent_version: String,
     /// Stands for the commands of the source file, which are allowed there.
     pub commands: CommandsDigest,
+    /// The places of the server that the keys reach.
+    pub reach: Reach,
+    /// For how long they may have mail stopped.
+    pub deadline: Duration,
     /// Those that are written out in it: key and command.
     pub written_out: Vec<(&'static str, String)>,
     /// What the rehearsal saw.
@@ -213,6 +218,7 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     let source = there
         .map_or(Ok(source), |text| source_file::with_restore_key(&text, &files.source, &files.restore_key))?;
     let commands = source.commands_digest();
+    let reach = far.reach(&source)?;
 
     let keys = far.read_keys(&keys_path)?;
     let mut text = keys.text.clone();
@@ -220,6 +226,7 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
     for (role, key) in &own {
         let agent = shell_quoted(Path::new(&far.agent()));
         let command = format!("{}{agent} serve --role {role} --commands {commands}", login.elevate());
+        let command = command + &limits_of(&source, &reach);
         let line = authorized::line(&key.kind, &key.blob, &command, &format!("mailkeep {name} {role}"));
         before.push((key.blob.clone(), authorized::lines_of(&text, &key.blob)));
         text = authorized::with(&text, &key.blob, &line);
@@ -277,11 +284,25 @@ pub fn pair(request: &Request, talk: &dyn Talk) -> Result<Paired, PairError> {
         agent: far.agent(),
         agent_version,
         commands,
+        reach,
+        deadline: source.quiesce.deadline,
         written_out: source.commands_written_out(),
         survey,
         remarks,
         unfinished,
     })
+}
+
+/// The words of a forced command that say for how long mail may be stopped and which places are reached.
+fn limits_of(source: &Source, reach: &Reach) -> String {
+    // Of part of a second the whole.
+    let deadline = source.quiesce.deadline.as_millis().div_ceil(1000);
+    let mut words = format!(" --deadline {deadline}");
+    for place in reach.places() {
+        words.push_str(" --reach ");
+        words.push_str(&shell_quoted(place));
+    }
+    words
 }
 
 /// Both keys, made if they are not there. A pairing of before there were two gets the second.

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use mailkeep_mail::detected::Detected;
+use mailkeep_mail::{Reach, Source};
 
 use crate::login::Login;
 use crate::{PairError, tool};
@@ -153,6 +154,21 @@ impl<'a> Server<'a> {
         )?;
         Detected::parse(&told)
             .ok_or_else(|| PairError::Garbled { host: self.host(), wanted: "a description of the server" })
+    }
+
+    /// The places of the server that a source comes to.
+    ///
+    /// # Errors
+    /// The agent fails, or they cannot stand in a line of keys.
+    pub fn reach(&self, source: &Source) -> Result<Reach, PairError> {
+        let told = self.login.must(
+            "ask which files the source file comes to",
+            r#"exec "$1" reach"#,
+            &[&self.agent()],
+            source.text_for_agent().as_bytes(),
+        )?;
+        Reach::parse(&told)
+            .ok_or_else(|| PairError::Garbled { host: self.host(), wanted: "a list of places" })
     }
 
     /// Reads an authorized_keys file.

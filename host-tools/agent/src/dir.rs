@@ -1,7 +1,8 @@
 //! An open directory, and everything that is asked of names within it.
 //!
 //! Names are only ever used relative to an open directory, and no symbolic link is followed: whoever swaps a directory
-//! for a link while we walk gains nothing.
+//! for a link while we walk gains nothing. What is opened is one name in it, never a way that leads elsewhere: names come
+//! from the box too.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -71,8 +72,21 @@ impl Directory {
     /// Opens a directory in this one.
     ///
     /// # Errors
-    /// As openat(2); `ENOTDIR` or `ELOOP` if it is none.
+    /// As openat(2); `ENOTDIR` or `ELOOP` if it is none, `EINVAL` if this is no name.
     pub fn open_child(&self, name: &[u8]) -> Result<Directory, Errno> {
+        one_name(name)?;
+        self.open_below(name)
+    }
+
+    /// Opens the directory that this one is in.
+    ///
+    /// # Errors
+    /// As openat(2).
+    pub fn open_above(&self) -> Result<Directory, Errno> {
+        self.open_below(b"..")
+    }
+
+    fn open_below(&self, name: &[u8]) -> Result<Directory, Errno> {
         let open = |extra| fs::openat(&self.fd, name, directory_flags() | extra, Mode::empty());
         quietly(open).map(|fd| Directory { fd, stands_for: self.stands_for })
     }
@@ -96,8 +110,9 @@ impl Directory {
     /// Opens a file in this directory for reading. Never waits for a pipe's other end.
     ///
     /// # Errors
-    /// As openat(2); `ELOOP` if it is a symbolic link.
+    /// As openat(2); `ELOOP` if it is a symbolic link, `EINVAL` if this is no name.
     pub fn open_file(&self, name: &[u8]) -> Result<File, Errno> {
+        one_name(name)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         quietly(|extra| fs::openat(&self.fd, name, flags | extra, Mode::empty())).map(File::from)
     }
@@ -229,6 +244,11 @@ fn directory_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
+/// Refuses what would lead out of a directory.
+fn one_name(name: &[u8]) -> Result<(), Errno> {
+    if name == b".." || name.contains(&b'/') { Err(Errno::INVAL) } else { Ok(()) }
+}
+
 /// Opens without touching the access time where that is allowed (to the owner and to root).
 fn quietly(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     match open(OFlags::NOATIME) {
@@ -275,4 +295,30 @@ fn collect(
     }
     all.sort_unstable();
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_opened_is_one_name_and_no_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(base.join("in/below")).unwrap();
+        for file in ["outside", "in/file", "in/below/file"] {
+            std::fs::write(base.join(file), "x").unwrap();
+        }
+        let open = Directory::open_exactly(&base.join("in")).unwrap();
+        assert!(open.open_file(b"file").is_ok() && open.open_child(b"below").is_ok());
+        assert_eq!(open.open_above().unwrap().names().unwrap(), [b"in".to_vec(), b"outside".to_vec()]);
+        let absolute = base.join("outside");
+        for way in [b"../outside".as_slice(), b"below/file", b"/etc/passwd", absolute.as_os_str().as_bytes()]
+        {
+            assert_eq!(open.open_file(way).unwrap_err(), Errno::INVAL);
+        }
+        for way in [b"..".as_slice(), b"../in", b"/", b"below/"] {
+            assert_eq!(open.open_child(way).unwrap_err(), Errno::INVAL);
+        }
+    }
 }

@@ -59,6 +59,31 @@ pub enum AgentError {
          with this source file"
     )]
     OtherCommands,
+    /// The source file wants mail stopped for longer than that admin has allowed.
+    #[error(
+        "the source file lets mail be stopped for {wanted} s and this server allows {allowed} s, so nothing was run; if that \
+         is right, somebody who is root here has to allow it: run `mailkeep pair` again with this source file"
+    )]
+    OtherDeadline {
+        /// What it says, in seconds.
+        wanted: u64,
+        /// What is allowed, in seconds.
+        allowed: u64,
+    },
+    /// A tree or a file is none of those that the key is good for.
+    #[error(
+        "{} (named by {named_by}) is no place that this key reaches, so nothing was opened; if that is right, somebody who \
+         is root here has to allow it: run `mailkeep pair` again with this source file", path.display()
+    )]
+    OutOfReach {
+        /// The tree or file, as it is called or where it really is.
+        path: PathBuf,
+        /// Where it is named.
+        named_by: String,
+    },
+    /// The places of a source cannot be written down for a key.
+    #[error("what a key for this source has to reach cannot be written down")]
+    NoReach(#[from] mailkeep_mail::reach::NoReach),
     /// A file or folder of the agent's own state cannot be used.
     #[error("cannot {action} {}", path.display())]
     State {
@@ -219,7 +244,11 @@ impl AgentError {
             AgentError::Mail(_) | AgentError::NothingToStop => 78,
             AgentError::DeadlineTooShort { .. } | AgentError::StopTooLong { .. } => 78,
             AgentError::RootMissing { .. } | AgentError::WindowBusy => 75,
-            AgentError::NotForThisKey { .. } | AgentError::OtherCommands => 77,
+            AgentError::NotForThisKey { .. }
+            | AgentError::OtherCommands
+            | AgentError::OtherDeadline { .. }
+            | AgentError::OutOfReach { .. } => 77,
+            AgentError::NoReach(_) => 78,
             _ => 1,
         };
         Failed { what: one_line(self), hint: String::new(), exit_code }

@@ -2,7 +2,8 @@
 //! again.
 //!
 //! # The way through this crate
-//! [`serve`] converses with the box over one pair of streams. A [`pass`] walks the tree that [`plan`] merges from the
+//! [`serve`] converses with the box over one pair of streams, as far as the key is [`allowed`] to and within the [`places`]
+//! that it reaches. A [`pass`] walks the tree that [`plan`] merges from the
 //! profile, with the open directories of [`dir`] and the metadata of [`meta`], and reads what the box asks for. A
 //! [`window`] stops mail and starts it, by the commands of [`command`] and with what [`facts`] found out. What a final pass
 //! finds is kept on the stage (`stage`) or by a snapshot of the file system ([`snapshot`]), so that mail is started before
@@ -26,9 +27,11 @@ pub mod meta;
 pub mod open_files;
 mod owners;
 pub mod pass;
+pub mod places;
 pub mod plan;
 mod priority;
 pub mod probe;
+pub mod real_path;
 pub mod rebuild;
 mod serve;
 pub mod snapshot;

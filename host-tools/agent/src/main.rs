@@ -1,7 +1,7 @@
 //! `mailkeep-agent`: arguments, signals and exit code; all else is in the library.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,9 +12,11 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use mailkeep_agent::allowed::Allowed;
-use mailkeep_agent::{AgentError, detect, limits, one_line, snapshot, window};
+use mailkeep_agent::{AgentError, detect, limits, one_line, places, snapshot, window};
 use mailkeep_link::Role;
+use mailkeep_mail::limits::SOURCE_FILE_BYTES;
 use mailkeep_mail::source::CommandsDigest;
+use mailkeep_mail::{Reach, Source};
 
 /// Exit code for a command line that is not understood (INTERFACES: usage).
 const USAGE: u8 = 64;
@@ -37,7 +39,15 @@ enum Verb {
         /// Digest of the commands that a source file may name, as `mailkeep pair` writes it; any if there is none.
         #[arg(long, value_name = "DIGEST")]
         commands: Option<CommandsDigest>,
+        /// Longest deadline that a source file may have, in seconds; any if there is none.
+        #[arg(long, value_name = "SECONDS")]
+        deadline: Option<u64>,
+        /// A place that may be read or put back, with all below it; may be given several times. All if there is none.
+        #[arg(long, value_name = "PATH")]
+        reach: Vec<PathBuf>,
     },
+    /// Tell which places of this server a source file comes to, as one JSON object; the file is read from standard input.
+    Reach,
     /// Tell which mail system runs here and how it would be stopped, as one JSON object; changes nothing.
     Detect {
         /// The configuration of Cyrus, if it is not where distributions keep it.
@@ -99,16 +109,21 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.verb {
-        Verb::Serve { role, commands } => serve(Allowed { role, commands }),
-        Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref()).and_then(|found| {
-            let text = found.to_json().map_err(std::io::Error::from);
-            let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
-            told.map_err(|source| AgentError::State {
-                action: "write",
-                path: "standard output".into(),
-                source,
-            })
-        }),
+        Verb::Serve { role, commands, deadline, reach } => {
+            let reach = match (!reach.is_empty()).then(|| Reach::new(reach)).transpose() {
+                Ok(reach) => reach,
+                Err(error) => {
+                    say(&one_line(&error));
+                    return ExitCode::from(USAGE);
+                }
+            };
+            serve(Allowed { role, commands, deadline: deadline.map(Duration::from_secs), reach })
+        }
+        Verb::Reach => source()
+            .and_then(|source| places::reach_of(&source))
+            .and_then(|reach| tell(reach.to_json().map_err(std::io::Error::from))),
+        Verb::Detect { imapd_conf } => detect::detect(imapd_conf.as_deref())
+            .and_then(|found| tell(found.to_json().map_err(std::io::Error::from))),
         Verb::Rescue { keep_trying } => {
             let patience = if keep_trying { limits::GUARD_BOUND } else { limits::RESUME_BOUND };
             let rescued = window::rescue_all(patience).map(|_| ());
@@ -131,6 +146,21 @@ fn main() -> ExitCode {
             ExitCode::from(error.failed().exit_code)
         }
     }
+}
+
+/// The source file on standard input.
+fn source() -> Result<Source, AgentError> {
+    let mut text = String::new();
+    let most = u64::try_from(SOURCE_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let read = std::io::stdin().take(most).read_to_string(&mut text);
+    read.map_err(|source| AgentError::State { action: "read", path: "standard input".into(), source })?;
+    Ok(Source::parse(&text, "the source file")?)
+}
+
+/// One line on stdout.
+fn tell(text: std::io::Result<String>) -> Result<(), AgentError> {
+    let told = text.and_then(|text| writeln!(std::io::stdout(), "{text}"));
+    told.map_err(|source| AgentError::State { action: "write", path: "standard output".into(), source })
 }
 
 /// Removes snapshots of runs that are no more.

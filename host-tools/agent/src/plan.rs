@@ -5,19 +5,16 @@
 //! still asked about `/var/spool/cyrus/…`, the path that the mail system uses.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use mailkeep_mail::Profile;
 use mailkeep_mail::scope::Presence;
-use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::dir::Directory;
 use crate::error::AgentError;
-use crate::limits;
-use crate::meta::file_type;
+use crate::places::Places;
+use crate::real_path::follow;
 
 /// A name on the way, and what is wanted there.
 #[derive(Debug, Default)]
@@ -66,12 +63,13 @@ impl Plan {
     /// Looks at the disk and merges.
     ///
     /// # Errors
-    /// [`AgentError::RootMissing`] if a required root is not there.
-    pub fn new(profile: &Profile) -> Result<Plan, AgentError> {
+    /// [`AgentError::RootMissing`] if a required root is not there; [`AgentError::OutOfReach`] if one is where it must not be.
+    pub fn new(profile: &Places) -> Result<Plan, AgentError> {
         let mut plan = Plan::default();
         for root in profile.roots() {
             match plan.resolve(&root.path) {
                 Ok(real) => {
+                    profile.see(&real, &root.named_by)?;
                     plan.top.at(&real).root = Some(root.path.clone());
                     plan.roots.push(real);
                 }
@@ -88,6 +86,7 @@ impl Plan {
         for file in profile.files() {
             match plan.resolve(&file.path) {
                 Ok(real) => {
+                    profile.see(&real, &file.named_by)?;
                     let is_folder = real.is_dir();
                     let stop = plan.top.at(&real);
                     // A folder of certificates, say.
@@ -104,33 +103,9 @@ impl Plan {
 
     /// Follows a path to what it really names; every link on the way becomes an entry of its own.
     fn resolve(&mut self, path: &Path) -> Result<PathBuf, Errno> {
-        let mut real = PathBuf::from("/");
-        let mut ahead: Vec<PathBuf> = parts(path);
-        let mut hops = 0;
-        while let Some(part) = ahead.pop() {
-            if part == Path::new("..") {
-                real.pop();
-                continue;
-            }
-            real.push(&part);
-            let stat = statat(CWD, &real, AtFlags::SYMLINK_NOFOLLOW)?;
-            if file_type(&stat) != FileType::Symlink {
-                continue;
-            }
-            hops += 1;
-            if hops > limits::LINK_HOPS {
-                return Err(Errno::LOOP);
-            }
-            let target = readlinkat(CWD, &real, Vec::new())?.into_bytes();
-            let target = Path::new(OsStr::from_bytes(&target));
-            self.top.at(&real);
-            real.pop();
-            if target.is_absolute() {
-                real = PathBuf::from("/");
-            }
-            ahead.extend(parts(target));
-        }
-        Ok(real)
+        follow(path, &mut |link| {
+            self.top.at(link);
+        })
     }
 }
 
@@ -155,20 +130,6 @@ impl Stop {
     }
 }
 
-/// The parts of a path, the last one first; `.` and `/` are left out.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    let mut parts: Vec<PathBuf> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(PathBuf::from(name)),
-            Component::ParentDir => Some(PathBuf::from("..")),
-            _ => None,
-        })
-        .collect();
-    parts.reverse();
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use mailkeep_mail::Source;
@@ -182,7 +143,7 @@ mod tests {
             list.join(",")
         );
         let source = Source::parse(&text, "t").unwrap();
-        Plan::new(&Profile::new(&source, &mut |path| std::fs::read(path)).unwrap())
+        Plan::new(&Places::of(&source, None).unwrap())
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::limits;
 use crate::pass::{
     self, Freeze, FrozenTree, Journal, KnownFolders, Memory, NotFrozen, Order, Pass, Remember, Seen,
 };
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::rebuild::WayBack;
 use crate::snapshot::{self, Snapshots, Ways};
@@ -147,7 +148,7 @@ enum Then {
 /// What is backed up.
 struct Subject {
     source: Arc<Source>,
-    profile: Arc<Profile>,
+    profile: Arc<Places>,
     versions: Versions,
     rung: Result<Rung, MailError>,
     /// How fast files may be read while mail runs.
@@ -273,7 +274,7 @@ impl Run<'_> {
         let source = Arc::new(Source::parse(&configure.source, "the source file")?);
         // Before any of it is believed: this runs what it names, as root.
         self.allowed.see(&source)?;
-        let profile = Arc::new(Profile::new(&source, &mut |path| std::fs::read(path))?);
+        let profile = Arc::new(Places::of(&source, self.allowed.reach.as_ref())?);
         // Tells early that a tree is not mounted.
         Plan::new(&profile)?;
         let (facts, versions) = facts::gather(&source);

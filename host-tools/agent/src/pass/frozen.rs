@@ -16,7 +16,6 @@ use std::time::Instant;
 
 use mailkeep_format::Timestamp;
 use mailkeep_link::message::{Hint, ToBox};
-use mailkeep_mail::Profile;
 
 use super::journal::Journal;
 use super::known::KnownFolders;
@@ -27,6 +26,7 @@ use super::walk::{Folder, FoldersSeen, Sink, Walk, Walked};
 use super::{Seen, millis, moved};
 use crate::error::{AgentError, one_line};
 use crate::limits;
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::snapshot::{Snapshots, Ways};
 use crate::stage::record::{Item, Player, Recorder};
@@ -34,7 +34,7 @@ use crate::stage::{self, NotKept, Stage};
 
 /// What is to be frozen.
 pub(crate) struct Freeze {
-    pub(crate) profile: Arc<Profile>,
+    pub(crate) profile: Arc<Places>,
     /// The folder that stands in for `/.mailkeep`.
     pub(crate) export: PathBuf,
     pub(crate) known: Option<KnownFolders>,
@@ -56,7 +56,7 @@ pub(crate) struct Freeze {
 #[derive(Debug)]
 pub(crate) struct FrozenTree {
     pub(crate) clock: Timestamp,
-    pub(crate) profile: Arc<Profile>,
+    pub(crate) profile: Arc<Places>,
     pub(crate) plan: Plan,
     /// For what the snapshots hold.
     pub(crate) known: Option<KnownFolders>,

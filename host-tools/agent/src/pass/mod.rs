@@ -26,10 +26,10 @@ use mailkeep_format::Timestamp;
 use mailkeep_link::message::{Data, FileDone, Need, PassEnded, ReadOutcome, ToAgent, ToBox, Want};
 use mailkeep_link::pace::Pace;
 use mailkeep_link::{LinkError, Sender, SharedBytes};
-use mailkeep_mail::Profile;
 
 use crate::error::AgentError;
 use crate::open_files;
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::snapshot::Witness;
 use crate::{limits, owners, priority};
@@ -92,7 +92,7 @@ pub(crate) enum Remember {
 #[derive(Debug)]
 pub struct Order {
     /// What to walk.
-    pub profile: Arc<Profile>,
+    pub profile: Arc<Places>,
     /// Mail is stopped.
     pub is_final: bool,
     /// The server's clock at the start.

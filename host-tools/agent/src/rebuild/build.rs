@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use mailkeep_format::{ContentHash, Node, NodeKind};
 use mailkeep_link::rebuild::{Fill, Folder, FolderNumber, Has, Held, Lay, Place, Raise, Raised, Seal};
-use mailkeep_mail::Profile;
 use mailkeep_mail::scope::FileClass;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -23,6 +22,7 @@ use crate::dir::Directory;
 use crate::error::AgentError;
 use crate::limits;
 use crate::meta::{Facts, file_type};
+use crate::places::Places;
 use crate::swap::ground::{can_exchange, sync_all};
 use crate::swap::journal::Step;
 use crate::swap::{self, beside};
@@ -32,7 +32,7 @@ use crate::window::state::{Lock, StateFolder};
 pub struct Build {
     snapshot: String,
     trial: bool,
-    profile: Arc<Profile>,
+    profile: Arc<Places>,
     owners: Owners,
     trees: Vec<Raising>,
     folders: HashMap<FolderNumber, Open>,
@@ -109,7 +109,7 @@ pub fn lock(folder: &StateFolder) -> Result<Lock, AgentError> {
 ///
 /// # Errors
 /// The places cannot be looked at.
-pub fn left_behind(profile: &Profile, folder: &StateFolder) -> Result<Vec<PathBuf>, AgentError> {
+pub fn left_behind(profile: &Places, folder: &StateFolder) -> Result<Vec<PathBuf>, AgentError> {
     if swap::pending(folder)?.is_some() {
         return Ok(Vec::new());
     }
@@ -151,7 +151,7 @@ impl Build {
     ///
     /// # Errors
     /// Another restore builds here, they cannot be made, or folders cannot be exchanged there.
-    pub fn begin(raise: Raise, profile: Arc<Profile>, folder: &StateFolder) -> Result<Build, AgentError> {
+    pub fn begin(raise: Raise, profile: Arc<Places>, folder: &StateFolder) -> Result<Build, AgentError> {
         let lock = (!raise.trial).then(|| lock(folder)).transpose()?;
         let built = |(index, site): (usize, Site)| {
             let name =

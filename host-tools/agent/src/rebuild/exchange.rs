@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mailkeep_link::rebuild::{Done, Swapped};
+use mailkeep_mail::Source;
 use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::source::{Argv, System};
-use mailkeep_mail::{Profile, Source};
 
 use super::build::{self, Build};
 use crate::command;
 use crate::error::{AgentError, one_line};
 use crate::facts;
 use crate::limits;
+use crate::places::Places;
 use crate::standby::Standby;
 use crate::swap::{
     self,
@@ -260,7 +261,7 @@ impl Service {
     ///
     /// # Errors
     /// A restore is under way, or something does not go.
-    pub fn drop_kept(&self, profile: &Profile) -> Result<Done, AgentError> {
+    pub fn drop_kept(&self, profile: &Places) -> Result<Done, AgentError> {
         let folder = self.folder()?;
         let _lock = self.lock(&folder)?;
         let _build = build::lock(&folder)?;

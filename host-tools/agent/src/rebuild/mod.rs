@@ -24,6 +24,7 @@ use mailkeep_mail::{Profile, Source};
 
 use crate::error::AgentError;
 use crate::limits;
+use crate::places::Places;
 use crate::standby::Standby;
 use crate::swap;
 use crate::window::state::StateFolder;
@@ -38,7 +39,7 @@ type Out = Sender<ToBox, ToAgent>;
 /// A restore that is under way.
 pub struct WayBack {
     source: Arc<Source>,
-    profile: Arc<Profile>,
+    profile: Arc<Places>,
     out: Out,
     build: Option<Build>,
     raised: bool,
@@ -52,7 +53,7 @@ pub struct WayBack {
 
 impl WayBack {
     /// For a source that was configured.
-    pub fn new(source: &Arc<Source>, profile: &Arc<Profile>, out: Out) -> WayBack {
+    pub fn new(source: &Arc<Source>, profile: &Arc<Places>, out: Out) -> WayBack {
         WayBack {
             source: Arc::clone(source),
             profile: Arc::clone(profile),
@@ -107,7 +108,7 @@ impl WayBack {
         if !list.is_last {
             return Ok(());
         }
-        let (System::Cyrus(options), Profile::Cyrus(cyrus)) = (&self.source.system, &*self.profile) else {
+        let (System::Cyrus(options), Profile::Cyrus(cyrus)) = (&self.source.system, &**self.profile) else {
             return Err(AgentError::OutOfOrder { said: "List" });
         };
         let entries = std::mem::take(&mut self.import).run(options, cyrus, build)?;
@@ -148,7 +149,7 @@ impl WayBack {
         let folder = service.folder()?;
         let kept = swap::kept(&folder)?;
         self.tell_left_behind(&folder)?;
-        let (folders, shape) = match &*self.profile {
+        let (folders, shape) = match &**self.profile {
             Profile::Cyrus(cyrus) => (cyrus.named_folders(), cyrus.shape()),
             Profile::Generic(_) => (Vec::new(), Vec::new()),
         };

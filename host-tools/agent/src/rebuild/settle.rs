@@ -47,8 +47,11 @@ fn owner(owners: &Owners, meta: &Meta) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
 }
 
-/// Gives an open file or folder its metadata. What mail has needs no file that runs as somebody else: of a file such bits
-/// are left out. Tells which attributes could not be set.
+/// Rights that a program has of its own.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Gives an open file or folder its metadata. What mail has needs no file that runs as somebody else or with more rights: of
+/// a file such bits are left out, and such attributes. Tells which attributes could not be set.
 ///
 /// # Errors
 /// As fchown(2), fchmod(2), futimens(3).
@@ -60,7 +63,7 @@ pub fn settle(fd: impl AsFd, node: &Node, owners: &Owners) -> Result<Vec<String>
     let bits = if node.is_directory() { 0o7777 } else { 0o1777 };
     fchmod(fd, Mode::from_raw_mode(meta.mode & bits))?;
     let mut short = Vec::new();
-    for (name, value) in &meta.xattrs {
+    for (name, value) in meta.xattrs.iter().filter(|(name, _)| name != CAPABILITY) {
         let name = OsStr::from_bytes(name);
         if let Err(error) = fsetxattr(fd, name, value, XattrFlags::empty()) {
             short.push(format!("attribute {}: {error}", name.to_string_lossy()));
@@ -87,4 +90,30 @@ pub fn make(folder: &Directory, node: &Node, owners: &Owners) -> Result<bool, Er
     chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     utimensat(folder, name, &times(&node.meta), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::fgetxattr;
+
+    use super::*;
+
+    #[test]
+    fn no_file_comes_back_that_runs_with_other_rights() {
+        let file = tempfile::tempfile().unwrap();
+        let own = file.metadata().unwrap();
+        use std::os::unix::fs::MetadataExt;
+        // As setcap(8) writes it: version 2, effective, cap_setuid.
+        let mut value = vec![1, 0, 0, 2, 0x80];
+        value.resize(20, 0);
+        let xattrs = vec![(CAPABILITY.to_vec(), value.clone()), (b"user.note".to_vec(), b"x".to_vec())];
+        let meta = Meta { mode: 0o6755, uid: own.uid(), gid: own.gid(), links: 1, xattrs, ..Meta::default() };
+        let kind = NodeKind::File { size: 0, sparse: false, content: Vec::new() };
+        let node = Node { name: b"program".to_vec(), meta, kind };
+        let short = settle(&file, &node, &Owners::default()).unwrap();
+        assert!(short.iter().all(|what| what.starts_with("attribute user.note")), "{short:?}");
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o755);
+        let mut told = vec![0; 64];
+        assert!(fgetxattr(&file, OsStr::from_bytes(CAPABILITY), &mut told).is_err());
+    }
 }

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use mailkeep_link::rebuild::Tree;
-use mailkeep_mail::Profile;
+use mailkeep_mail::scope::Root;
 use rustix::fs::statvfs;
 
 use crate::error::AgentError;
+use crate::places::Places;
 use crate::swap::beside;
 
 /// One tree.
@@ -26,10 +27,15 @@ impl Site {
     /// Those of a profile.
     ///
     /// # Errors
-    /// One of them is none that could be exchanged.
-    pub fn all(profile: &Profile) -> Result<Vec<Site>, AgentError> {
+    /// One of them is none that could be exchanged, or is out of the key's reach.
+    pub fn all(profile: &Places) -> Result<Vec<Site>, AgentError> {
         let mounts = beside::mount_points()?;
-        profile.roots().iter().map(|root| Site::of(&root.path, &root.named_by, &mounts)).collect()
+        let site = |root: &Root| {
+            let site = Site::of(&root.path, &root.named_by, &mounts)?;
+            profile.see(&site.real, &root.named_by)?;
+            Ok(site)
+        };
+        profile.roots().iter().map(site).collect()
     }
 
     fn of(path: &Path, named_by: &str, mounts: &[PathBuf]) -> Result<Site, AgentError> {

@@ -38,7 +38,7 @@ pub(super) fn top_of(root: &Path) -> Result<Option<(Top, PathBuf)>, String> {
     let device = Facts::of(&directory.stat_self().map_err(unknown)?).device;
     let mut path = root.to_owned();
     while Facts::of(&directory.stat_self().map_err(unknown)?).inode != ROOT {
-        directory = directory.open_child(b"..").map_err(unknown)?;
+        directory = directory.open_above().map_err(unknown)?;
         let above = Facts::of(&directory.stat_self().map_err(unknown)?);
         if !path.pop() || above.device != device {
             return Err("the top of its subvolume is not mounted".to_owned());

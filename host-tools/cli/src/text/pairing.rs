@@ -4,7 +4,7 @@ use mailkeep_pairing::{Paired, Undone};
 use mailkeep_restorer::path;
 
 use super::report;
-use crate::units::{counted, size};
+use crate::units::{counted, duration, size};
 
 pub(crate) const ABOUT: &str =
     "Make a mail server known to this box: agent, restricted keys, source file, rehearsal";
@@ -15,8 +15,10 @@ Logs in once as USER (root, or one who may sudo without a password), pins the ho
 new keys of this box in that can do nothing but talk to the agent, one for backups and one for restores, finds the mail
 system, writes the source file, and rehearses a backup without stopping or copying anything. What fails on the way is
 taken back. With these keys nothing else is run on the server than what the source file says now of stopping, starting and
-looking at mail, of Cyrus's tools, and of a standby's hooks: pair again when you have changed that. Pairing again renews the
-agent and what is allowed, and keeps the rest; --undo takes the keys and the agent away again.";
+looking at mail, of Cyrus's tools, and of a standby's hooks; no other files are read or put back than those that it comes to
+now (with Cyrus: those that imapd.conf names); and mail stops for no longer than its deadline. Pair again when you have changed
+that, or when the server got a new partition. Pairing again renews the agent and what is allowed, and keeps the rest; --undo
+takes the keys and the agent away again.";
 pub(crate) const SERVER: &str =
     "The mail server: USER@HOST, USER@HOST:PORT, or a name from ssh_config; USER is root if not named";
 pub(crate) const OUT: &str = "Write the source file here [default: sources/NAME.toml in the config folder]";
@@ -66,6 +68,11 @@ pub(crate) fn paired(paired: &Paired, source_file: &str) -> Vec<String> {
     ];
     let written_out = paired.written_out.iter();
     lines.extend(written_out.map(|(key, command)| format!("               {key}: {}", shown(command))));
+    let places = paired.reach.places().iter().map(|place| shown(&place.display().to_string()));
+    lines.extend([
+        format!("               mail may stop for {}", duration(paired.deadline.as_secs_f64())),
+        format!("  reach        {}", places.collect::<Vec<_>>().join(", ")),
+    ]);
     lines.extend([
         "Rehearsed: both keys reach the agent; nothing was stopped, read or stored. A backup would"
             .to_owned(),
