@@ -125,7 +125,47 @@ fn equal_to_the_server(layout: Layout) -> Result<()> {
             of(&shared, "seen").into_iter().find(|line| line["user"] == user).context("no seen state")?;
         ensure!(line["read"].as_u64() == Some(read as u64) && read > 0, "{line}, over IMAP {read}");
     }
-    exports_hold_all(&rig, &snapshot, home.path())
+    exports_hold_all(&rig, &snapshot, home.path())?;
+    the_mail_of_all_snapshots_is_verified(&rig, &server, &source)
+}
+
+/// What was whole is, and what the server itself had lost is found in the snapshot that was taken then.
+fn the_mail_of_all_snapshots_is_verified(rig: &Rig, server: &Cyrus, source: &Path) -> Result<()> {
+    let whole = rig.objects(&["verify", "--mail"])?;
+    let sum = &of(&whole, "summary")[0];
+    ensure!(sum["mail"]["messages"].as_u64() > Some(60) && sum["mail"]["problems"] == 0, "{sum}");
+    // All of one mailbox: one alone may be of a message that is expunged already.
+    let messages = walk_messages(server.root());
+    let folder = messages.first().and_then(|message| message.parent()).context("no message file")?;
+    for message in messages.iter().filter(|message| message.starts_with(folder)) {
+        fs::remove_file(message)?;
+    }
+    rig.run(&["backup".into(), "--source".into(), source.into()])?;
+    server.wait_for_greeting(process::HANG)?;
+    let damaged = rig.run(&words(&["--json", "verify", "--mail"]))?.expect_code("with lost mail", 65)?;
+    ensure!(damaged.err().contains("lacks message files"), "{}", damaged.err());
+    let lines: Vec<Value> = damaged.out().lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let checks = of(&lines, "mail_check");
+    let whole: Vec<&Value> = checks.iter().map(|line| &line["ok"]).collect();
+    ensure!(whole == [&Value::Bool(true), &Value::Bool(false)], "{checks:?}");
+    // A disk without a fault is said to be one.
+    rig.ok(&words(&["verify"])).map(drop)
+}
+
+/// Message files of a server.
+fn walk_messages(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let is_message = name.strip_suffix('.').is_some_and(|uid| uid.parse::<u32>().is_ok());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(walk_messages(&path));
+        } else if is_message {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 fn exports_hold_all(rig: &Rig, snapshot: &str, home: &Path) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::source::{Options, Transport, cyrus_source};
 use mailkeep_tests::cyrus::state::ImapState;
-use mailkeep_tests::cyrus::{self, BIN_DIR, Cyrus, Layout};
+use mailkeep_tests::cyrus::{self, ADMIN, BIN_DIR, Cyrus, Layout, PASSWORD};
 use mailkeep_tests::mime::imap_date;
 use mailkeep_tests::process::{self, Running, run_limited, write_script};
 use mailkeep_tests::programs::json_line;
@@ -150,8 +150,18 @@ fn a_second_server_becomes_the_snapshot_and_only_what_differs_crosses_the_link()
     ensure!(refused.err().contains("--yes") && refused.err().lines().count() == 1, "{}", refused.err());
     ensure!(lab.second.events() == events && lab.beside().is_empty(), "something was done");
 
-    let first = lab.restore(0, &["--yes"])?;
+    // With an administrator's password it is looked at as its users see it; without one by Cyrus's own programs only.
+    let password = home.path().join("password");
+    let url = format!("imap://{ADMIN}@127.0.0.1:{}", lab.second.ports().imap);
+    let login =
+        ["--yes", "--imap", &url, "--password-file", &password.display().to_string()].map(str::to_owned);
+    let login: Vec<&str> = login.iter().map(String::as_str).collect();
+    lab.rig.run(&lab.words(0, &login))?.expect_code("without the password's file", 1)?;
+    ensure!(lab.second.events() == events && lab.beside().is_empty(), "something was done");
+    fs::write(&password, format!("{PASSWORD}\n"))?;
+    let first = lab.restore(0, &login)?;
     ensure!(first["restored"] == true && first["problems"] == 0, "{first}");
+    ensure!(first["imap_check"]["mailboxes"].as_u64() > Some(5), "{first}");
     let check = &first["check"];
     ensure!(check["names_equal"] == true && check["mailboxes_examined"].as_u64() > Some(5), "{first}");
     ensure!(lab.serves()? == 0 && !lab.beside().is_empty(), "{first}");
@@ -164,7 +174,12 @@ fn a_second_server_becomes_the_snapshot_and_only_what_differs_crosses_the_link()
     ensure!(lab.beside().is_empty(), "{:?}", lab.beside());
     ensure!(lab.serves()? == 0, "what is served went too");
 
-    let second = lab.restore(1, &["--yes"])?;
+    // A wrong one undoes nothing and is told.
+    fs::write(&password, "another\n")?;
+    let second = lab.rig.run(&lab.words(1, &login))?.expect_code("with a wrong password", 2)?;
+    ensure!(second.err().contains("over IMAP"), "{}", second.err());
+    let second = json_line(&second.out(), "summary")?;
+    ensure!(second["restored"] == true && second["imap_check"].is_null(), "{second}");
     ensure!(lab.serves()? == 1, "{second}");
     let (all, sent) = (second["bytes"].as_u64(), second["sent_bytes"].as_u64());
     ensure!(second["linked"].as_u64() > Some(20), "messages are shared with what was there: {second}");

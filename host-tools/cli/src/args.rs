@@ -405,7 +405,15 @@ pub(crate) struct RestoreServer {
     pub(crate) yes: bool,
     #[arg(long, help = server::STANDBY)]
     pub(crate) as_standby: bool,
-    #[arg(long, conflicts_with_all = ["snapshot", "dry_run", "as_standby"], help = server::DROP)]
+    #[arg(long, value_name = "URL", conflicts_with = "as_standby", help = server::IMAP)]
+    pub(crate) imap: Option<String>,
+    #[arg(long, value_name = "FILE", requires = "imap", help = mail::PASSWORD_FILE)]
+    pub(crate) password_file: Option<PathBuf>,
+    #[arg(long, value_name = "COMMAND", requires = "imap", conflicts_with = "password_file", help = mail::PASSWORD_COMMAND)]
+    pub(crate) password_command: Option<String>,
+    #[arg(long, value_name = "FILE", requires = "imap", help = mail::CA_FILE)]
+    pub(crate) ca_file: Option<PathBuf>,
+    #[arg(long, conflicts_with_all = ["snapshot", "dry_run", "as_standby", "imap"], help = server::DROP)]
     pub(crate) drop_old: bool,
 }
 

@@ -19,6 +19,8 @@ pub(crate) const SOURCE: &str = "Source file of the server";
 pub(crate) const DRY: &str = "Only show what would be done";
 pub(crate) const YES: &str = "Do it without asking";
 pub(crate) const STANDBY: &str = "Keep a second server ready: mail stays stopped there";
+pub(crate) const IMAP: &str =
+    "Log in there afterwards as this administrator, imaps://ADMIN@HOST, and compare what people see";
 pub(crate) const DROP: &str =
     "Remove the trees that earlier restores have kept beside, or left there when they broke off";
 pub(crate) const PROMOTE: &str = "Start mail on a standby and let it take over";
@@ -35,7 +37,7 @@ pub(crate) const QUESTION: &str = "Do this? Write yes or no: ";
 
 /// How the server was looked at after it came up: whether all names are those of the snapshot, how many mailboxes were
 /// examined, and how much differs.
-pub(crate) fn checked(checked: Option<(Option<bool>, u64, usize)>) -> String {
+pub(crate) fn checked(logged_in: bool, checked: Option<(Option<bool>, u64, usize)>) -> String {
     let Some((names, examined, differences)) = checked else {
         return "It greets; more could not be looked at (an older agent is renewed by `mailkeep pair`)."
             .to_owned();
@@ -49,10 +51,26 @@ pub(crate) fn checked(checked: Option<(Option<bool>, u64, usize)>) -> String {
         0 => "nothing differs".to_owned(),
         count => format!("{count} differ, see above"),
     };
+    let greets = match logged_in {
+        true => "By",
+        false => "It greets over IMAP (to log in there it takes --imap and a password); by",
+    };
     format!(
-        "It greets over IMAP (without a password nobody can log in); by Cyrus's own programs {names}, and MESSAGES, \
+        "{greets} Cyrus's own programs {names}, and MESSAGES, \
          UIDVALIDITY and UIDNEXT of {} were compared: {differences}.",
         counted(examined, "mailbox", "mailboxes")
+    )
+}
+
+/// How the server was looked at by logging in.
+pub(crate) fn seen(mailboxes: u64, differences: usize) -> String {
+    let differences = match differences {
+        0 => "nothing differs".to_owned(),
+        count => format!("{count} differ, see above"),
+    };
+    format!(
+        "Over IMAP, logged in for their owners, MESSAGES, UIDVALIDITY and UIDNEXT of {} were compared: {differences}.",
+        counted(mailboxes, "mailbox", "mailboxes")
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod export;
 mod ls;
+mod password;
 mod restore;
 mod search;
 mod shelf;
@@ -16,6 +17,8 @@ use crate::args::{Mail, Which};
 use crate::exit::{self, Failure};
 use crate::progress::Reading;
 use crate::{repo, signal};
+
+pub(crate) use password::password;
 
 pub(crate) fn run(app: &App, verb: &Mail) -> Result<u8, Failure> {
     match verb {

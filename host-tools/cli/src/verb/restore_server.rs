@@ -1,6 +1,7 @@
 //! `restore-server`: a whole mail server from a snapshot. Plan, show, apply.
 
 mod check;
+mod over_imap;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -77,6 +78,8 @@ struct SummaryLine<'a> {
     mailboxes: Option<u64>,
     /// What the server showed afterwards; none on a standby, and where its agent is too old.
     check: Option<&'a check::Checked>,
+    /// What it shows to those who log in; none without a password.
+    imap_check: Option<&'a over_imap::Seen>,
     kept: &'a [String],
     problems: u64,
 }
@@ -97,6 +100,7 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
         let hint = "write [standby] with of = \"NAME\" into it, NAME being the source that it stands by for";
         return Err(Failure::new(exit::CONFIG, what).hint(hint));
     }
+    let login = over_imap::Login::of(args)?;
     let ear = Ear::new(&app.console);
     let repository = repo::open(app)?;
     let of = source.standby.as_ref().map_or(source.name.as_str(), |standby| standby.of.as_str());
@@ -163,7 +167,21 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
         }
         Some(Err(failure)) => return Err(failure),
     };
+    let seen = match login.filter(|_| serves).map(|login| login.look(&files)) {
+        None => None,
+        Some(Ok(seen)) => Some(seen),
+        Some(Err(Failure::Told { what, .. })) => {
+            problems += 1;
+            app.console.problem("", &format!("the server could not be looked at over IMAP: {what}"), false);
+            None
+        }
+        Some(Err(failure)) => return Err(failure),
+    };
     server.close();
+    for what in seen.iter().flat_map(|seen| &seen.differences) {
+        problems += 1;
+        app.console.problem("IMAP", what, false);
+    }
     for what in checked.iter().flat_map(|checked| &checked.differences) {
         problems += 1;
         app.console.problem("", what, false);
@@ -183,6 +201,7 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
             window_ms: swapped.window_ms,
             mailboxes: swapped.mailboxes,
             check: checked.as_ref(),
+            imap_check: seen.as_ref(),
             kept: &swapped.kept,
             problems,
         })?;
@@ -200,7 +219,11 @@ pub(crate) fn run(app: &App, args: &RestoreServer) -> Result<u8, Failure> {
     } else {
         let seconds = swapped.window_ms as f64 / 1000.0;
         app.console.say(&format!("The server runs on {id} ({sent}); mail was down for {seconds:.1} s."))?;
+        if let Some(seen) = &seen {
+            app.console.say(&text::seen(seen.mailboxes, seen.differences.len()))?;
+        }
         app.console.say(&text::checked(
+            seen.is_some(),
             checked
                 .as_ref()
                 .map(|checked| (checked.names_equal, checked.mailboxes_examined, checked.differences.len())),

@@ -308,7 +308,7 @@ fn literal(line: &[u8]) -> Option<usize> {
     std::str::from_utf8(&line[open + 1..]).ok()?.trim_end_matches('+').parse().ok()
 }
 
-fn nonsense(said: &[u8]) -> ImapError {
+pub(super) fn nonsense(said: &[u8]) -> ImapError {
     ImapError::Nonsense { said: first_words(said) }
 }
 

@@ -194,6 +194,13 @@ fn parted(mailbox: &Mailbox) -> (Option<String>, Vec<String>) {
     (Some(domain.map_or(owner.clone(), |domain| format!("{owner}@{domain}"))), levels)
 }
 
+impl Mailbox {
+    /// The user to whom it belongs, as he logs in; `None` if it belongs to nobody.
+    pub fn owner(&self) -> Option<String> {
+        parted(self).0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

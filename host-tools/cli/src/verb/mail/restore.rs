@@ -4,7 +4,6 @@
 //! server names folders to the one who logs in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
 
 use mailkeep_mailview::imap::{
     Client, FlagsWish, Folder, Names, Reader, Restored, Target, Wish, restore, restore_flags,
@@ -14,7 +13,7 @@ use mailkeep_repository::SnapshotEntry;
 use serde::Serialize;
 
 use super::search::midnight;
-use super::{done, going, tree};
+use super::{done, going, password, tree};
 use crate::App;
 use crate::args::MailRestore;
 use crate::exit::{self, Failure};
@@ -51,7 +50,7 @@ struct Chosen<'a> {
 pub(crate) fn run(app: &App, args: &MailRestore) -> Result<u8, Failure> {
     signal::end_at_once(&app.console)?;
     let target = Target { acts_for: args.acts_for.clone(), ..Target::parse(&args.imap)? };
-    let password = password(args)?;
+    let password = password(args.password_file.as_deref(), args.password_command.as_deref())?;
     let (entry, files, tree) = tree(app, &args.which)?;
     let chosen = choose(app, args, &entry, &files, &tree)?;
     let mut client = Client::connect(&target, &password, args.ca_file.as_deref())?;
@@ -232,25 +231,4 @@ fn wanted(files: &Files, mailbox: &Mailbox, uids: &[u32]) -> Result<Option<BTree
         return Err(Failure::new(exit::FAILED, mail::no_uid(&mailbox.shown, &missing)));
     }
     Ok(Some(uids.iter().copied().collect()))
-}
-
-/// The password, from wherever it stands; never from the command line, where every user of this machine could read it.
-fn password(args: &MailRestore) -> Result<String, Failure> {
-    let missing = || Failure::new(exit::USAGE, mail::NO_PASSWORD).hint(mail::NO_PASSWORD_HINT);
-    let text = if let Some(path) = &args.password_file {
-        std::fs::read_to_string(path).map_err(|error| Failure::file(exit::FAILED, "read", path, &error))?
-    } else if let Some(command) = &args.password_command {
-        let failed = |why: String| Failure::new(exit::FAILED, format!("the password command failed: {why}"));
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let output = shell.output().map_err(|error| failed(error.to_string()))?;
-        if !output.status.success() {
-            return Err(failed(output.status.to_string()));
-        }
-        String::from_utf8(output.stdout).map_err(|error| failed(error.to_string()))?
-    } else {
-        std::env::var("MAILKEEP_IMAP_PASSWORD").map_err(|_| missing())?
-    };
-    let line = text.lines().next().unwrap_or_default();
-    if line.is_empty() { Err(missing()) } else { Ok(line.to_owned()) }
 }

@@ -1,8 +1,8 @@
 //! What a restored server shows, held against the snapshot: the names of all its mailboxes, and of a sample what IMAP's STATUS
 //! tells.
 //!
-//! Over IMAP there is only the greeting: nobody here has a password to log in with. So the server's own programs are asked on
-//! the server, and the result says that it was they.
+//! Over IMAP there is only the greeting where nobody has a password to log in with (`over_imap.rs` if somebody has). So the
+//! server's own programs are asked on the server, and the result says that it was they.
 
 use std::path::Path;
 
@@ -68,7 +68,7 @@ pub(super) fn check(
 }
 
 /// What the server shows otherwise. Mail may have come since it was started, so that there may be more.
-fn difference(mailbox: &Mailbox, before: &Summary, now: Option<Examined>) -> Option<String> {
+pub(super) fn difference(mailbox: &Mailbox, before: &Summary, now: Option<Examined>) -> Option<String> {
     let name = show(mailbox.shown.as_bytes());
     let Some(now) = now else { return Some(format!("{name}: the server does not show it")) };
     let (validity, last) = (before.uid_validity.unwrap_or_default(), before.last_uid.unwrap_or_default());
@@ -86,7 +86,7 @@ fn difference(mailbox: &Mailbox, before: &Summary, now: Option<Examined>) -> Opt
 }
 
 /// At most [`EXAMINED`] of them, from the first to the last.
-fn spread<T>(all: Vec<T>) -> Vec<T> {
+pub(super) fn spread<T>(all: Vec<T>) -> Vec<T> {
     let count = all.len();
     let step = count.div_ceil(EXAMINED).max(1);
     all.into_iter().step_by(step).collect()
