@@ -218,7 +218,17 @@ enum Found {
     Lease(Lease),
 }
 
+/// The lock file, held; on a disk that cannot be written that is told as such, since nothing was done yet.
 fn flock(storage: &dyn Storage) -> Result<Box<dyn LockGuard>, RepositoryError> {
+    take_flock(storage).map_err(|error| match error {
+        RepositoryError::Storage(error) if error.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            RepositoryError::ReadOnly { path: storage.describe() }
+        }
+        other => other,
+    })
+}
+
+fn take_flock(storage: &dyn Storage) -> Result<Box<dyn LockGuard>, RepositoryError> {
     match storage.lock(layout::LOCK, LockKind::Exclusive)? {
         Some(guard) => Ok(guard),
         None => {

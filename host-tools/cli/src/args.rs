@@ -541,3 +541,55 @@ pub(crate) enum Generate {
         shell: clap_complete::Shell,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// A command line as a shell would part it, up to a comment.
+    fn parted(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for letter in line.chars() {
+            match letter {
+                '"' => quoted = !quoted,
+                '#' if !quoted && word.is_empty() => break,
+                ' ' if !quoted => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+                letter => word.push(letter),
+            }
+        }
+        words.extend((!word.is_empty()).then_some(word));
+        words
+    }
+
+    #[test]
+    fn every_command_of_the_readme_is_one() {
+        let readme =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+        let (mut whole, mut in_block) = (0, false);
+        for line in readme.lines() {
+            if line.starts_with("```") {
+                in_block = !in_block;
+            }
+            if in_block && line.starts_with("mailkeep ") {
+                whole += 1;
+                let parsed = Cli::try_parse_from(parted(line));
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            }
+        }
+        assert!(whole > 20, "only {whole} commands");
+        // In the text a command may be named without all that it needs.
+        let joined = readme.replace('\n', " ");
+        for named in joined.split('`').skip(1).step_by(2).filter(|named| named.starts_with("mailkeep ")) {
+            let named = named.trim_end_matches(" …");
+            if let Err(error) = Cli::try_parse_from(parted(named)) {
+                let is_short = matches!(
+                    error.kind(),
+                    ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                );
+                assert!(is_short, "{named}: {error}");
+            }
+        }
+    }
+}

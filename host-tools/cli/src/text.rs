@@ -184,11 +184,9 @@ pub(crate) fn not_encrypted(place: &str) -> String {
     format!("the repository in {place} is not encrypted, although there is a box key; was this disk swapped?")
 }
 
-pub(crate) fn see_help(verb: Option<&str>) -> String {
-    match verb {
-        Some(verb) => format!("see `mailkeep {verb} --help`"),
-        None => "see `mailkeep --help`".to_owned(),
-    }
+pub(crate) fn see_help(verbs: &[String]) -> String {
+    let words = ["mailkeep"].into_iter().chain(verbs.iter().map(String::as_str)).chain(["--help"]);
+    format!("see `{}`", words.collect::<Vec<_>>().join(" "))
 }
 
 /// What the verbs report.

@@ -1,5 +1,6 @@
 //! A command line that makes no sense: one line, exit code 64; help and version are none of that.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use clap::Error;
@@ -29,10 +30,7 @@ pub(crate) fn refuse(error: &Error) -> u8 {
         }
         _ => {
             let what = one_line(&rendered.to_string());
-            let verb = std::env::args_os().skip(1).find(|word| {
-                <crate::args::Cli as clap::CommandFactory>::command().find_subcommand(word).is_some()
-            });
-            let hint = text::see_help(verb.as_deref().and_then(std::ffi::OsStr::to_str));
+            let hint = text::see_help(&verbs(std::env::args_os().skip(1)));
             if std::env::args_os().any(|word| word == "--json") {
                 let object = serde_json::json!({
                     "message_type": "error", "what": what, "path": null, "hint": hint,
@@ -43,6 +41,19 @@ pub(crate) fn refuse(error: &Error) -> u8 {
             exit::USAGE
         }
     }
+}
+
+/// The verb that was meant, and the one below it: those words that lead to one.
+fn verbs(words: impl Iterator<Item = OsString>) -> Vec<String> {
+    let mut command = <crate::args::Cli as clap::CommandFactory>::command();
+    let mut verbs = Vec::new();
+    for word in words {
+        if let Some(verb) = command.find_subcommand(&word).cloned() {
+            verbs.push(verb.get_name().to_owned());
+            command = verb;
+        }
+    }
+    verbs
 }
 
 /// clap writes several lines, of which the first ones and the tips say something.

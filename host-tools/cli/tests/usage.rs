@@ -34,6 +34,10 @@ fn wrong_arguments_are_usage_errors() {
         (&["backup"], "--source <FILE>"),
         (&["init", "--no-encryption", "--recovery-out", "x"], "cannot be used with"),
         (&["ls", "\x1b[2J\u{202e}", "x", "y"], "unexpected argument"),
+        // The hint names the very verb, also one below another.
+        (&["mail", "search"], "see `mailkeep mail search --help`"),
+        (&["key", "revoke"], "see `mailkeep key revoke --help`"),
+        (&["show"], "see `mailkeep show --help`"),
     ] {
         told(&lab.run(words), 64, text);
     }
@@ -45,6 +49,10 @@ fn wrong_arguments_are_usage_errors() {
     told(&odd, 75, "/nowhere/a\\u{a}b\\u{1b}[2J");
     let latest = Lab::new();
     told(&latest.run(&["show", "not-hex"]), 64, "snapshot");
+    // A mount must not hide what it shows.
+    for point in [latest.text(""), latest.text("repo")] {
+        told(&latest.run(&["mount", &point]), 64, "holds the repository");
+    }
 }
 
 #[test]

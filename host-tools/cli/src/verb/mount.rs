@@ -4,6 +4,7 @@
 //! threads; it says on its stdout when the files are there, and the first process ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::{repo, signal};
 const READY: &str = "ready";
 
 pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
+    refuse_to_hide(app, &args.point)?;
     if !args.foreground && !args.in_background {
         return go_into_background(app, args);
     }
@@ -53,6 +55,21 @@ pub(crate) fn run(app: &App, args: &Mount) -> Result<u8, Failure> {
     }
     mounted.wait()?;
     Ok(exit::DONE)
+}
+
+/// What is mounted on a folder hides what lies in it: that must not be the repository that is shown.
+fn refuse_to_hide(app: &App, point: &Path) -> Result<(), Failure> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let hides = match (real(app.options.repo()?), real(point)) {
+        (Some(repository), Some(point)) => repository.starts_with(point),
+        // What is not there is told by who needs it.
+        _ => false,
+    };
+    if !hides {
+        return Ok(());
+    }
+    let what = format!("{} holds the repository, which would be hidden", point.display());
+    Err(Failure::new(exit::USAGE, what).hint("make an empty folder elsewhere and mount there"))
 }
 
 /// All snapshots with views that share one reader.
