@@ -21,7 +21,7 @@ use support::{Agent, Mail, Said, recalled, wait_for};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_mailkeep-agent");
 /// The tests in there, so that none is missed.
-const INSIDE: usize = 9;
+const INSIDE: usize = 10;
 /// The volume group; with a dash, which the kernel's names of devices double.
 const GROUP: &str = "mail-vg";
 /// How the names of the agent's snapshots begin.
@@ -148,6 +148,78 @@ fn leave_snapshots_behind() {
     let frozen = agent.freeze();
     assert!(frozen.whole && frozen.why.contains("btrfs snapshot: /btrfs/mail; LVM snapshot: "), "{frozen:?}");
     agent.resumed();
+    fs::write("/run/left", "").unwrap();
+    wait_for("the power cut", || false);
+}
+
+/// LVM writes a snapshot down as a plain volume and makes it a snapshot in its next commit. Between the two it waits for udev;
+/// here nobody answers, and the power is cut.
+#[test]
+fn a_power_cut_within_lvcreate_leaves_a_volume_that_the_rescue_at_boot_removes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(guest) = guest(folder.path()) else { return };
+    let disks = [guest.disk("volumes", 1024).unwrap(), guest.disk("state", 64).unwrap()];
+    let disks: Vec<&Path> = disks.iter().map(PathBuf::as_path).collect();
+    let mut machine = guest.boot(&disks).unwrap();
+    let program = std::env::current_exe().unwrap().display().to_string();
+    let run = |machine: &mut Machine, line: &str| {
+        let done = machine.run(line).unwrap();
+        assert_eq!(done.code, 0, "{line}: {}\n{}", done.output, machine.console());
+        done.output
+    };
+    run(&mut machine, "mkfs.ext4 -q /dev/vdb && mkdir /state && mount -t ext4 /dev/vdb /state");
+    let leave = format!(
+        "MAILKEEP_INSIDE=1 {program} --ignored --exact leave_a_snapshot_half_made --nocapture >/run/log 2>&1 & pid=$!; \
+         while [ ! -e /run/left ]; do kill -0 $pid || {{ cat /run/log; exit 1; }}; sleep 0.1; done"
+    );
+    run(&mut machine, &format!("sh -c '{leave}'"));
+    machine.cut();
+
+    let mut machine = guest.boot(&disks).unwrap();
+    run(&mut machine, "vgchange --quiet -ay mail-vg && mkdir /state && mount -t ext4 /dev/vdb /state");
+    // No snapshot of anything, and not in use.
+    let half = "lvs --noheadings --separator : -o lv_attr,origin mail-vg/$(lvs --noheadings -o lv_name mail-vg | grep -o 'mailkeep-frozen[a-z0-9-]*')";
+    let attributes = run(&mut machine, half);
+    assert!(attributes.trim().starts_with('-') && attributes.trim().ends_with("a-----:"), "{attributes}");
+    assert_eq!(run(&mut machine, "ls /state/s | grep -c frozen-"), "1");
+    let rescue = format!("MAILKEEP_AGENT_STATE=/state/s MAILKEEP_AGENT_BOOT=no {AGENT} rescue");
+    // The start command lies in a folder that is gone with the power, so mail cannot be started here: that is told.
+    let said = machine.run(&rescue).unwrap().output;
+    assert!(!said.contains("snapshot"), "{said}");
+    for none in
+        ["lvs --noheadings -o lv_name mail-vg | grep -c mailkeep-frozen", "ls /state/s | grep -c frozen-"]
+    {
+        assert_eq!(machine.run(none).unwrap().output, "0", "{none}: {said}");
+    }
+    machine.cut();
+}
+
+/// The first half of that cut.
+#[test]
+#[ignore = "run in the guest"]
+fn leave_a_snapshot_half_made() {
+    let lab = Lab::new(On::Ext4);
+    let state = Path::new("/state/s");
+    fs::create_dir(state).unwrap();
+    fs::set_permissions(state, fs::Permissions::from_mode(0o700)).unwrap();
+    let path = format!("{}:{}", lab.tools.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(AGENT);
+    command.arg("serve").env("PATH", path);
+    let agent = Agent::start_command(command, state, &Options::new("test"));
+    agent.configure(&lab.source("freeze = \"snapshot\""));
+    agent.pass(1, false);
+    // A udev that does not answer, and nobody who calls the tool off.
+    fs::write("/etc/lvm/lvm.conf", LVM_CONF.replace("udev_sync = 0", "udev_sync = 1")).unwrap();
+    fs::create_dir_all("/run/udev").unwrap();
+    fs::write("/run/udev/control", "").unwrap();
+    lab.tool("lvcreate", "trap '' TERM INT; $real \"$@\"");
+    agent.send(ToAgent::Freeze(Quiesce { deadline_seconds: 600 }));
+    assert!(matches!(agent.receive().unwrap(), ToBox::Quiesced(_)));
+    wait_for("half a snapshot", || {
+        // Without locks: the tool holds its group's.
+        let listed = run(&["lvs", "--nolocking", "--noheadings", "-o", "lv_name,lv_attr", GROUP]);
+        listed.unwrap().lines().any(|line| line.trim().starts_with(OURS) && line.contains(" -"))
+    });
     fs::write("/run/left", "").unwrap();
     wait_for("the power cut", || false);
 }
@@ -393,6 +465,33 @@ enum Moment {
     Removed,
 }
 
+#[test]
+#[ignore = "run in the guest"]
+fn inside_nobody_makes_nodes_or_answers_for_udev_and_a_snapshot_is_read_all_the_same() {
+    let lab = Lab::new(On::Ext4);
+    let words = lab.mail.path("words").display().to_string();
+    // As where /dev is a plain folder: neither the kernel's nodes nor LVM's.
+    lab.tool(
+        "lvcreate",
+        &format!(
+            "echo \"$@\" >>{words}; $real \"$@\"; end=$?; \
+             for block in /sys/block/dm-*; do grep -q frozen $block/dm/name && rm -f /dev/${{block##*/}}; done; \
+             rm -f /dev/mapper/*frozen*; exit $end"
+        ),
+    );
+    let agent = lab.agent("snapshot");
+    agent.pass(1, false);
+    let frozen = agent.freeze();
+    assert!(frozen.whole && frozen.why.starts_with("LVM snapshot: "), "{frozen:?}");
+    agent.resumed();
+    agent.pass(2, true);
+    agent.goodbye();
+    lab.assert_clean("without nodes");
+    lab.settle();
+    let said = fs::read_to_string(&words).unwrap();
+    assert!(said.lines().all(|line| line.contains("--noudevsync")), "{said}");
+}
+
 /// A tool that waits before or after its work, and says so.
 fn gate(lab: &Lab, tool: &str, before: bool) {
     let base = lab.mail.path("").display().to_string();
@@ -519,6 +618,17 @@ fn inside_what_is_not_the_agents_own_is_never_removed() {
     run(&["mount", "-t", "ext4", "-o", "ro,noload", &device, &place.display().to_string()]).unwrap();
     assert_eq!(lab.rescue(), "");
     lab.assert_clean("a mount");
+
+    // A volume that was to become that snapshot: not while somebody has it mounted.
+    fs::write(&note, &text).unwrap();
+    run(&["lvcreate", "--yes", "--size", "8m", "--name", &name, "--addtag", &name, GROUP]).unwrap();
+    run(&["mkfs.ext4", "-q", &device]).unwrap();
+    fs::create_dir_all("/run/theirs").unwrap();
+    run(&["mount", "-t", "ext4", &device, "/run/theirs"]).unwrap();
+    left_alone("it never became a snapshot, and somebody uses it");
+    run(&["umount", "/run/theirs"]).unwrap();
+    assert_eq!(lab.rescue(), "");
+    lab.assert_clean("half a snapshot");
 
     // A volume of that name, a snapshot that can be written, and one of something else.
     fs::write(&note, &text).unwrap();

@@ -134,12 +134,7 @@ impl Volume {
             .into_iter()
             .find(|device| device.name == name && device.uuid.get(..UUIDS / 2) == self.uuid.get(..UUIDS / 2));
         let device = device.ok_or("its device is not there")?;
-        let node = Path::new("/dev").join(&device.node);
-        let number = fs::metadata(&node).map(|meta| meta.rdev());
-        let number = number.map_err(|error| format!("{} cannot be looked at: {error}", node.display()))?;
-        if format!("{}:{}", major(number), minor(number)) != device.number {
-            return Err(format!("{} is another device", node.display()));
-        }
+        let (node, number) = device.node()?;
         let (kind, options) = match self.file_system {
             FileSystem::Ext(kind) => {
                 let clean = is_clean_ext(&node);
@@ -290,6 +285,24 @@ impl Device {
     fn is_suspended(&self) -> bool {
         let path = Path::new("/sys/block").join(&self.node).join("dm/suspended");
         fs::read_to_string(path).is_ok_and(|text| text.trim_end() == "1")
+    }
+
+    /// Its node, and the number of that: as the kernel calls it, or as LVM does. Where nobody makes nodes they are made.
+    fn node(&self) -> Result<(PathBuf, u64), String> {
+        let places = [Path::new("/dev").join(&self.node), Path::new("/dev/mapper").join(&self.name)];
+        let there = || {
+            places.iter().find_map(|place| {
+                let number = fs::metadata(place).ok()?.rdev();
+                (format!("{}:{}", major(number), minor(number)) == self.number)
+                    .then(|| (place.clone(), number))
+            })
+        };
+        if let Some(found) = there() {
+            return Ok(found);
+        }
+        lvm::make_nodes(&self.name)?;
+        there()
+            .ok_or_else(|| format!("neither {} nor {} is its node", places[0].display(), places[1].display()))
     }
 
     /// Names of group and volume, if it is a volume that is to be seen.
