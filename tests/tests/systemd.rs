@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mailkeep_link::message::{Configure, Quiesce, ToAgent, ToBox};
+use mailkeep_link::rebuild::Promote;
 use mailkeep_link::{BoxSide, Options as LinkOptions};
 use mailkeep_tests::cyrus::populate::populate;
 use mailkeep_tests::cyrus::source::{Options, cyrus_source};
@@ -266,6 +267,69 @@ fn the_power_goes_inside_the_window_and_the_boot_starts_mail() -> Result<()> {
     lab.machine = Some(Machine::boot(lab.home.path())?);
     lab.server.wait_for_greeting(process::HANG)?;
     lab.wait_until_settled()
+}
+
+/// What the agent says before this answer, as somebody hears it who may restore.
+fn told(lab: &Lab, source: &str, ask: ToAgent) -> Result<(Vec<String>, ToBox)> {
+    let mut child = Command::new(lab.home.path().join("agent"))
+        .args(["serve", "--role", "restore"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let (output, input) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let link = BoxSide::open(Box::new(input), Box::new(output), &LinkOptions::new("test"))?;
+    link.send(ToAgent::Configure(Configure { source: source.to_owned() }))?;
+    while !matches!(link.receive().context("the agent")?, ToBox::Configured(_)) {}
+    link.send(ask)?;
+    let mut remarks = Vec::new();
+    let answer = loop {
+        match link.receive().context("the agent")? {
+            ToBox::Problem(problem) => remarks.push(problem.what),
+            message => break message,
+        }
+    };
+    link.send(ToAgent::Goodbye)?;
+    drop(link);
+    ensure!(child.wait()?.success(), "{answer:?}");
+    Ok((remarks, answer))
+}
+
+#[test]
+fn a_standby_whose_own_boot_starts_mail_is_told_and_one_that_took_over_without_is_too() -> Result<()> {
+    let Some(lab) = Lab::new()? else { return Ok(()) };
+    let plain = fs::read_to_string(lab.source("2m")?)?;
+    let standby = format!("{plain}\n[standby]\nof = \"mail1\"\n");
+    let trees = |source: &str| -> Result<String> {
+        let (remarks, answer) = told(&lab, source, ToAgent::Trees)?;
+        ensure!(matches!(&answer, ToBox::Trees(_)), "{answer:?}");
+        Ok(remarks.join("\n"))
+    };
+    let out = "run `systemctl disable cyrus-imapd` there";
+    lab.machine().ok(&["systemctl", "enable", "cyrus-imapd"])?;
+    let said = trees(&standby)?;
+    ensure!(said.contains("systemd unit cyrus-imapd") && said.contains(out), "{said}");
+    // Of a server that is no standby that is as it should be.
+    let said = trees(&plain)?;
+    ensure!(!said.contains("own boot"), "{said}");
+    // What was told is what helps.
+    lab.machine().ok(&["systemctl", "disable", "cyrus-imapd"])?;
+    let said = trees(&standby)?;
+    ensure!(!said.contains("own boot"), "{said}");
+
+    let folder = fs::read_dir(lab.server.agent_state())?.next().context("a folder of the service")??.path();
+    let promoted = || -> Result<String> {
+        fs::write(folder.join("standby.json"), "{\"version\":1,\"source\":\"mail1\",\"snapshot\":\"s\"}")?;
+        let (remarks, answer) = told(&lab, &standby, ToAgent::Promote(Promote { event: "FAILOVER".into() }))?;
+        ensure!(matches!(&answer, ToBox::Done(done) if done.problems.is_empty()), "{answer:?}");
+        ensure!(!folder.join("standby.json").exists(), "it is still a standby");
+        Ok(remarks.join("\n"))
+    };
+    let said = promoted()?;
+    ensure!(said.contains("run `systemctl enable cyrus-imapd` there"), "{said}");
+    lab.machine().ok(&["systemctl", "enable", "cyrus-imapd"])?;
+    let said = promoted()?;
+    ensure!(!said.contains("own boot"), "{said}");
+    Ok(())
 }
 
 #[test]

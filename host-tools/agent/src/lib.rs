@@ -8,7 +8,8 @@
 //! [`window`] stops mail and starts it, by the commands of [`command`] and with what [`facts`] found out. What a final pass
 //! finds is kept on the stage (`stage`) or by a snapshot of the file system ([`snapshot`]), so that mail is started before
 //! any of it crosses the link. A restore comes the other way: [`rebuild`] builds trees beside those that mail uses, [`swap`]
-//! exchanges them while mail is stopped, and [`standby`] notes a server on which it stays so.
+//! exchanges them while mail is stopped, and [`standby`] notes a server on which it stays so; [`at_boot`] tells whether a boot
+//! of it would start mail.
 //!
 //! # What always holds
 //! - Mail is stopped only after an intent is durable and a guard was seen armed; it is started by whoever is left.
@@ -17,6 +18,7 @@
 //! - The agent never knows a key and never names what the repository stores.
 
 pub mod allowed;
+pub mod at_boot;
 pub mod command;
 pub mod detect;
 pub mod dir;

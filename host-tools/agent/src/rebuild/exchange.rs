@@ -11,6 +11,7 @@ use mailkeep_mail::quiesce::{self, Rung};
 use mailkeep_mail::source::{Argv, System};
 
 use super::build::{self, Build};
+use crate::at_boot::AtBoot;
 use crate::command;
 use crate::error::{AgentError, one_line};
 use crate::facts;
@@ -65,6 +66,11 @@ impl Service {
     /// It cannot be used.
     pub fn folder(&self) -> Result<StateFolder, AgentError> {
         StateFolder::open(&self.rung.service().ok_or(AgentError::NothingToStop)?)
+    }
+
+    /// What this server's own boot does with mail.
+    pub fn at_boot(&self) -> AtBoot {
+        AtBoot::of(&self.rung)
     }
 
     /// Whether mail runs, if that can be known.

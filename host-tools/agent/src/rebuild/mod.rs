@@ -88,7 +88,11 @@ impl WayBack {
                     event @ ("START" | "FAILOVER") => event,
                     _ => return Err(AgentError::OutOfOrder { said: "Promote with an event that is none" }),
                 };
-                let done = Service::of(&self.source)?.promote(event)?;
+                let service = Service::of(&self.source)?;
+                let done = service.promote(event)?;
+                if let Some(what) = service.at_boot().after_promotion() {
+                    self.out.send(ToBox::Problem(Problem { what, path: String::new(), missing: false }))?;
+                }
                 Ok(self.out.send(ToBox::Done(done))?)
             }
             ToAgent::List(list) => self.list(&list),
@@ -149,6 +153,9 @@ impl WayBack {
         let folder = service.folder()?;
         let kept = swap::kept(&folder)?;
         self.tell_left_behind(&folder)?;
+        if let Some(what) = service.at_boot().on_standby().filter(|_| self.source.standby.is_some()) {
+            self.out.send(ToBox::Problem(Problem { what, path: String::new(), missing: false }))?;
+        }
         let (folders, shape) = match &**self.profile {
             Profile::Cyrus(cyrus) => (cyrus.named_folders(), cyrus.shape()),
             Profile::Generic(_) => (Vec::new(), Vec::new()),

@@ -28,7 +28,11 @@ pub(crate) fn run(app: &App, args: &Promote) -> Result<u8, Failure> {
         Event::Failover => "FAILOVER",
     };
     let done = server.promote(event)?;
+    let remarks = server.take_remarks();
     server.close();
+    for (what, _) in &remarks {
+        app.console.note(&format!("mailkeep: {what}"));
+    }
     for problem in &done.problems {
         app.console.problem("", problem, false);
     }
