@@ -173,10 +173,13 @@ fn what_was_paired_is_copied_as_ever_and_no_link_in_it_is_followed() {
     assert!(!secret.was_opened());
 }
 
+/// Something that is asked of the agent, and how.
+type Step = (&'static str, fn(&Agent));
+
 /// Mail's own user, say, puts a link in the place of a tree after the source file was taken.
 #[test]
 fn a_tree_that_a_link_replaces_later_is_refused_at_every_step() {
-    let steps: [(&str, fn(&Agent)); 4] = [
+    let steps: [Step; 4] = [
         ("a pass", |agent| agent.send(ToAgent::BeginPass(BeginPass { number: 2, is_final: false }))),
         ("preparing", |agent| agent.send(ToAgent::Prepare)),
         ("a stop", |agent| agent.send(ToAgent::Quiesce(Quiesce { deadline_seconds: 60 }))),
