@@ -56,7 +56,7 @@ pub use lock::Lease;
 pub use machine::{BoxId, Machine};
 pub use mailkeep_format as format;
 pub use monitor::{Collected, LogMonitor, Monitor, Phase, Problem, Severity};
-pub use reader::{Chunk, Gathered, Piece, Reader, Scratch};
+pub use reader::{Chunk, Expected, Gathered, Piece, Reader, Scratch};
 pub use reindex::ReindexReport;
 pub use repair::{DamagedPack, RepairOptions, RepairPlan, RepairReport};
 pub use repository::{InitDone, Repository};

@@ -5,9 +5,10 @@
 //! as long as a block and is not opened.
 //!
 //! Who knows what he will ask for next (a mount whose reader goes through a folder) says so: [`Reader::expect`] finds many
-//! chunks for the price of a few pages of the index, [`Reader::warm`] decodes a block before it is needed, and
+//! chunks for the price of a few pages of the index, [`Reader::fetch`] hands them out block by block, and
 //! [`Reader::at_hand`] answers without waiting for anything.
 
+mod fetch;
 mod gather;
 mod hints;
 
@@ -30,6 +31,7 @@ use crate::{layout, limits, sync};
 
 use hints::Hints;
 
+pub use fetch::Expected;
 pub use gather::{Gathered, Piece, Scratch};
 
 /// Open pack files that a reader keeps at most; far below the usual limit of 1024 descriptors.
@@ -56,6 +58,8 @@ struct Shared {
     hints: Mutex<Hints>,
     /// Short directories by themselves.
     short: Mutex<Lru<ChunkId, Chunk>>,
+    /// Pieces of blocks of which little was wanted, by themselves.
+    strays: Mutex<Lru<ChunkId, Chunk>>,
     openers: Mutex<Vec<Opener>>,
     /// The room of blocks that were let go, for the next ones of about their length.
     spare: Mutex<Vec<Vec<u8>>>,
@@ -67,6 +71,10 @@ struct Opener {
     stored: Vec<u8>,
 }
 
+/// Bytes of memory that a chunk in the cache of pieces takes beside its own.
+const STRAY_OVERHEAD: usize = 256;
+/// Pieces by themselves may take one part in so many of what blocks may.
+const STRAYS: usize = 2;
 /// Decoders that are kept for the next blocks; each has a MiB or two.
 const SPARE_OPENERS: usize = 2;
 /// Rooms that are kept for the next blocks.
@@ -176,6 +184,7 @@ impl Reader {
                 blocks: Mutex::new(Lru::new(kept, usize::MAX)),
                 hints: Mutex::default(),
                 short: Mutex::new(Lru::new(limits::SHORT_TREE_CACHE, usize::MAX)),
+                strays: Mutex::new(Lru::new(kept / STRAYS, usize::MAX)),
                 openers: Mutex::default(),
                 spare: Mutex::default(),
             }),
@@ -394,7 +403,11 @@ impl Reader {
     /// Keeps the room of a block that nobody holds any more.
     fn take_room(&self, gone: Slot) {
         let block = Arc::into_inner(gone).and_then(|slot| slot.into_inner().unwrap_or_default());
-        let Some(block) = block.and_then(Arc::into_inner) else { return };
+        block.into_iter().for_each(|block| self.take_block(block));
+    }
+
+    fn take_block(&self, gone: Arc<Block>) {
+        let Some(block) = Arc::into_inner(gone) else { return };
         let mut spare = sync::lock(&self.shared.spare);
         if spare.len() < SPARE_ROOMS {
             spare.push(block.raw);

@@ -44,6 +44,18 @@ fn at_hand(reader: &Reader, chunk: &ChunkRef) -> Option<Vec<u8>> {
     reader.at_hand(ChunkKind::Data, chunk).map(|bytes| bytes.to_vec())
 }
 
+/// All that can be had of these, in their order.
+fn fetch(reader: &Reader, chunks: &[ChunkRef]) -> Vec<Option<Vec<u8>>> {
+    let expected = reader.expect(chunks);
+    let indexes: Vec<u32> = (0..chunks.len() as u32).collect();
+    let mut found = vec![None; chunks.len()];
+    reader.fetch(&expected, chunks, &indexes, &mut |index, bytes| {
+        let before = found[index as usize].replace(bytes.to_vec());
+        assert_eq!(before, None, "handed out twice");
+    });
+    found
+}
+
 #[test]
 fn what_is_expected_and_warm_is_at_hand_without_the_disk() {
     let (disk, mut chunks) = disk();
@@ -54,14 +66,13 @@ fn what_is_expected_and_warm_is_at_hand_without_the_disk() {
     assert_eq!(at_hand(&reader, &chunks[0]), None, "nothing was expected");
     reader.expect(&chunks);
     assert_eq!(at_hand(&reader, &chunks[0]), None, "nothing is decoded");
-    for chunk in &chunks {
-        reader.warm(chunk);
-    }
+    let fetched = fetch(&reader, &chunks);
     let calls = storage.calls();
     let found: Vec<_> = chunks.iter().map(|chunk| at_hand(&reader, chunk)).collect();
     let longer = ChunkRef { length: chunks[0].length + 1, ..chunks[0] };
     assert_eq!(at_hand(&reader, &longer), None, "it is not what is asked for");
     assert_eq!(storage.calls(), calls, "the disk was asked");
+    assert_eq!(fetched, found);
     for (chunk, found) in chunks.iter().zip(found) {
         let alone = reader.chunk(ChunkKind::Data, chunk).ok().map(|bytes| bytes.to_vec());
         assert_eq!(found, alone);
@@ -104,8 +115,10 @@ fn damage_is_never_at_hand_and_told_by_whoever_asks() {
             let reader = reader(Arc::new(copy));
             reader.expect(&chunks);
             for (chunk, truth) in chunks.iter().zip(&truth) {
-                reader.warm(chunk);
+                let fetched = fetch(&reader, &[*chunk]).pop().flatten();
                 let found = at_hand(&reader, chunk);
+                assert!(fetched.is_none() || fetched.as_ref() == Some(truth), "{path}, step {step}");
+                assert!(fetched.is_none() || found == fetched, "{path}, step {step}");
                 assert!(found.is_none() || found.as_ref() == Some(truth), "{path}, step {step}");
                 let alone = reader.chunk(ChunkKind::Data, chunk).ok();
                 assert!(alone.as_ref().is_none_or(|bytes| bytes[..] == truth[..]), "{path}, step {step}");
@@ -134,9 +147,39 @@ fn of_a_pack_that_much_is_wanted_of_everything_is_known() {
     let chunks: Vec<ChunkRef> = files.iter().flat_map(|file| file.content().to_vec()).collect();
     let last = chunks.last().unwrap();
     reader.expect(&chunks[..100]);
-    reader.warm(last);
+    reader.chunk(ChunkKind::Data, last).unwrap();
     assert_eq!(at_hand(&reader, last), None, "little was wanted of this pack");
     reader.expect(&chunks[..1000]);
-    reader.warm(last);
     assert_eq!(at_hand(&reader, last), Some(noise(1499, 300)));
+}
+
+#[test]
+fn a_piece_of_a_block_of_which_little_is_wanted_is_kept_without_the_block() {
+    let disk = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let repository = init(&storage).unwrap();
+    let mut source = Source::new();
+    let files = source.entry("folder".into()).or_default();
+    for file in 0..100 {
+        files.insert(format!("{file:04}."), noise(file, 3000));
+    }
+    backup(&repository, &source).unwrap();
+    let storage = Faulty::sound(&disk);
+    let reader = reader(Arc::new(storage.clone()));
+    let root = reader.tree(&snapshots(&repository).0[0].manifest.root).unwrap();
+    let files = reader.tree(root[0].content()).unwrap();
+    let chunks: Vec<ChunkRef> = files.iter().flat_map(|file| file.content().to_vec()).collect();
+    let sound = self::reader(Arc::new(disk.clone()));
+    let truth: Vec<_> =
+        chunks.iter().map(|chunk| Some(sound.chunk(ChunkKind::Data, chunk).unwrap().to_vec())).collect();
+    let wanted = &chunks[..2];
+    assert!(fetch(&reader, wanted) == truth[..2]);
+    reader.expect(&chunks);
+    assert_eq!(at_hand(&reader, &chunks[2]), None, "the block was kept for two small pieces");
+    let calls = storage.calls();
+    assert!(fetch(&reader, wanted) == truth[..2]);
+    assert_eq!(storage.calls(), calls, "the block was opened again");
+    // Of which much is wanted is at hand too.
+    assert!(fetch(&reader, &chunks[..50]) == truth[..50]);
+    assert!(chunks[..50].iter().zip(&truth).all(|(chunk, truth)| at_hand(&reader, chunk) == *truth));
 }

@@ -1,136 +1,135 @@
-//! Reads ahead of programs that go through a folder: the files behind the one that is being read are found in the index
-//! together, and their blocks are decoded on a thread of their own before somebody waits for them.
+//! Reads ahead of programs that go through a folder: the files behind the one that is being read are looked for in the
+//! index together, decoded, proven and put together on a thread of their own, so that nothing is left to be done for the
+//! request but to hand them over. At the end of a folder the next one is listed and begun with.
 //!
-//! Whoever reads three files of a folder in the order of its listing is taken to read on. What is decoded in vain when he
-//! does not is one window; it lies in the reader's cache of blocks and is bounded with it. Damage is left to whoever asks
-//! for the file.
+//! A request is a change of threads, and the kernel makes it cheap only where the one who answers has next to nothing to
+//! do: then reader and answer take turns on one processor while this thread has another one.
+//!
+//! What is made ready in vain is one window, and the first one of the next folder. Damage is left to whoever asks for the
+//! file.
 //!
 //! Nothing is put into the kernel's page cache before it is asked for (FUSE_NOTIFY_STORE), though that would save most
 //! requests: the kernel waits there for a page that somebody asks for at that moment, and when this process is killed just
 //! then nobody answers, the connection stays open, and whoever reads hangs until `umount -f`. It took two kills to see that.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use mailkeep_restorer::Listing;
 use mailkeep_restorer::format::ChunkRef;
+use mailkeep_restorer::{Expected, Listing};
 
 use crate::inodes::{Inode, Place};
+use crate::pool::Pool;
+use crate::ready::{Making, Ready, Request, Wanted};
 use crate::state::State;
+use crate::trails::Trails;
 
-/// Bytes that are decoded ahead: a few blocks, so that the next one is ready when one has been read.
+/// Bytes that are looked for together: a few blocks, so that the next ones are ready when the first have been read.
 const WINDOW: u64 = 3 << 20;
-/// Folders of which it is known how far their readers are.
-const TRAILS: usize = 8;
-/// Files that may be skipped by somebody who is still taken to go through a folder: what he has read before, or does not
-/// want.
-const STRIDE: u32 = 16;
-/// Files in a row after which there is reading ahead.
-const IN_A_ROW: u32 = 2;
+/// As [`WINDOW`], of a folder that nobody has begun to read.
+const LEAD: u64 = 1 << 20;
+/// Bytes that are made ready together: who is quicker waits for so many.
+const BATCH: usize = 256 << 10;
+/// Longer files are not made ready: their reader is read ahead of by the kernel.
+const LONG: u64 = 1 << 20;
 /// Windows that wait for the thread; who comes when there are as many reads without.
 const WAITING: usize = 4;
 
-/// How far somebody has come in a folder.
-struct Trail {
-    folder: u64,
-    last: u32,
-    in_a_row: u32,
-    /// Where the next window begins.
-    next: u32,
-    /// Whoever comes here wants the next window.
-    mark: u32,
-    /// It was asked for.
-    is_asked: bool,
-}
-
-type Trails = Arc<Mutex<VecDeque<Trail>>>;
+type SharedTrails = Arc<Mutex<Trails>>;
 
 pub(crate) struct Ahead {
-    trails: Trails,
+    trails: SharedTrails,
     windows: SyncSender<Place>,
+    ready: Ready,
 }
 
 impl Ahead {
-    /// Starts the thread; it ends when this is dropped.
-    pub(crate) fn start(state: &Arc<State>) -> io::Result<Self> {
+    /// Starts the thread; it ends when this is dropped. What cannot be made ready and is waited for is read in `pool`.
+    pub(crate) fn start(state: &Arc<State>, pool: &Pool) -> io::Result<Self> {
         let (windows, queue) = sync_channel(WAITING);
-        let trails = Trails::default();
-        let (state, held) = (Arc::clone(state), Arc::clone(&trails));
-        thread::Builder::new().name("mount-ahead".to_owned()).spawn(move || work(&state, &held, &queue))?;
-        Ok(Ahead { trails, windows })
+        let (trails, ready) = (SharedTrails::default(), Ready::default());
+        let worker = Worker {
+            state: Arc::clone(state),
+            trails: Arc::clone(&trails),
+            ready: ready.clone(),
+            pool: pool.clone(),
+        };
+        thread::Builder::new().name("mount-ahead".to_owned()).spawn(move || worker.work(&queue))?;
+        Ok(Ahead { trails, windows, ready })
     }
 
-    /// Somebody begins to read the file that stands here. Never waits.
-    pub(crate) fn came_by(&self, place: Place) {
-        let mut trails = lock(&self.trails);
-        let trail = follow(&mut trails, place);
-        if trail.in_a_row < IN_A_ROW || trail.is_asked || place.index < trail.mark {
-            return;
+    /// Answers a request for the file that stands here, if that is ready or is being made so; else gives it back. Never
+    /// waits.
+    pub(crate) fn answer(&self, ino: u64, place: Place, request: Request) -> Option<Request> {
+        let begins = request.offset == 0;
+        let request = self.ready.answer(ino, place, request);
+        if begins {
+            self.came_by(place);
         }
-        let from = Place { folder: place.folder, index: trail.next.max(place.index + 1) };
-        trail.is_asked = self.windows.try_send(from).is_ok();
+        request
+    }
+
+    fn came_by(&self, place: Place) {
+        let mut trails = lock(&self.trails);
+        if let Some(from) = trails.came_by(place) {
+            let is_asked = self.windows.try_send(from).is_ok();
+            trails.asked(place.folder, is_asked);
+        }
     }
 }
 
-fn lock(trails: &Trails) -> MutexGuard<'_, VecDeque<Trail>> {
+fn lock(trails: &Mutex<Trails>) -> MutexGuard<'_, Trails> {
     trails.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes that somebody came by here; the newest trail is the last one.
-fn follow(trails: &mut VecDeque<Trail>, place: Place) -> &mut Trail {
-    let known = trails.iter().position(|trail| trail.folder == place.folder);
-    // Who has gone through one folder is taken to go through the next one too.
-    let in_a_row = match trails.back() {
-        Some(last) if known.is_none() && last.mark == u32::MAX => last.in_a_row,
-        _ => 0,
-    };
-    let mut trail = known.and_then(|at| trails.remove(at)).unwrap_or(Trail {
-        folder: place.folder,
-        last: place.index,
-        in_a_row,
-        next: place.index + 1,
-        mark: 0,
-        is_asked: false,
-    });
-    if place.index > trail.last && place.index <= trail.last.max(trail.next).saturating_add(STRIDE) {
-        trail.in_a_row = trail.in_a_row.saturating_add(1);
-        trail.last = place.index;
-    } else if place.index != trail.last {
-        trail = Trail { last: place.index, in_a_row: 0, next: place.index + 1, mark: 0, ..trail };
-    }
-    while trails.len() >= TRAILS {
-        trails.pop_front();
-    }
-    trails.push_back(trail);
-    let newest = trails.len() - 1;
-    &mut trails[newest]
+struct Worker {
+    state: Arc<State>,
+    trails: SharedTrails,
+    ready: Ready,
+    pool: Pool,
 }
 
-fn work(state: &State, trails: &Trails, queue: &Receiver<Place>) {
-    while let Ok(from) = queue.recv() {
-        // Somebody who cannot list the folder any more is told so when he reads.
-        let window = state.inode(from.folder).and_then(|folder| {
-            let listing = folder.view.list(&folder.path, &folder.node).ok()?;
-            Some(Window::new(folder, listing, from))
-        });
-        if let Some(trail) = lock(trails).iter_mut().find(|trail| trail.folder == from.folder) {
-            trail.is_asked = false;
-            if let Some(window) = &window {
-                (trail.next, trail.mark) = (window.end, window.mark);
+impl Worker {
+    fn work(&self, queue: &Receiver<Place>) {
+        while let Ok(from) = queue.recv() {
+            if !self.window(from, WINDOW) {
+                continue;
+            }
+            // Nobody has asked for that: whoever has comes first.
+            if let Some(next) = self.state.folder_after(from.folder) {
+                if lock(&self.trails).lead_to(next) {
+                    self.window(Place { folder: next, index: 0 }, LEAD);
+                }
             }
         }
-        if let Some(window) = window {
-            window.fetch(trails);
-        }
+    }
+
+    /// Makes a window ready; whether it was the last one of its folder.
+    fn window(&self, from: Place, bytes: u64) -> bool {
+        // Somebody who cannot list the folder any more is told so when he reads.
+        let window = self.state.inode(from.folder).and_then(|folder| {
+            let listing = folder.view.list(&folder.path, &folder.node).ok()?;
+            Some(Window::new(folder, listing, from, bytes))
+        });
+        let Some(window) = window else {
+            lock(&self.trails).asked(from.folder, false);
+            return false;
+        };
+        lock(&self.trails).made(from, window.end, window.is_last);
+        window.fetch(self);
+        window.is_last
     }
 }
 
-/// Whether somebody has begun to read what stands here, or what comes after it.
-fn has_passed(trails: &Trails, folder: u64, index: u32) -> bool {
-    lock(trails).iter().any(|trail| trail.folder == folder && trail.last >= index)
+/// A file of a window.
+struct Part {
+    index: u32,
+    bytes: usize,
+    /// How many chunks it has.
+    chunks: usize,
 }
 
 /// Files in a row.
@@ -140,70 +139,85 @@ struct Window {
     from: Place,
     /// Behind the last of them.
     end: u32,
-    mark: u32,
-    /// What they are made of, as far as it is to be decoded.
+    is_last: bool,
+    parts: Vec<Part>,
+    /// What they are made of.
     chunks: Vec<ChunkRef>,
 }
 
 impl Window {
-    fn new(folder: Inode, listing: Listing, from: Place) -> Self {
-        let (mut chunks, mut bytes, mut end) = (Vec::new(), 0, from.index as usize);
-        while let Some(node) = listing.get(end).filter(|_| bytes < WINDOW) {
-            let wanted = node.content().iter().filter(|_| node.is_file());
-            chunks.extend(wanted.take_while(|chunk| {
-                bytes += u64::from(chunk.length);
-                bytes <= WINDOW
-            }));
+    fn new(folder: Inode, listing: Listing, from: Place, most: u64) -> Self {
+        let (mut parts, mut chunks, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut end = from.index;
+        while let Some(node) = listing.get(end as usize).filter(|_| bytes < most) {
+            let length = node.content().iter().map(|chunk| u64::from(chunk.length)).sum();
+            if node.is_file() && (1..=LONG).contains(&length) {
+                parts.push(Part { index: end, bytes: length as usize, chunks: node.content().len() });
+                chunks.extend_from_slice(node.content());
+                bytes += length;
+            }
             end += 1;
         }
-        let is_last = end >= listing.len();
-        let end = u32::try_from(end).unwrap_or(u32::MAX);
-        let mark = if is_last { u32::MAX } else { from.index.midpoint(end) };
-        Window { folder, listing, from, end, mark, chunks }
+        let is_last = end as usize >= listing.len();
+        Window { folder, listing, from, end, is_last, parts, chunks }
     }
 
-    fn fetch(&self, trails: &Trails) {
-        let contents = self.folder.view.contents();
-        contents.expect(&self.chunks);
-        let mut left = &self.chunks[..];
-        for index in self.from.index..self.end {
-            let Some(node) = self.listing.get(index as usize).filter(|node| node.is_file()) else { continue };
-            let (these, others) = left.split_at(node.content().len().min(left.len()));
-            left = others;
-            if !has_passed(trails, self.from.folder, index) {
-                these.iter().for_each(|chunk| contents.warm(chunk));
+    /// Makes it ready in batches. The next one is always begun with before one is done, and the first one before its chunks
+    /// are looked for: whoever is quicker than this thread waits for it rather than do the same beside it.
+    fn fetch(&self, worker: &Worker) {
+        let (mut at, mut first) = (0, 0);
+        let mut next = self.begin(worker, &mut at, &mut first);
+        if next.is_none() {
+            return;
+        }
+        let expected = self.folder.view.contents().expect(&self.chunks);
+        while let Some(making) = next {
+            next = self.begin(worker, &mut at, &mut first);
+            self.make(making, &expected, worker);
+        }
+    }
+
+    /// The next batch of files that nobody has read yet: from the part `at` on, of which `first` is the first chunk.
+    fn begin(&self, worker: &Worker, at: &mut usize, first: &mut usize) -> Option<Making> {
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        while let Some(part) = self.parts.get(*at).filter(|_| bytes < BATCH) {
+            let place = Place { folder: self.from.folder, index: part.index };
+            let chunks = *first..*first + part.chunks;
+            (*at, *first) = (*at + 1, chunks.end);
+            if !lock(&worker.trails).has_passed(place) {
+                let index = part.index as usize;
+                let ino = worker.state.number(place.folder, &self.folder, &self.listing, index);
+                let within = bytes..bytes + part.bytes;
+                bytes = within.end;
+                files.push(Wanted { ino, place, within, chunks });
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn in_a_row(places: &[(u64, u32)]) -> Vec<u32> {
-        let mut trails = VecDeque::new();
-        places
-            .iter()
-            .map(|(folder, index)| follow(&mut trails, Place { folder: *folder, index: *index }).in_a_row)
-            .collect()
+        (!files.is_empty()).then(|| worker.ready.begin(files, bytes))
     }
 
-    #[test]
-    fn who_reads_in_order_is_noticed_and_who_jumps_about_is_not() {
-        assert_eq!(in_a_row(&[(7, 0), (7, 1), (7, 2), (7, 2), (7, 5)]), [0, 1, 2, 2, 3]);
-        assert_eq!(in_a_row(&[(7, 900), (7, 20), (7, 400), (7, 399)]), [0, 0, 0, 0]);
-        // Two who read side by side, also in folders of their own.
-        assert_eq!(in_a_row(&[(7, 0), (8, 0), (7, 1), (8, 1), (7, 2), (8, 2)]), [0, 0, 1, 1, 2, 2]);
-    }
-
-    #[test]
-    fn as_many_folders_are_remembered_as_it_says() {
-        let mut trails = VecDeque::new();
-        for folder in 0..100 {
-            follow(&mut trails, Place { folder, index: 0 });
+    fn make(&self, mut making: Making, expected: &Expected, worker: &Worker) {
+        // Of each chunk: of which file it is, and where it goes.
+        let (mut indexes, mut goals) = (Vec::new(), HashMap::new());
+        for (number, file) in making.wanted.iter().enumerate() {
+            let mut at = file.within.start;
+            for index in file.chunks.clone() {
+                indexes.push(index as u32);
+                goals.insert(index as u32, (number, at));
+                at += self.chunks[index].length as usize;
+            }
         }
-        assert_eq!(trails.len(), TRAILS);
-        assert_eq!(trails.back().map(|trail| trail.folder), Some(99));
+        let mut missing: Vec<usize> = making.wanted.iter().map(|file| file.chunks.len()).collect();
+        let room = &mut making.bytes;
+        self.folder.view.contents().fetch(expected, &self.chunks, &indexes, &mut |index, bytes| {
+            let Some((number, at)) = goals.remove(&index) else { return };
+            let length = self.chunks[index as usize].length as usize;
+            if let Some(goal) = room.get_mut(at..at + length).filter(|goal| goal.len() == bytes.len()) {
+                goal.copy_from_slice(bytes);
+                missing[number] -= 1;
+            }
+        });
+        for (ino, request) in making.done(|number| missing.get(number) == Some(&0)) {
+            worker.state.read_aside(&worker.pool, ino, request);
+        }
     }
 }

@@ -19,9 +19,10 @@ use rustix::io::Errno;
 use crate::ahead::Ahead;
 use crate::attributes;
 use crate::pool::Pool;
+use crate::ready::Request as Asked;
 use crate::shown::Shown;
 use crate::snapshot::{News, Snapshot};
-use crate::state::{FoundName, KEEP, LATEST, OpenFolder, State, tell};
+use crate::state::{FoundName, KEEP, LATEST, OpenFolder, State};
 
 /// Requests for reading ahead that the kernel may have under way; each is up to 128 KiB.
 const READ_AHEAD: u16 = 32;
@@ -42,8 +43,8 @@ impl SnapshotFs {
     /// No thread can be started.
     pub(crate) fn new(snapshots: Vec<Snapshot>, news: Option<News>) -> std::io::Result<Self> {
         let state = Arc::new(State::new(Shown::new(snapshots, news)));
-        let ahead = Ahead::start(&state)?;
         let (files, mail) = (Pool::start("mount-read")?, Pool::start("mount-mail")?);
+        let ahead = Ahead::start(&state, &files)?;
         Ok(SnapshotFs { state, files, mail, ahead, buffer: Vec::new() })
     }
 
@@ -148,28 +149,25 @@ impl Filesystem for SnapshotFs {
         reply: ReplyData,
     ) {
         let offset = u64::try_from(offset).unwrap_or(u64::MAX);
-        if let Some(reading) = self.state.file_at_hand(ino) {
-            if let Some(place) = reading.place.filter(|_| offset == 0) {
-                self.ahead.came_by(place);
-            }
-            if reading.file.read_at_hand(offset, size as usize, &mut self.buffer) {
-                return reply.data(&self.buffer);
+        let mut request = Asked { offset, size, reply };
+        if let Some(place) = self.state.place(ino) {
+            match self.ahead.answer(ino, place, request) {
+                Some(left) => request = left,
+                None => return,
             }
         }
-        let state = Arc::clone(&self.state);
-        self.files.run(move || {
-            let reading = match state.file(ino) {
-                Ok(reading) => reading,
-                Err(error) => return reply.error(number(error)),
-            };
-            match reading.file.read_at(offset, size as usize) {
-                Ok(bytes) => reply.data(&bytes),
-                Err(error) => reply.error(number(tell(&state.id(reading.snapshot), &error))),
+        if let Some(reading) = self.state.file_at_hand(ino) {
+            if reading.file.read_at_hand(offset, size as usize, &mut self.buffer) {
+                return request.reply.data(&self.buffer);
             }
-        });
+        }
+        self.state.read_aside(&self.files, ino, request);
     }
 
     fn opendir(&mut self, _: &Request<'_>, ino: u64, _: i32, reply: ReplyOpen) {
+        if let Some(folder) = self.state.list_at_hand(ino) {
+            return reply.opened(self.state.keep_folder(folder), 0);
+        }
         self.aside(ino, move |state| match state.list(ino) {
             Ok(folder) => reply.opened(state.keep_folder(folder), 0),
             Err(error) => reply.error(number(error)),

@@ -159,7 +159,8 @@ impl Inodes {
         self.kept.get(&ino).map(|kept| &kept.inode)
     }
 
-    fn place(&self, ino: u64) -> Option<Place> {
+    /// Where it stands, if that is what is known of it.
+    pub(crate) fn place(&self, ino: u64) -> Option<Place> {
         if ino & LISTED == 0 {
             return self.links.get(&ino).map(|(place, _)| *place);
         }

@@ -2,7 +2,7 @@
 //!
 //! The way of a request: kernel → [`fuser`] → `filesystem.rs` (one thread, answers what is in memory) or a `pool.rs` (what
 //! may wait for the disk: one for files, one for mail) → `state.rs` → [`mailkeep_restorer::View`]. What is read in
-//! order is decoded before it is requested (`ahead.rs`), and answered at once.
+//! order (`trails.rs`) is made ready before it is requested (`ahead.rs`, `ready.rs`), and answered at once.
 //!
 //! Below the mount point: `snapshots/<id>/…` with the paths as on the server (an unambiguous beginning of an id is found
 //! too, though only whole ids are listed), and `latest`, a link to the newest snapshot. A mail server's snapshot has one
@@ -14,7 +14,8 @@
 //! - nothing can be written, and the kernel is told so (`ro,nosuid,nodev`);
 //! - files have no entry in the table of inodes, folders as long as the kernel holds them or something in them; caches are
 //!   bounded;
-//! - the thread that answers the kernel waits for no disk, and nobody waits for the one that reads ahead;
+//! - the thread that answers the kernel waits for no disk, and for the one that reads ahead waits who asks for a file that is
+//!   just being made ready, never who asks for another one;
 //! - damaged contents are an EIO for that file and a log line that names it; all else stays readable.
 
 mod ahead;
@@ -25,10 +26,12 @@ mod inodes;
 mod mail;
 mod mail_rooms;
 mod pool;
+mod ready;
 mod session;
 mod shown;
 mod snapshot;
 mod state;
+mod trails;
 
 pub use error::MountError;
 pub use session::{MountOptions, Mounted, Unmounter, mount};

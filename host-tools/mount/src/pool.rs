@@ -13,12 +13,13 @@ type Task = Box<dyn FnOnce() + Send>;
 /// Threads of a pool; the work is decryption and decompression, and waiting for the disk.
 const THREADS: usize = 4;
 
+#[derive(Clone)]
 pub(crate) struct Pool {
     tasks: Sender<Task>,
 }
 
 impl Pool {
-    /// Starts the threads; they end when the pool is dropped.
+    /// Starts the threads; they end when the pool and its clones are dropped.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (tasks, queue) = channel::<Task>();
         let queue = Arc::new(Mutex::new(queue));

@@ -17,6 +17,8 @@ use crate::attributes;
 use crate::inodes::{Behind, Inode, Inodes, Known, Place, SNAPSHOTS, link_to, linked};
 use crate::mail::{MailFolders, uid_of};
 use crate::mail_rooms::MailRooms;
+use crate::pool::Pool;
+use crate::ready::Request;
 use crate::shown::{Held, Shown};
 
 /// Before the path of whatever is made up in the mail of a snapshot: no path of a server has a NUL.
@@ -29,6 +31,10 @@ pub(crate) const LATEST: &[u8] = b"latest";
 pub(crate) const KEEP: Duration = Duration::from_secs(3600);
 /// Extended attribute with the flags of a message, parted by blanks.
 const FLAGS: &[u8] = b"user.mailkeep.flags";
+/// Folders in each other that are listed before somebody comes there.
+const DEPTH_AHEAD: usize = 8;
+/// Longest folder that is, in bytes as it is stored: some ten thousand names.
+const LISTED_AHEAD: u64 = 1 << 20;
 /// Files of which it is kept where their chunks begin: the kernel does not tell when one is opened or closed. A large one
 /// takes 40 bytes for each 64 KiB.
 const KEPT_FILES: usize = 64;
@@ -76,8 +82,6 @@ impl Deref for FoundNode {
 pub(crate) struct Reading {
     pub(crate) file: OpenFile,
     pub(crate) snapshot: usize,
-    /// Where it stands; `None` for a message of the mail view.
-    pub(crate) place: Option<Place>,
 }
 
 pub(crate) struct State {
@@ -197,12 +201,10 @@ impl State {
 
     fn open(&self, ino: u64, known: &Known, node: &Node) -> Arc<Reading> {
         let reading = match known {
-            Known::Own(own) => {
-                Reading { file: own.view.open(&own.path, node), snapshot: own.snapshot, place: None }
-            }
-            Known::Listed(folder, place) => {
+            Known::Own(own) => Reading { file: own.view.open(&own.path, node), snapshot: own.snapshot },
+            Known::Listed(folder, _) => {
                 let file = folder.view.open(&join(&folder.path, &node.name), node);
-                Reading { file, snapshot: folder.snapshot, place: Some(*place) }
+                Reading { file, snapshot: folder.snapshot }
             }
         };
         let reading = Arc::new(reading);
@@ -212,6 +214,66 @@ impl State {
             tables.files.pop_front();
         }
         reading
+    }
+
+    /// Reads a part of a file where it may wait.
+    pub(crate) fn read_aside(self: &Arc<Self>, pool: &Pool, ino: u64, request: Request) {
+        let state = Arc::clone(self);
+        pool.run(move || {
+            let Request { offset, size, reply } = request;
+            let reading = match state.file(ino) {
+                Ok(reading) => reading,
+                Err(error) => return reply.error(error.raw_os_error()),
+            };
+            match reading.file.read_at(offset, size as usize) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(error) => reply.error(state.told(reading.snapshot, &error).raw_os_error()),
+            }
+        });
+    }
+
+    /// Where the file with this number stands; `None` for a message of the mail view, and for what stands too far back.
+    pub(crate) fn place(&self, ino: u64) -> Option<Place> {
+        self.tables().inodes.place(ino)
+    }
+
+    /// The folder with files that a program comes to when it goes through everything and is done with this one, if the
+    /// kernel knows it already. Lists it, and what lies on the way; may wait for the disk.
+    pub(crate) fn folder_after(&self, ino: u64) -> Option<u64> {
+        let mut inode = self.inode(ino)?;
+        let (mut number, mut folder) = loop {
+            let number = inode.parent;
+            // The root of a snapshot has none of its own.
+            let parent = self.inode(number)?;
+            let siblings = parent.view.list(&parent.path, &parent.node).ok()?;
+            let name = inode.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let behind = siblings.partition_point(|node| node.name.as_slice() <= name);
+            if let Some(next) = (behind..siblings.len()).find(|index| siblings[*index].is_directory()) {
+                break self.below(number, &parent, &siblings, next);
+            }
+            inode = parent;
+        };
+        for _ in 0..DEPTH_AHEAD {
+            let length: u64 = folder.node.content().iter().map(|chunk| u64::from(chunk.length)).sum();
+            if length > LISTED_AHEAD {
+                return None;
+            }
+            let listing = folder.view.list(&folder.path, &folder.node).ok()?;
+            if listing.iter().any(Node::is_file) {
+                return self.inode(number).map(|_| number);
+            }
+            let first = listing.iter().position(Node::is_directory)?;
+            (number, folder) = self.below(number, &folder, &listing, first);
+        }
+        None
+    }
+
+    /// The folder that stands at `index` of another one, also if the kernel does not know it; with its number.
+    fn below(&self, number: u64, folder: &Inode, listing: &Listing, index: usize) -> (u64, Inode) {
+        let node = &listing[index];
+        let path = join(&folder.path, &node.name).into();
+        let below = Inode { path, node: Arc::new(node.clone()), parent: number, ..folder.clone() };
+        (self.number(number, folder, listing, index), below)
     }
 
     pub(crate) fn id(&self, snapshot: usize) -> Arc<str> {
@@ -405,6 +467,17 @@ impl State {
         let node = &listing[index];
         let path = join(&folder.path, &node.name);
         self.tables().inodes.of_node(folder.snapshot, &path, node, parent, index).0
+    }
+
+    /// As [`State::list`], if it was listed a moment ago.
+    pub(crate) fn list_at_hand(&self, ino: u64) -> Option<OpenFolder> {
+        let inode = self.inode(ino)?;
+        // What is made up, or has something made up in it, may have to be waited for.
+        if *inode.path == *b"/" || inode.path.starts_with(MAIL) {
+            return None;
+        }
+        let listing = inode.view.list_at_hand(&inode.node)?;
+        Some(OpenFolder::Stored { ino, inode, listing })
     }
 
     /// What lies in a folder. May wait for the disk.

@@ -7,12 +7,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirEntryExt, FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use mailkeep_mount::{MountError, MountOptions, Mounted, News, Snapshot, Unmounter, mount};
 use mailkeep_restorer::format::{ChunkRef, Meta, Node, NodeKind, Timestamp};
-use mailkeep_restorer::{Contents, ContentsError, MemoryContents, Nodes, View};
+use mailkeep_restorer::{Contents, ContentsError, Expected, MemoryContents, Nodes, View};
 use tempfile::TempDir;
 
 /// Longer than any machine stalls.
@@ -323,14 +323,31 @@ fn who_waits_for_mail_holds_up_nobody_who_reads_files() {
     mounting.wait().unwrap();
 }
 
-/// Contents that hand out at once what was warmed.
-struct Warmed {
+/// Contents that note what is asked for, and hand out what is read ahead only when a test says so.
+struct Noted {
     inner: Arc<MemoryContents>,
-    warm: Mutex<HashSet<ChunkRef>>,
+    noted: Mutex<Notes>,
     changed: Condvar,
 }
 
-impl Contents for Warmed {
+#[derive(Default)]
+struct Notes {
+    /// What was asked for by reading ahead, and by whoever waits for it.
+    ahead: HashSet<ChunkRef>,
+    alone: HashSet<ChunkRef>,
+    is_held: bool,
+}
+
+impl Noted {
+    fn wait(&self, until: impl Fn(&Notes) -> bool) -> MutexGuard<'_, Notes> {
+        let notes = self.noted.lock().unwrap();
+        let (notes, timeout) = self.changed.wait_timeout_while(notes, HANG, |notes| !until(notes)).unwrap();
+        assert!(!timeout.timed_out(), "it did not come");
+        notes
+    }
+}
+
+impl Contents for Noted {
     fn tree(&self, content: &[ChunkRef]) -> Result<Vec<Node>, ContentsError> {
         self.inner.tree(content)
     }
@@ -340,60 +357,134 @@ impl Contents for Warmed {
     }
 
     fn chunk(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> Result<(), ContentsError> {
+        self.noted.lock().unwrap().alone.insert(*chunk);
         self.inner.chunk(chunk, take)
     }
 
-    fn warm(&self, chunk: &ChunkRef) {
-        self.warm.lock().unwrap().insert(*chunk);
+    fn fetch(&self, _: &Expected, chunks: &[ChunkRef], indexes: &[u32], take: &mut dyn FnMut(u32, &[u8])) {
+        self.noted.lock().unwrap().ahead.extend(indexes.iter().map(|index| chunks[*index as usize]));
         self.changed.notify_all();
+        drop(self.wait(|notes| !notes.is_held));
+        for index in indexes {
+            let _ = self.inner.chunk(&chunks[*index as usize], &mut |bytes| take(*index, bytes));
+        }
     }
+}
 
-    fn at_hand(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> bool {
-        self.warm.lock().unwrap().contains(chunk) && self.inner.chunk(chunk, take).is_ok()
+fn body(number: usize) -> Vec<u8> {
+    format!("mail {number}\r\n").repeat(1500).into_bytes()
+}
+
+/// A mount of folders with mails in order, of which one is damaged; `None` on a machine without FUSE. With it a piece of
+/// each mail.
+fn noted(point: &Path, folders: &[&str], count: usize) -> Option<(Mounting, Arc<Noted>, Vec<ChunkRef>)> {
+    if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
+        return None;
     }
+    let inner = Arc::new(MemoryContents::default());
+    let (mut chunks, mut shown) = (Vec::new(), Vec::new());
+    for (at, name) in folders.iter().enumerate() {
+        let mail = |number| file(&inner, &format!("{number:03}."), &body(at * count + number));
+        let mails: Vec<Node> = (0..count).map(mail).collect();
+        chunks.extend(mails.iter().map(|mail| mail.content()[0]));
+        shown.push(folder(&inner, name, &mails));
+    }
+    inner.lose(&chunks[33]);
+    let folders = shown;
+    let root = inner.put_tree(&[folder(&inner, "spool", &folders)]).unwrap();
+    let contents = Arc::new(Noted { inner, noted: Mutex::default(), changed: Condvar::new() });
+    let view = View::new(Arc::clone(&contents) as _, root);
+    let snapshot = Snapshot { id: "dddd5555".repeat(8), time: 1_700_000_000, has_mail: false, view };
+    let mounting = mount(point, vec![snapshot], None, MountOptions::default()).unwrap();
+    Some((Mounting(Some(mounting)), contents, chunks))
+}
+
+fn is_damage(read: &std::io::Result<Vec<u8>>) -> bool {
+    let number = read.as_ref().err().and_then(std::io::Error::raw_os_error);
+    number == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+#[test]
+fn who_asks_for_what_is_being_made_ready_waits_for_it_and_damage_is_damage_still() {
+    let point = TempDir::new().unwrap();
+    let Some((mounting, contents, chunks)) = noted(point.path(), &["a"], 60) else { return };
+    let folder = point.path().join("latest/spool/a");
+    let read = move |number: usize| fs::read(folder.join(format!("{number:03}.")));
+    contents.noted.lock().unwrap().is_held = true;
+    for number in 0..3 {
+        assert!(read(number).unwrap() == body(number));
+    }
+    // The first batch is begun with, and so is the second one.
+    drop(contents.wait(|notes| notes.ahead.contains(&chunks[3])));
+    let waiting: Vec<_> = [5, 4, 33, 7, 5]
+        .into_iter()
+        .map(|number| {
+            let read = read.clone();
+            std::thread::spawn(move || (number, read(number)))
+        })
+        .collect();
+    // Somebody else, at another place, has nothing to do with it.
+    assert!(read(59).unwrap() == body(59));
+    contents.noted.lock().unwrap().is_held = false;
+    contents.changed.notify_all();
+    for waiting in waiting {
+        let (number, read) = waiting.join().unwrap();
+        match number {
+            33 => assert!(is_damage(&read), "{read:?}"),
+            _ => assert!(read.unwrap() == body(number), "{number}"),
+        }
+    }
+    let alone = contents.noted.lock().unwrap().alone.clone();
+    let told: Vec<usize> = (0..60).filter(|number| alone.contains(&chunks[*number])).collect();
+    assert_eq!(told, [0, 1, 2, 33, 59], "somebody did by himself what was under way");
+    mounting.unmounter().unmount().unwrap();
+    mounting.wait().unwrap();
+}
+
+#[test]
+fn who_is_done_with_a_folder_finds_the_next_one_begun_with() {
+    let point = TempDir::new().unwrap();
+    let Some((mounting, contents, chunks)) = noted(point.path(), &["a", "b", "c"], 40) else { return };
+    let spool = point.path().join("latest/spool");
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 3);
+    for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+        // Before anybody has asked for anything in it.
+        drop(contents.wait(|notes| at == 0 || notes.ahead.contains(&chunks[at * 40])));
+        for number in 0..40 {
+            let read = fs::read(spool.join(name).join(format!("{number:03}.")));
+            match at * 40 + number {
+                33 => assert!(is_damage(&read), "{read:?}"),
+                mail => assert!(read.unwrap() == body(mail), "{mail}"),
+            }
+        }
+    }
+    assert!(!contents.noted.lock().unwrap().alone.contains(&chunks[50]));
+    mounting.unmounter().unmount().unwrap();
+    mounting.wait().unwrap();
 }
 
 #[test]
 fn who_goes_through_a_folder_finds_ready_what_comes_next_and_damage_is_damage_still() {
-    let inner = Arc::new(MemoryContents::default());
-    let body = |number: usize| format!("mail {number}\r\n").repeat(1500).into_bytes();
-    let mails: Vec<Node> =
-        (0..600).map(|number| file(&inner, &format!("{number:03}."), &body(number))).collect();
-    inner.lose(&mails[33].content()[0]);
-    let (near, far) = (mails[20].content()[0], mails[599].content()[0]);
-    let root = inner.put_tree(&[folder(&inner, "spool", &mails)]).unwrap();
-    let contents = Arc::new(Warmed { inner, warm: Mutex::default(), changed: Condvar::new() });
     let point = TempDir::new().unwrap();
-    if !Path::new("/dev/fuse").exists() || !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let view = View::new(Arc::clone(&contents) as _, root);
-    let snapshot = Snapshot { id: "dddd5555".repeat(8), time: 1_700_000_000, has_mail: false, view };
-    let mounting =
-        Mounting(Some(mount(point.path(), vec![snapshot], None, MountOptions::default()).unwrap()));
-    let spool = point.path().join("latest/spool");
-    assert_eq!(fs::read_dir(&spool).unwrap().count(), 600);
-    let read = |number: usize| fs::read(spool.join(format!("{number:03}.")));
+    let Some((mounting, contents, chunks)) = noted(point.path(), &["a"], 600) else { return };
+    let folder = point.path().join("latest/spool/a");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 600);
+    let read = |number: usize| fs::read(folder.join(format!("{number:03}.")));
     // Somebody who looks at this and that is not read ahead of: the thread that would do it has nothing to do.
     for number in [500, 100, 300, 200, 400] {
         assert!(read(number).unwrap() == body(number));
     }
-    assert!(contents.warm.lock().unwrap().is_empty());
+    assert!(contents.noted.lock().unwrap().ahead.is_empty());
     for number in 0..4 {
         assert!(read(number).unwrap() == body(number));
     }
-    let warm = contents.warm.lock().unwrap();
-    let (warm, timeout) =
-        contents.changed.wait_timeout_while(warm, HANG, |warm| !warm.contains(&near)).unwrap();
-    assert!(!timeout.timed_out(), "nothing was read ahead");
-    assert!(!warm.contains(&far), "a window has an end");
-    drop(warm);
+    let notes = contents.wait(|notes| notes.ahead.contains(&chunks[20]));
+    assert!(!notes.ahead.contains(&chunks[599]), "a window has an end");
+    drop(notes);
     for number in 0..600 {
         match read(number) {
             Ok(bytes) => assert!(number != 33 && bytes == body(number), "{number}"),
-            Err(error) => {
-                assert_eq!((number, error.raw_os_error()), (33, Some(rustix::io::Errno::IO.raw_os_error())));
-            }
+            read => assert!(number == 33 && is_damage(&read), "{number}: {read:?}"),
         }
     }
     mounting.unmounter().unmount().unwrap();

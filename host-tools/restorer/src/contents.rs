@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use mailkeep_format::node::{TreeDecoder, decode_tree, encode_tree};
 use mailkeep_format::{ChunkId, ChunkKind, ChunkRef, ContentHash, IdKey, Node};
-use mailkeep_repository::{Gathered, Piece, Scratch};
+use mailkeep_repository::{Expected, Gathered, Piece, Scratch};
 
 use crate::ContentsError;
 
@@ -35,11 +35,25 @@ pub trait Contents: Send + Sync {
 
     /// These chunks of files will be asked for soon, in about this order: what can be found out together is. Trouble is left
     /// to whoever asks.
-    fn expect(&self, _chunks: &[ChunkRef]) {}
+    fn expect(&self, _chunks: &[ChunkRef]) -> Expected {
+        Expected::default()
+    }
 
-    /// Makes an expected chunk ready to be handed out by [`Contents::at_hand`], if there is something to it. May wait for the
-    /// disk.
-    fn warm(&self, _chunk: &ChunkRef) {}
+    /// Hands out those of the expected `chunks` (the list of then) that `indexes` name, each with its index, in no certain
+    /// order. One that cannot be had is left out; [`Contents::chunk`] says why.
+    fn fetch(
+        &self,
+        _expected: &Expected,
+        chunks: &[ChunkRef],
+        indexes: &[u32],
+        take: &mut dyn FnMut(u32, &[u8]),
+    ) {
+        for index in indexes {
+            if let Some(chunk) = chunks.get(*index as usize) {
+                let _ = self.chunk(chunk, &mut |bytes| take(*index, bytes));
+            }
+        }
+    }
 
     /// As [`Contents::chunk`], only if that waits for nothing and nobody; whether `take` was called.
     fn at_hand(&self, _chunk: &ChunkRef, _take: &mut dyn FnMut(&[u8])) -> bool {

@@ -59,6 +59,7 @@ pub use decide::Overwrite;
 pub use diff::{Change, Looked, What, diff};
 pub use error::{ContentsError, RestoreError};
 pub use mailkeep_format as format;
+pub use mailkeep_repository::Expected;
 pub use owners::Owners;
 pub use path_set::PathSet;
 pub use plan::{Plan, RestoreOptions, Step, Totals, plan};

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use mailkeep_format::{ChunkKind, ChunkRef, Node};
-use mailkeep_repository::{Gathered, Piece, Reader, RepositoryError, Scratch};
+use mailkeep_repository::{Expected, Gathered, Piece, Reader, RepositoryError, Scratch};
 
 use crate::contents::Nodes;
 use crate::{Contents, ContentsError};
@@ -25,12 +25,18 @@ impl Contents for Reader {
         Ok(())
     }
 
-    fn expect(&self, chunks: &[ChunkRef]) {
-        Reader::expect(self, chunks);
+    fn expect(&self, chunks: &[ChunkRef]) -> Expected {
+        Reader::expect(self, chunks)
     }
 
-    fn warm(&self, chunk: &ChunkRef) {
-        Reader::warm(self, chunk);
+    fn fetch(
+        &self,
+        expected: &Expected,
+        chunks: &[ChunkRef],
+        indexes: &[u32],
+        take: &mut dyn FnMut(u32, &[u8]),
+    ) {
+        Reader::fetch(self, expected, chunks, indexes, take);
     }
 
     fn at_hand(&self, chunk: &ChunkRef, take: &mut dyn FnMut(&[u8])) -> bool {

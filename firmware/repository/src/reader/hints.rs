@@ -114,9 +114,8 @@ impl Hints {
 }
 
 impl Reader {
-    /// Looks for these chunks of files together and remembers where they lie, for a while: whoever asks for them soon does
-    /// not wait for the index. Trouble is met again, and told, by whoever asks for a chunk.
-    pub fn expect(&self, chunks: &[ChunkRef]) {
+    /// Looks for these chunks of files together and remembers where they lie, for a while.
+    pub(super) fn remember(&self, chunks: &[ChunkRef]) {
         let mut unknown = Vec::new();
         {
             let mut hints = sync::lock(&self.shared.hints);
@@ -149,17 +148,12 @@ impl Reader {
         }
     }
 
-    /// Decodes the block of an expected chunk, so that it is at hand when it is asked for. Trouble is met again, and told,
-    /// by whoever asks for it.
-    pub fn warm(&self, chunk: &ChunkRef) {
-        if let Some(place) = self.hint(chunk) {
-            let _ = self.block(&place);
-        }
-    }
-
     /// An expected chunk whose block is decoded, proven to be what its id says; `None` for all others, which are asked for
     /// with [`Reader::chunk`]. Waits for no disk and for nobody who does.
     pub fn at_hand(&self, kind: ChunkKind, chunk: &ChunkRef) -> Option<Chunk> {
+        if let Some(stray) = self.stray(kind, chunk) {
+            return Some(stray);
+        }
         let place = self.hint(chunk)?;
         let slot = sync::lock(&self.shared.blocks).get(&(place.pack, place.number))?;
         let block = slot.try_lock().ok()?.clone()?;
@@ -173,6 +167,12 @@ impl Reader {
 
     pub(super) fn hint(&self, chunk: &ChunkRef) -> Option<Location> {
         sync::lock(&self.shared.hints).get(chunk)
+    }
+
+    /// Where these chunks lie, as far as that is remembered.
+    pub(super) fn hints_of(&self, chunks: &[ChunkRef]) -> Vec<Option<Location>> {
+        let hints = sync::lock(&self.shared.hints);
+        chunks.iter().map(|chunk| hints.get(chunk)).collect()
     }
 }
 
