@@ -6,6 +6,7 @@
 pub mod raw;
 mod suggest;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use mailkeep_repository::retention::Keep;
 
 use crate::disk_set::Rotation;
 use crate::schedule::{Schedule, ScheduleError};
-use raw::{RawConfig, RawRetention};
+use crate::state_file::TOKEN_FILE;
+use raw::{RawConfig, RawRetention, RawWeb};
 
 /// How long a disk stays in the box before another one of the set is due, unless told otherwise.
 const ROTATE_EVERY: Duration = Duration::from_secs(7 * 86_400);
@@ -103,6 +105,8 @@ pub struct Config {
     pub overdue_after: Option<Duration>,
     /// In how many runs each disk is wholly read back.
     pub verify_runs: u32,
+    /// Where the status page and the API are on the network, if they are there.
+    pub listen: Option<String>,
     /// When backups begin by themselves.
     pub schedule: Option<Schedule>,
     /// Make up for a backup that was due while the box was off.
@@ -177,6 +181,10 @@ impl Config {
         if let Some(after) = self.overdue_after {
             lines.push(format!("overdue    after {} hours without a proven backup", after.as_secs() / 3600));
         }
+        if let Some(listen) = &self.listen {
+            let token = self.state_dir.join(TOKEN_FILE);
+            lines.push(format!("page       http://{listen}/; the token is in {}", token.display()));
+        }
         for table in &self.without_effect {
             lines.push(format!("note       {table} has no effect in this version"));
         }
@@ -232,7 +240,7 @@ impl Check<'_> {
                     .map_err(|error: ScheduleError| self.bad("schedule.backup", error.to_string()))?,
             ),
         };
-        let without_effect = [("[web]", raw.web.is_some()), ("[notify]", raw.notify.is_some())];
+        let without_effect = [("[notify]", raw.notify.is_some())];
         let sources = self.sources(raw.source)?;
         Ok(Config {
             name: self.name(raw.r#box.name)?,
@@ -243,6 +251,7 @@ impl Check<'_> {
             board,
             overdue_after,
             verify_runs: self.verify_runs(raw.disks.verify_runs)?,
+            listen: self.listen(raw.web)?,
             schedule,
             catch_up: raw.schedule.catch_up.unwrap_or(true),
             standbys: self.standbys(raw.standby, &sources)?,
@@ -254,6 +263,16 @@ impl Check<'_> {
                 .map(|(name, _)| name)
                 .collect(),
         })
+    }
+
+    fn listen(&self, raw: Option<RawWeb>) -> Result<Option<String>, ConfigError> {
+        let listen = raw.and_then(|web| web.listen);
+        if let Some(listen) = &listen {
+            let address: Result<SocketAddr, _> = listen.parse();
+            let problem = |_| self.bad("web.listen", "must be an address with a port, as \"0.0.0.0:8080\"");
+            address.map_err(problem)?;
+        }
+        Ok(listen)
     }
 
     fn rotation(&self, set_size: Option<u32>, every: Option<&str>) -> Result<Rotation, ConfigError> {
@@ -429,7 +448,8 @@ mod tests {
             "02:30",
             "3, each for 1 day",
             "after 48 hours",
-            "[web] has no effect",
+            "page       http://0.0.0.0:80/",
+            "[notify] has no effect",
             "retention  keep-daily 14, keep-weekly 8",
         ] {
             assert!(words.contains(line), "{line}: {words}");
@@ -460,6 +480,7 @@ mod tests {
             (&format!("{GOOD}[[standby]]\n"), "standby.file: is missing"),
             (&format!("{GOOD}[schedule]\nbackup = '25:00'\n"), "schedule.backup: "),
             (&format!("{GOOD}[disks]\noverdue-after = '2'\n"), "disks.overdue-after: "),
+            (&format!("{GOOD}[web]\nlisten = '8080'\n"), "web.listen: must be an address"),
             (&format!("{GOOD}[disks]\nset-size = 0\n"), "disks.set-size: must be 1 to"),
             (&format!("{GOOD}[disks]\nrotate-every = 'x'\n"), "disks.rotate-every: "),
             (&format!("{GOOD}[disks]\nverify-runs = 0\n"), "disks.verify-runs: must be 1 to"),

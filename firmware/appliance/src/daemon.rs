@@ -4,7 +4,7 @@
 //! controller wants to wake, a signal), lets the controller take the step, and carries out the actions. It ends
 //! when the controller says that everything is flushed and unmounted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,11 +14,14 @@ use chrono::{DateTime, Datelike, Local};
 use mailkeep_board::{Board, BoardError, BoardEvent, Layout, Sink, SlotNumber, disk};
 use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{
-    Action, Button, Event, Fault, JobId, JobKind, JobResult, Moment, Notice, Phase, Settings, Span, State,
+    Action, Button, Event, Fault, Identity, JobId, JobKind, JobResult, Moment, Notice, Phase, Settings, Span,
+    State,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
 
 use crate::border::{Post, Workers, cancel};
+use crate::command::{Answer, Asked, Command};
 use crate::config::Config;
 use crate::disk_set::{DiskSet, Wanted, next_wanted};
 use crate::disks::DiskOrder;
@@ -26,8 +29,10 @@ use crate::engine::{DiskName, Engine, Looked, News};
 use crate::inbound::{Inbound, What};
 use crate::indicators::Indicators;
 use crate::ledger::Ledger;
+use crate::report::{self, Known};
 use crate::service_manager::ServiceManager;
-use crate::words;
+use crate::status::{NewsLine, Status};
+use crate::{web, words};
 
 /// The wall clock is looked at this often for the schedule, however far the next time is: it may jump.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
@@ -35,6 +40,8 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 const FIRST_YEAR: i32 = 2026;
 /// How often a backup that was under way when the box went down is begun again before a person has to look.
 const RESUMES: u32 = 3;
+/// Notices that the status page shows.
+const NEWS: usize = 20;
 /// Below the state folder: where disks are mounted.
 const MOUNT_DIR: &str = "disks";
 
@@ -55,6 +62,14 @@ pub enum DaemonError {
     /// What a killed run has left mounted can't be unmounted.
     #[error("cannot clear what an earlier run has left mounted")]
     Stale(#[source] BoardError),
+    /// The box's socket can't be made.
+    #[error("cannot open the box's socket below {}", path.display())]
+    Web {
+        /// The state folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The system denies threads or signals.
     #[error("cannot set up the event loop")]
     Loop(#[source] std::io::Error),
@@ -88,10 +103,17 @@ pub async fn run(
     let workers = Workers::start(engine, post.clone(), mount_dir).map_err(DaemonError::Loop)?;
     let board = open(post.sink()).map_err(DaemonError::Board)?;
     let mut daemon = Daemon::new(config, workers, set, board);
+    daemon.recall(Local::now().timestamp());
+    let (publish, status) = watch::channel(Arc::new(daemon.status()));
+    let Config { state_dir, listen, .. } = &daemon.config;
+    web::start(state_dir, listen.as_deref(), post.clone(), status)
+        .map_err(|source| DaemonError::Web { path: state_dir.clone(), source })?;
     daemon.begin();
 
     loop {
         let wake = daemon.refresh();
+        daemon.publish(&publish);
+        daemon.answer();
         tokio::select! {
             Some(inbound) = inbox.next() => daemon.take(inbound),
             () = tokio::time::sleep_until(wake.into()) => daemon.woke(),
@@ -103,6 +125,7 @@ pub async fn run(
             break;
         }
     }
+    daemon.answer();
     tracing::info!("ended");
     Ok(())
 }
@@ -122,7 +145,13 @@ struct Daemon {
     paths: HashMap<Insertion, PathBuf>,
     repositories: HashMap<Insertion, PathBuf>,
     names: HashMap<Insertion, DiskName>,
+    identities: HashMap<Insertion, Identity>,
+    read_only: Option<Insertion>,
     wanted: Option<Wanted>,
+    progress: String,
+    news: VecDeque<NewsLine>,
+    said: Vec<Notice>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     shrunk: BTreeSet<String>,
     insertions: u32,
     cancels: HashMap<JobId, Arc<AtomicBool>>,
@@ -146,7 +175,13 @@ impl Daemon {
             paths: HashMap::new(),
             repositories: HashMap::new(),
             names: HashMap::new(),
+            identities: HashMap::new(),
+            read_only: None,
             wanted: None,
+            progress: String::new(),
+            news: VecDeque::new(),
+            said: Vec::new(),
+            answers: Vec::new(),
             shrunk: BTreeSet::new(),
             insertions: 0,
             cancels: HashMap::new(),
@@ -164,12 +199,7 @@ impl Daemon {
         for table in &self.config.without_effect {
             tracing::warn!("{table} has no effect in this version");
         }
-        self.ledger = Ledger::load(&self.config.state_dir).unwrap_or_else(|error| {
-            tracing::error!("the ledger can't be read and is begun anew: {error}");
-            Ledger::default()
-        });
         let now = Local::now();
-        self.recall(now.timestamp());
         // A new box owes nobody yesterday's backup.
         if self.ledger.scheduled.is_none() || !self.config.catch_up {
             self.ledger.scheduled = Some(now.timestamp());
@@ -184,6 +214,10 @@ impl Daemon {
 
     /// Tells the controller what was before the start. Only when it knows all of that is any of it written down again.
     fn recall(&mut self, now: i64) {
+        self.ledger = Ledger::load(&self.config.state_dir).unwrap_or_else(|error| {
+            tracing::error!("the ledger can't be read and is begun anew: {error}");
+            Ledger::default()
+        });
         let mut events = Vec::new();
         if let Some(proven) = self.ledger.proven {
             let age = Span::from_secs(u64::try_from(now - proven).unwrap_or(0));
@@ -283,8 +317,58 @@ impl Daemon {
                 self.job_ended(id, result);
                 self.step(Event::JobEnded(id, result), at);
             }
-            What::Event(event) => self.step(event, at),
+            What::Asked(Asked { command, answer }) => {
+                let said = self.asked(command, at);
+                self.answers.push((answer, said));
+            }
+            What::Event(event) => {
+                if let Event::OnlyReadable(insertion) = event {
+                    self.read_only = Some(insertion);
+                }
+                self.step(event, at);
+            }
         }
+    }
+
+    fn asked(&mut self, command: Command, at: Instant) -> Answer {
+        tracing::info!(?command, "asked from a desk");
+        let event = match command {
+            Command::Backup => Event::BackupDue,
+            Command::Eject => Event::EjectAsked,
+            Command::Cancel => Event::CancelAsked,
+            Command::Trust(disk) => return self.trust(&disk),
+            Command::Forget(disk) => return self.forget(&disk),
+        };
+        if event == Event::BackupDue && self.state.jobs().running.is_some() {
+            return Answer { accepted: false, words: words::notice(Notice::AlreadyRunning) };
+        }
+        if event == Event::CancelAsked && !self.state.is_backup_owed() && self.state.jobs().running.is_none()
+        {
+            return Answer { accepted: false, words: words::NOTHING_TO_CANCEL.to_owned() };
+        }
+        self.step(event, at);
+        let refused = |notice: &Notice| matches!(notice, Notice::BusyNoEject | Notice::NothingToEject);
+        let accepted = !self.said.iter().any(refused) && !self.state.is_stopping();
+        let said: Vec<String> = self.said.drain(..).map(words::notice).collect();
+        Answer { accepted, words: if said.is_empty() { words::UNDER_WAY.to_owned() } else { said.join(" ") } }
+    }
+
+    fn trust(&mut self, disk: &str) -> Answer {
+        if !self.set.trust(disk) {
+            return Answer { accepted: false, words: words::NO_DOUBT.to_owned() };
+        }
+        if self.set.members().values().all(|member| member.doubt.is_none()) {
+            self.step(Event::Mended(Fault::DiskSetback), Instant::now());
+        }
+        Answer { accepted: true, words: words::TRUSTED.to_owned() }
+    }
+
+    fn forget(&mut self, disk: &str) -> Answer {
+        let inside = self.disk_inside().is_some_and(|inside| inside.id == disk);
+        let accepted = !inside && self.set.forget(disk);
+        self.look_at_the_set();
+        let words = if accepted { words::FORGOTTEN } else { words::NOT_FORGOTTEN };
+        Answer { accepted, words: words.to_owned() }
     }
 
     fn hands(&mut self, event: BoardEvent, at: Instant) {
@@ -318,6 +402,7 @@ impl Daemon {
                     self.paths.remove(&insertion);
                     self.repositories.remove(&insertion);
                     self.names.remove(&insertion);
+                    self.identities.remove(&insertion);
                     self.step(Event::DiskGone(insertion), at);
                 }
             }
@@ -328,8 +413,11 @@ impl Daemon {
     fn looked(&mut self, insertion: Insertion, looked: Looked, at: Instant) {
         let Looked { identity, disk, doubt } = looked;
         // It may have been pulled in the meantime.
-        if let Some(disk) = disk.filter(|_| self.paths.contains_key(&insertion)) {
-            self.names.insert(insertion, disk);
+        if self.paths.contains_key(&insertion) {
+            self.identities.insert(insertion, identity);
+            if let Some(disk) = disk {
+                self.names.insert(insertion, disk);
+            }
         }
         self.step(Event::Identified(insertion, identity), at);
         if let Some(doubt) = doubt {
@@ -339,10 +427,62 @@ impl Daemon {
         self.look_at_the_set();
     }
 
+    fn disk_inside(&self) -> Option<&DiskName> {
+        self.state.disk().insertion().and_then(|insertion| self.names.get(&insertion))
+    }
+
+    /// What the box says of itself now.
+    fn status(&self) -> Status {
+        let now = Local::now();
+        let clock_trusted = now.year() >= FIRST_YEAR;
+        let inserted = self.state.disk().insertion();
+        report::status(Known {
+            name: &self.config.name,
+            state: &self.state,
+            moment: self.moment(Instant::now()),
+            now,
+            clock_trusted,
+            ledger: &self.ledger,
+            members: self.set.members(),
+            disk: self.disk_inside(),
+            identity: inserted.and_then(|insertion| self.identities.get(&insertion)).copied(),
+            read_only: inserted.is_some() && inserted == self.read_only,
+            wanted: self.wanted.as_ref(),
+            next_backup: self
+                .config
+                .schedule
+                .as_ref()
+                .filter(|_| clock_trusted)
+                .and_then(|schedule| schedule.next_due(&now))
+                .map(|due| due.timestamp()),
+            progress: &self.progress,
+            news: self.news.iter().cloned().collect(),
+        })
+    }
+
+    /// Tells who listens, if anything but the time is different.
+    fn publish(&self, status: &watch::Sender<Arc<Status>>) {
+        let new = self.status();
+        status.send_if_modified(|old| {
+            let different = Status { time: old.time, ..new.clone() } != **old;
+            if different {
+                *old = Arc::new(new);
+            }
+            different
+        });
+    }
+
+    /// Answers who has asked; what came of it is published before.
+    fn answer(&mut self) {
+        for (to, answer) in self.answers.drain(..) {
+            // Whoever asked may have gone; it is done all the same.
+            let _ = to.send(answer);
+        }
+    }
+
     /// Which disk is to be brought next, and is it time?
     fn look_at_the_set(&mut self) {
-        let inside = self.state.disk().insertion().and_then(|insertion| self.names.get(&insertion));
-        let inside = inside.map(|disk| disk.id.as_str());
+        let inside = self.disk_inside().map(|disk| disk.id.as_str());
         self.wanted = next_wanted(&self.set.members(), inside, self.config.rotation);
         let now = Local::now();
         let by = self.wanted.as_ref().and_then(|wanted| wanted.by);
@@ -461,6 +601,7 @@ impl Daemon {
     // ---- what is done ----
 
     fn step(&mut self, event: Event, at: Instant) {
+        self.said.clear();
         let actions = self.state.step(event, self.moment(at));
         self.keep_what_must_not_be_lost();
         for action in actions {
@@ -523,6 +664,7 @@ impl Daemon {
     }
 
     fn say(&mut self, notice: Notice) {
+        self.said.push(notice);
         let text = words::notice(notice);
         match notice {
             Notice::FaultRaised(fault) => tracing::error!(?fault, "{text}"),
@@ -533,12 +675,17 @@ impl Daemon {
     }
 
     fn tell(&mut self, text: &str) {
+        if self.news.len() >= NEWS {
+            self.news.pop_front();
+        }
+        self.news.push_back(NewsLine { time: Local::now().timestamp(), words: text.to_owned() });
         if let Err(error) = self.board.tell(text) {
             tracing::debug!("{}", words::chain(&error));
         }
     }
 
     fn show_progress(&mut self, text: &str) {
+        text.clone_into(&mut self.progress);
         if let Err(error) = self.board.show_progress(text) {
             tracing::debug!("{}", words::chain(&error));
         }

@@ -7,6 +7,7 @@ use mailkeep_board::BoardEvent;
 use mailkeep_controller::disk::Insertion;
 use mailkeep_controller::{Event, JobId, JobResult};
 
+use crate::command::Asked;
 use crate::engine::{Looked, News};
 
 /// Something that happened outside of the loop.
@@ -31,6 +32,8 @@ pub enum What {
     Mounted(Insertion, PathBuf),
     /// A job has ended; a line for each source that was not backed up well.
     JobEnded(JobId, JobResult, Vec<String>),
+    /// Somebody at a desk wants something done.
+    Asked(Asked),
     /// A job's news about a source.
     News(JobId, String, News),
 }

@@ -8,6 +8,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`command`] | what a person at a desk may ask |
 //! | [`config`] | `box.toml`, read and checked |
 //! | [`daemon`] | the event loop |
 //! | [`border`] | threads and channels around it; [`inbound`]: what comes across |
@@ -18,11 +19,14 @@
 //! | [`schedule`], [`ledger`] | when backups begin by themselves; what is remembered |
 //! | [`disk_set`] | the set ledger: each disk's name, state and turn |
 //! | [`service_manager`] | READY, WATCHDOG, STOPPING |
+//! | [`status`] | what the box says of itself; [`report`] makes it |
+//! | [`web`] | page, API, events and metrics, over a socket and the network |
 //! | [`tool`] | `mailkeep` as a program of its own: standbys and rescue kit after a backup |
 //! | [`words`] | every text that a person reads |
 
 pub mod border;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod disk_set;
@@ -33,10 +37,13 @@ pub mod indicators;
 pub mod job;
 pub mod ledger;
 pub mod pull_engine;
+pub mod report;
 pub mod schedule;
 pub mod service_manager;
 mod state_file;
+pub mod status;
 pub mod tool;
+pub mod web;
 pub mod words;
 
 pub use config::Config;

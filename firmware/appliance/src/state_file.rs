@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// The token for the API, in the state folder.
+pub(crate) const TOKEN_FILE: &str = "web.token";
+
 /// Writes a file of the state folder durably in the place of the one before.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use chrono::{DateTime, Local};
 use mailkeep_controller::{Fault, Lamp, Notice, Pattern, Phase};
 
 use crate::engine::{News, Pruned, Sealed};
@@ -147,8 +148,40 @@ pub fn swap(label: Option<&str>) -> String {
     }
 }
 
+/// Which disk is to be brought next.
+pub fn bring(label: Option<&str>, by: Option<i64>) -> String {
+    let disk = match label {
+        Some(label) => format!("bring \"{label}\""),
+        None => return "prepare another disk for the set".to_owned(),
+    };
+    let by = by.and_then(|by| DateTime::from_timestamp(by, 0)).map(|by| by.with_timezone(&Local));
+    match by {
+        Some(by) => format!("{disk} by {}", by.format("%A, %-d %B")),
+        None => disk,
+    }
+}
+
 /// A backup was broken off when the box went down.
 pub const RESUMED: &str = "The box went down during a backup: it is made now.";
+
+/// A command was taken.
+pub const UNDER_WAY: &str = "It is under way.";
+
+/// There is no job to end.
+pub const NOTHING_TO_CANCEL: &str = "Nothing runs.";
+
+/// A disk is trusted again.
+pub const TRUSTED: &str = "The disk is taken as it is: old snapshots are removed from it again.";
+
+/// It was not in doubt.
+pub const NO_DOUBT: &str = "No disk of this id is in doubt.";
+
+/// A disk was taken out of the set.
+pub const FORGOTTEN: &str = "The disk does not belong to the set any more.";
+
+/// It was not.
+pub const NOT_FORGOTTEN: &str =
+    "No disk of this id belongs to the set, or it is in the box: eject it and take it out first.";
 
 /// The same, too often.
 pub const NOT_RESUMED: &str =
@@ -183,7 +216,8 @@ fn percent(done: u64, all: u64) -> String {
     format!(", {percent} %")
 }
 
-fn size(bytes: u64) -> String {
+/// A number of bytes.
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use mailkeep_drill::Amount;
 use mailkeep_mail::source::{Rate, parse_rate};
 
-use crate::text::{self, drill, flag, mail, pairing, rescue, server, verb};
+use crate::text::{self, drill, flag, mail, pairing, rescue, server, the_box, verb};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -102,6 +102,10 @@ pub(crate) enum Verb {
     },
     #[command(about = verb::UNLOCK)]
     Unlock,
+    #[command(about = the_box::STATUS, long_about = the_box::STATUS_LONG)]
+    Status(Status),
+    #[command(about = the_box::EJECT)]
+    Eject(Eject),
     #[command(about = verb::GENERATE, subcommand_required = true, arg_required_else_help = true)]
     Generate {
         #[command(subcommand)]
@@ -131,6 +135,33 @@ impl Verb {
     pub(crate) fn is_in_background(&self) -> bool {
         matches!(self, Verb::Mount(mount) if mount.in_background)
     }
+}
+
+/// Which box is asked.
+#[derive(Debug, Args)]
+pub(crate) struct AtBox {
+    #[arg(long = "box", env = "MAILKEEP_BOX", value_name = "WHERE", help = the_box::AT)]
+    pub(crate) at: Option<String>,
+    #[arg(long, env = "MAILKEEP_BOX_TOKEN_FILE", value_name = "FILE", help = the_box::TOKEN)]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) at: AtBox,
+    #[arg(long, value_name = "DISK", help = the_box::TRUST)]
+    pub(crate) trust: Option<String>,
+    #[arg(long, value_name = "DISK", help = the_box::FORGET)]
+    pub(crate) forget: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Eject {
+    #[command(flatten)]
+    pub(crate) at: AtBox,
+    #[arg(value_name = "DISK", help = the_box::EJECT_DISK)]
+    pub(crate) disk: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,7 @@ mod signal;
 mod syslog;
 mod table;
 mod text;
+mod the_box;
 mod units;
 mod usage;
 mod verb;

@@ -8,6 +8,7 @@ pub(crate) mod mail;
 pub(crate) mod pairing;
 pub(crate) mod rescue;
 pub(crate) mod server;
+pub(crate) mod the_box;
 
 /// One line on what this is.
 pub(crate) const ABOUT: &str =

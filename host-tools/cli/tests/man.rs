@@ -35,6 +35,8 @@ const VERBS: &[(&str, &[&str])] = &[
     ("key-revoke", &["ID"]),
     ("pair", &["USER@HOST", "--source-out"]),
     ("rescue-kit", &["--program", "--check"]),
+    ("status", &["--box", "--token-file", "--trust", "--forget"]),
+    ("eject", &["DISK", "--box", "--token-file"]),
 ];
 const GLOBAL: &[&str] =
     &["--repo", "--key-file", "--json", "--quiet", "--verbose", "--no-progress", "--config", "--help"];

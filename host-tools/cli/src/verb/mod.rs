@@ -3,6 +3,7 @@
 mod backup;
 mod diff;
 mod drill;
+mod eject;
 mod find;
 mod generate;
 mod guards;
@@ -22,6 +23,7 @@ mod restore_server;
 mod show;
 mod snapshots;
 mod stats;
+mod status;
 mod unlock;
 mod verify;
 
@@ -55,6 +57,8 @@ pub(crate) fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Guards { verb } => guards::run(app, &verb),
         Verb::RescueKit(args) => rescue_kit::run(app, &args),
         Verb::Unlock => unlock::run(app),
+        Verb::Status(args) => status::run(app, &args),
+        Verb::Eject(args) => eject::run(app, &args),
         Verb::Generate { what: Generate::Man { out } } => generate::man(app, out.as_deref()),
         Verb::Generate { what: Generate::Completions { shell } } => generate::completions(app, shell),
     }
