@@ -196,6 +196,7 @@ impl From<MailViewError> for Failure {
                 Failure::new(USAGE, error.to_string()).hint("see `mailkeep mail search --help`")
             }
             MailViewError::NoFile { .. } => Failure::new(DAMAGED, error.to_string()),
+            MailViewError::Stopped => Failure::new(INTERRUPTED, text::INTERRUPTED),
             error => Failure::new(FAILED, chain(&error)),
         }
     }

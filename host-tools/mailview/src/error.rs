@@ -53,6 +53,9 @@ pub enum MailViewError {
         /// The place.
         path: String,
     },
+    /// It was to end early; nothing of it is left.
+    #[error("stopped")]
+    Stopped,
     /// An export could not be written.
     #[error("cannot write {path}")]
     Write {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailkeep_mailview::{
-    Checked, Files, Going, MailTree, MailViewError, Message, Query, Searched, check, search, seen_by,
+    Checked, Files, Going, MailTree, MailViewError, Message, Query, Searched, check, export, search, seen_by,
 };
 use mailkeep_restorer::format::{ChunkRef, Meta, Node, NodeKind};
 use mailkeep_restorer::{MemoryContents, View};
@@ -221,6 +221,28 @@ fn a_sealed_snapshot_is_checked_as_when_it_was_backed_up() {
     let mut lost = apart();
     lost.0.retain(|(path, _)| !path.ends_with("imapd.conf"));
     assert!(matches!(checked(&lost), Checked::Not(why) if why.contains("imapd.conf")));
+}
+
+#[test]
+fn an_export_that_is_stopped_leaves_nothing_behind() {
+    let files = apart().files();
+    let tree = MailTree::of(&files).unwrap();
+    let mailbox = tree.find("user/john/Sent").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut twice = 0;
+    for path in ["out.mbox", "out.maildir"] {
+        let path = folder.path().join(path);
+        let mut going = |done: &export::Exported| {
+            twice += u64::from(done.messages == 2);
+            done.messages < 2
+        };
+        let stopped = match path.extension().is_some_and(|kind| kind == "mbox") {
+            true => export::mbox(&files, mailbox, &path, &mut |_| {}, &mut going),
+            false => export::maildir(&files, mailbox, &path, &mut |_| {}, &mut going),
+        };
+        assert!(matches!(stopped, Err(MailViewError::Stopped)), "{stopped:?}");
+    }
+    assert_eq!((twice, fs::read_dir(folder.path()).unwrap().count()), (2, 0));
 }
 
 #[test]

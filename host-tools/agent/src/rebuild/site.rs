@@ -102,3 +102,30 @@ impl Site {
 fn unfit(path: &Path, named_by: &str, why: &str) -> AgentError {
     AgentError::Rebuild { why: format!("{} ({named_by}): {why}", path.display()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_on_a_tree_is_exchanged_within_and_one_below_it_is_refused_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let spool = base.join("spool");
+        std::fs::create_dir_all(spool.join("archive")).unwrap();
+        let of = |mounts: &[PathBuf]| Site::of(&spool, "partition-default in /etc/imapd.conf", mounts);
+        let plain = of(&[base.clone(), PathBuf::from("/")]).unwrap();
+        assert!(!plain.mounted && plain.ground() == base, "what is mounted above is no matter: {plain:?}");
+        // What lies in it moves, on its own file system: nothing is renamed across a mount.
+        let mounted = of(std::slice::from_ref(&spool)).unwrap();
+        assert!(mounted.mounted && mounted.ground() == spool, "{mounted:?}");
+        let refused = of(&[spool.join("archive")]).unwrap_err().to_string();
+        assert!(
+            refused.contains("is mounted within it") && refused.contains("partition-default"),
+            "{refused}"
+        );
+        assert!(!refused.contains('\n'), "{refused}");
+        // A neighbour whose name begins alike is another folder.
+        assert!(of(&[base.join("spool2")]).is_ok());
+    }
+}

@@ -7,20 +7,20 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::export::{Exported, beside, failed, settle};
+use crate::export::{Exported, Going, beside, failed, settle};
 use crate::{Files, MailViewError, Mailbox, Message};
 
 /// Writes a mailbox to the new folder `path`. What cannot be read is told to `problem` and counted;
-/// `going` hears of each message.
+/// `going` hears of each message and says whether to go on: if not, nothing is left behind.
 ///
 /// # Errors
-/// The folder is there already or cannot be written, or the mailbox cannot be listed.
+/// The folder is there already or cannot be written, the mailbox cannot be listed, or it was stopped.
 pub fn maildir(
     files: &Files,
     mailbox: &Mailbox,
     path: &Path,
     problem: &mut dyn FnMut(&str),
-    going: &mut dyn FnMut(&Exported),
+    going: Going<'_>,
 ) -> Result<Exported, MailViewError> {
     let made = beside(path)?;
     let written = write(files, mailbox, &made, problem, going).and_then(|exported| {
@@ -39,7 +39,7 @@ fn write(
     mailbox: &Mailbox,
     made: &Path,
     problem: &mut dyn FnMut(&str),
-    going: &mut dyn FnMut(&Exported),
+    going: Going<'_>,
 ) -> Result<Exported, MailViewError> {
     let wrong = |source| failed(made, source);
     for folder in ["", "cur", "new", "tmp"] {
@@ -48,7 +48,9 @@ fn write(
     let mut letters: BTreeMap<String, char> = BTreeMap::new();
     let mut exported = Exported::default();
     let index = mailbox.each(files, &mut |message, node| -> Result<(), MailViewError> {
-        going(&exported);
+        if !going(&exported) {
+            return Err(MailViewError::Stopped);
+        }
         let Some(node) = node else {
             exported.failed += 1;
             problem(&crate::tree::told(&MailViewError::NoFile {

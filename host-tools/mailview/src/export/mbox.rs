@@ -6,20 +6,20 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::export::{Exported, beside, failed, settle};
+use crate::export::{Exported, Going, beside, failed, settle};
 use crate::{Files, MailViewError, Mailbox, Message, limits};
 
 /// Writes a mailbox to the new file `path`. What cannot be read is told to `problem` and counted;
-/// `going` hears of each message.
+/// `going` hears of each message and says whether to go on: if not, nothing is left behind.
 ///
 /// # Errors
-/// The file is there already or cannot be written, or the mailbox cannot be listed.
+/// The file is there already or cannot be written, the mailbox cannot be listed, or it was stopped.
 pub fn mbox(
     files: &Files,
     mailbox: &Mailbox,
     path: &Path,
     problem: &mut dyn FnMut(&str),
-    going: &mut dyn FnMut(&Exported),
+    going: Going<'_>,
 ) -> Result<Exported, MailViewError> {
     let made = beside(path)?;
     let written = write(files, mailbox, &made, problem, going).and_then(|exported| {
@@ -38,14 +38,16 @@ fn write(
     mailbox: &Mailbox,
     made: &Path,
     problem: &mut dyn FnMut(&str),
-    going: &mut dyn FnMut(&Exported),
+    going: Going<'_>,
 ) -> Result<Exported, MailViewError> {
     let wrong = |source| failed(made, source);
     let file = File::options().write(true).create_new(true).open(made).map_err(wrong)?;
     let mut out = BufWriter::new(file);
     let mut exported = Exported::default();
     let index = mailbox.each(files, &mut |message, node| -> Result<(), MailViewError> {
-        going(&exported);
+        if !going(&exported) {
+            return Err(MailViewError::Stopped);
+        }
         let mut bytes = Vec::new();
         let read = match node {
             None => Err(MailViewError::NoFile { mailbox: mailbox.shown.clone(), uid: message.uid }),

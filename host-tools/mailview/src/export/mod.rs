@@ -24,6 +24,9 @@ pub struct Exported {
     pub failed: u64,
 }
 
+/// Hears how far an export is before each message, and says whether to go on.
+pub type Going<'a> = &'a mut dyn FnMut(&Exported) -> bool;
+
 /// The name beside `path` under which it is made; refuses a place that is taken.
 fn beside(path: &Path) -> Result<PathBuf, MailViewError> {
     if path.symlink_metadata().is_ok() {

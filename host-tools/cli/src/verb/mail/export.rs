@@ -1,6 +1,7 @@
 //! `mail export`: a mailbox to a new mbox file or Maildir.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use mailkeep_mailview::export::{self, Exported};
 use serde::Serialize;
@@ -30,7 +31,8 @@ pub(crate) fn run(
     mbox: Option<&Path>,
     maildir: Option<&Path>,
 ) -> Result<u8, Failure> {
-    signal::end_at_once(&app.console)?;
+    // What was written so far is taken away again.
+    let stop = signal::cancel_first(&app.console)?;
     let (_, files, tree) = tree(app, which)?;
     let mailbox = tree.find(mailbox)?;
     let mut problem = |what: &str| app.console.problem(&mailbox.shown, what, true);
@@ -42,6 +44,7 @@ pub(crate) fn run(
             bytes_done: exported.bytes,
             part: Some((exported.messages + exported.failed, all)),
         });
+        !stop.load(Ordering::Relaxed)
     };
     let (place, exported) = match (mbox, maildir) {
         (Some(path), _) => (path, export::mbox(&files, mailbox, path, &mut problem, &mut going)?),
