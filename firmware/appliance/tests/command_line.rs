@@ -131,3 +131,28 @@ fn systemd_hears_ready_alive_and_stopping_and_a_signal_ends_it_well() {
         assert_eq!(child.0.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
+
+#[test]
+fn the_unit_is_one_that_systemd_takes_and_names_what_the_program_says() {
+    let unit = include_str!("../../../images/systemd/mailkeepd.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    assert_eq!(value("Type"), Some("notify"));
+    assert!(value("WatchdogSec").is_some() && value("RestartPreventExitStatus") == Some("64 78"));
+    let arguments: Vec<&str> = value("ExecStartPre").unwrap().split(' ').skip(1).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let good = box_in(folder.path(), "");
+    let code = run(&[&arguments[..], &["--config", &good]].concat()).status.code();
+    assert_eq!(code, Some(0));
+    // With the program where it is here.
+    let path = folder.path().join("mailkeepd.service");
+    std::fs::write(&path, unit.replace("/usr/local/bin/mailkeepd", MAILKEEPD)).unwrap();
+    match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !said.contains("mailkeepd.service:"), "{said}");
+        }
+        Err(error) => {
+            assert!(std::env::var_os("MAILKEEP_REQUIRE_ALL").is_none_or(|value| value != "1"), "{error}");
+        }
+    }
+}
