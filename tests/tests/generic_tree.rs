@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mailkeep_tests::cyrus::source::generic_source;
 use mailkeep_tests::process;
 use mailkeep_tests::rig::{Rig, id};
+use mailkeep_tests::rng::Rng;
 use mailkeep_tests::tree;
 use serde_json::Value;
 
@@ -85,6 +86,40 @@ fn every_kind_of_file_comes_back() -> Result<()> {
     ensure!(number(&again, "added_bytes")? < 200_000, "nothing changed, yet the repository grew: {again}");
     let expected = tree::facts(&lab.tree)?;
     lab.restored_equals(&id(&again)?, &expected)
+}
+
+fn bytes_sent(summary: &Value) -> u64 {
+    summary["passes"].as_array().map_or(u64::MAX, |p| p.iter().filter_map(|p| p["bytes_sent"].as_u64()).sum())
+}
+
+/// An empty repository has no answers, so that all comes at once; it is stored once all the same. One that holds something
+/// is asked, also on the first backup of another source.
+#[test]
+fn nothing_is_asked_of_an_empty_repository_and_of_no_other() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let rig = Rig::new(home.path())?;
+    let trees = ["one", "two"].map(|name| home.path().join(name));
+    let mut bytes = vec![0; 50_000];
+    Rng::new(1).fill(&mut bytes);
+    for tree in &trees {
+        fs::create_dir(tree)?;
+        for number in 0..20 {
+            fs::write(tree.join(format!("{number}.")), &bytes)?;
+        }
+    }
+    settle();
+    let total = 20 * bytes.len() as u64;
+    for (name, tree, sent) in [("one", &trees[0], total), ("two", &trees[1], 0)] {
+        let source = generic_source(&home.path().join(format!("{name}.toml")), name, tree, "")?;
+        let summary = rig.backup(&source)?;
+        ensure!(bytes_sent(&summary) == sent, "{name}: {sent} bytes were to be sent: {summary}");
+        ensure!(bytes_read(&summary) == total, "{name}: {summary}");
+        ensure!(number(&summary, "added_bytes")? < 2 * bytes.len() as u64, "{name}: {summary}");
+        let restored = rig.restore(&id(&summary)?, &home.path().join(format!("restored-{name}")), tree)?;
+        let difference = tree::difference(&tree::facts(tree)?, &tree::facts(&restored)?);
+        ensure!(difference.is_none(), "{name}: source (left), restored (right): {difference:?}");
+    }
+    rig.verify_all()
 }
 
 #[test]

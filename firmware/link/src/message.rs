@@ -35,6 +35,9 @@
 //!                                ←      Resumed           if Frozen says `whole`; else the window is as after Quiesced
 //!   (a final pass, of what was frozen)
 //! ```
+//! Where the box has nothing yet ([`Unasked`](ToAgent::Unasked)) `Data` comes without `Chunks` and `Need`, the chunks of a
+//! file in their order.
+//!
 //! `Squeeze` may come from the box at any time after `Configured`; it is not answered, but from then on the agent may send
 //! many messages in one compressed frame (`Packed`), which is none of the conversation.
 //!
@@ -97,6 +100,10 @@ pub enum ToAgent {
     /// After a live pass: its tree lacks nothing and is what the next pass is compared with, so that of a folder only what
     /// may have changed since then need be said. Counts for the next pass only, and only if that is final.
     Remember,
+    /// Before a live pass: the repository holds nothing, so that no question is worth its answer. The agent sends all chunks
+    /// of a wanted file as `Data` with neither `Chunks` nor `Need`, and need not hash them: the box does. Counts for the
+    /// next pass only.
+    Unasked,
     /// What would be rebuilt? This and the rest are told in [`crate::rebuild`].
     Trees,
     /// Begin to build.

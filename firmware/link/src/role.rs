@@ -47,6 +47,7 @@ impl Role {
             | ToAgent::Squeeze(_)
             | ToAgent::Prepare
             | ToAgent::Remember
+            | ToAgent::Unasked
             | ToAgent::Freeze(_) => self == Role::Backup,
             ToAgent::Trees
             | ToAgent::Raise(_)

@@ -13,6 +13,7 @@
 //! | 7 | the words of [`crate::rebuild`]: a whole server's way back |
 //! | 8 | `Remember`: of a final pass only that is said which may have changed since the live pass before it |
 //! | 9 | `List` and `Look`: the list of mailboxes for another Cyrus, and a look at the restored server |
+//! | 10 | `Unasked`: what a repository that holds nothing cannot have is sent without a question |
 
 use crate::LinkError;
 use crate::message::Hello;
@@ -20,7 +21,7 @@ use crate::message::Hello;
 /// Lowest version this build speaks.
 pub const LOWEST: u32 = 1;
 /// Highest version this build speaks.
-pub const HIGHEST: u32 = 9;
+pub const HIGHEST: u32 = 10;
 /// From this version on the box may say `Known`, and the agent then `Unchanged`.
 pub const UNCHANGED: u32 = 2;
 /// From this version on the box may say `Squeeze`, and the agent then `Packed`.
@@ -37,6 +38,8 @@ pub const REBUILD: u32 = 7;
 pub const REMEMBER: u32 = 8;
 /// From this version on the box may say `List` and `Look`.
 pub const LIST: u32 = 9;
+/// From this version on the box may say `Unasked`, and the agent then `Data` without `Chunks`.
+pub const UNASKED: u32 = 10;
 
 /// Our offer, under the name of `program` ("mailkeep-agent 0.1.0").
 pub fn hello(program: &str) -> Hello {

@@ -17,7 +17,7 @@
 //! | 13 | Prepare | empty | | 141 | Failed | CBOR |
 //! | 14 | Freeze | CBOR | | 142 | Alive | empty |
 //! | 15 | Remember | empty | | 143 | Unchanged | binary |
-//! | | | | | 144 | Packed | many of the above, see [`crate::packed`] |
+//! | 16 | Unasked | empty | | 144 | Packed | many of the above, see [`crate::packed`] |
 //! | | | | | 145 | Prepared | CBOR |
 //! | | | | | 146 | Frozen | CBOR |
 //! | | | | | 147 | Amended | binary |
@@ -142,6 +142,7 @@ impl Message for ToAgent {
             ToAgent::Prepare => Ok(empty(13)),
             ToAgent::Freeze(body) => control(14, "Freeze", &body),
             ToAgent::Remember => Ok(empty(15)),
+            ToAgent::Unasked => Ok(empty(16)),
             ToAgent::Trees => Ok(empty(32)),
             ToAgent::Raise(body) => control(33, "Raise", &body),
             ToAgent::Folder(body) => bounded(34, "Folder", rebuild::put_folder(&body)).map(streamed),
@@ -175,6 +176,7 @@ impl Message for ToAgent {
             13 => take_empty("Prepare", payload, ToAgent::Prepare)?,
             14 => ToAgent::Freeze(take_control("Freeze", payload)?),
             15 => take_empty("Remember", payload, ToAgent::Remember)?,
+            16 => take_empty("Unasked", payload, ToAgent::Unasked)?,
             32 => take_empty("Trees", payload, ToAgent::Trees)?,
             33 => ToAgent::Raise(take_control("Raise", payload)?),
             34 => ToAgent::Folder(whole("Folder", payload, rebuild::take_folder)?),

@@ -215,6 +215,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         any::<bool>().prop_map(|on| ToAgent::Squeeze(Squeeze { on })),
         Just(ToAgent::Prepare),
         Just(ToAgent::Remember),
+        Just(ToAgent::Unasked),
         any::<u32>().prop_map(|deadline_seconds| ToAgent::Freeze(Quiesce { deadline_seconds })),
     ]
 }

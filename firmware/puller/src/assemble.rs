@@ -105,6 +105,8 @@ pub struct Assembly {
     audit: bool,
     /// Of any directory that the base has only what has changed may be said.
     rest_is_base: bool,
+    /// The agent was told to send contents without asking what is here.
+    unasked: bool,
     contradictions: Notices,
 }
 
@@ -134,6 +136,7 @@ impl Assembly {
             unlisted: 0,
             audit: false,
             rest_is_base: false,
+            unasked: false,
             contradictions: Notices::default(),
         }
     }
@@ -464,6 +467,9 @@ impl Assembly {
 
     fn chunks(&mut self, piece: Chunks, store: &mut dyn Store) -> Result<Need, PullError> {
         let Chunks { file: id, first, chunks } = piece;
+        if self.unasked {
+            return Err(PullError::protocol("a question in a pass without questions"));
+        }
         if first as usize != self.wanted(id)?.announced() {
             return Err(PullError::protocol("a piece of a file's chunks is missing or comes twice"));
         }
@@ -509,6 +515,9 @@ impl Assembly {
     }
 
     fn data(&mut self, data: Data, store: &mut dyn Store) -> Result<(), PullError> {
+        if self.unasked {
+            return self.data_unasked(data, store);
+        }
         let Data { file: id, chunk: number, bytes } = data;
         let Some((hash, length)) = self.wanted(id)?.asked(number) else {
             return Err(PullError::protocol("data that was not asked for"));
@@ -775,3 +784,4 @@ mod amended;
 mod garbled;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unasked;

@@ -261,6 +261,8 @@ pub(crate) struct Run<'a> {
     whole: Option<Tally>,
     /// The agent was told to remember the base, which counts this.
     remembered: Option<Tally>,
+    /// The agent was told that nothing is here.
+    unasked: bool,
     /// How the first pass looks at the source, and by which rules the agent goes.
     walk: Walk,
     rules: Option<String>,
@@ -315,6 +317,7 @@ impl<'a> Run<'a> {
             known,
             whole: None,
             remembered: None,
+            unasked: false,
             walk,
             rules,
             contradictions: 0,
@@ -334,6 +337,7 @@ impl<'a> Run<'a> {
     /// All passes, and the window among them.
     fn copy(&mut self, store: &mut RepositoryStore, can_stop: bool) -> Result<Copy, PullError> {
         self.know_parent(store)?;
+        self.ask_nothing(store)?;
         if self.options.live_only {
             let passed = self.pass(store, Mode::Live)?;
             self.remarks.add("mail was running while this was copied (--live-only)", "");
@@ -425,6 +429,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// A repository that holds nothing has no answers: what there is of the source is wanted as a whole. Where no network lies
+    /// between, what comes twice costs less than the questions.
+    fn ask_nothing(&mut self, store: &RepositoryStore) -> Result<(), PullError> {
+        let is_near = self.session.is_on_this_machine() && self.session.version() >= version::UNASKED;
+        self.unasked = is_near && store.is_bare();
+        if self.unasked { self.session.say(ToAgent::Unasked) } else { Ok(()) }
+    }
+
     /// Makes a pass the base of the next.
     fn next_base(&mut self, passed: &mut Passed) {
         let assembled = &mut passed.assembled;
@@ -488,6 +500,9 @@ impl<'a> Run<'a> {
         };
         if let Some(tally) = self.remembered.take() {
             assembly = assembly.remembered(&tally);
+        }
+        if std::mem::take(&mut self.unasked) {
+            assembly = assembly.unasked();
         }
         let mut answers = Vec::new();
         let ended = loop {

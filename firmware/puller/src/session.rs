@@ -99,6 +99,11 @@ impl<'a> Session<'a> {
         self.link.version()
     }
 
+    /// Whether the agent is a child of this process: no network lies between.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.is_ssh())
+    }
+
     /// Whether the link may take all that it can, from now on: while mail is stopped nothing counts but time.
     pub(crate) fn lift_limit(&self, lifted: bool) {
         self.meter.lift(lifted);

@@ -64,6 +64,11 @@ impl RepositoryStore {
         Ok(self.writer.flush()?)
     }
 
+    /// Whether there is nothing that could be known.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.writer.is_bare()
+    }
+
     /// Reads what was there before and what was flushed.
     pub(crate) fn reader(&self) -> Reader {
         self.reader.clone()

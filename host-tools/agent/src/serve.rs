@@ -75,6 +75,7 @@ pub fn serve(
         seen: None,
         known: None,
         recalls: false,
+        unasked: false,
         memory: None,
         frozen: None,
         ways: None,
@@ -110,6 +111,8 @@ struct Run<'a> {
     known: Option<KnownFolders>,
     /// It has said that the next pass, if it is final, need only tell what is another than the last one saw.
     recalls: bool,
+    /// The next pass is not to ask what the box has.
+    unasked: bool,
     /// What that was, where a freeze has used it in vain.
     memory: Option<Memory>,
     /// What the next final pass tells.
@@ -217,6 +220,10 @@ impl Run<'_> {
             }
             ToAgent::Remember => {
                 self.recalls = true;
+                Ok(())
+            }
+            ToAgent::Unasked => {
+                self.unasked = true;
                 Ok(())
             }
             // The role has been asked before.
@@ -333,6 +340,7 @@ impl Run<'_> {
         let subject = self.configured.as_ref().ok_or(AgentError::OutOfOrder { said: "BeginPass" })?;
         let (journal, seen) = self.seen.take().map_or((None, None), |seen| (seen.journal, seen.memory));
         let recalls = std::mem::take(&mut self.recalls);
+        let unasked = std::mem::take(&mut self.unasked) && !begin.is_final;
         let memory = self.memory.take().or(seen.filter(|_| recalls));
         if let Some(tree) = self.frozen.take().filter(|_| begin.is_final) {
             self.snapshots.in_the_way().map_or(Ok(()), Err)?;
@@ -360,7 +368,7 @@ impl Run<'_> {
             None if may_stop && !is_final && self.link.version() >= version::REMEMBER => Remember::This,
             None => Remember::Nothing,
         };
-        let order = Order { profile, is_final, clock, export, known, journal, memory, pace };
+        let order = Order { profile, is_final, clock, export, known, journal, memory, pace, unasked };
         self.stage = Stage::Passing(Pass::begin(order, &self.link.sender())?);
         Ok(())
     }
@@ -644,6 +652,7 @@ fn name(message: &ToAgent) -> &'static str {
         ToAgent::Squeeze(_) => "Squeeze",
         ToAgent::Prepare => "Prepare",
         ToAgent::Remember => "Remember",
+        ToAgent::Unasked => "Unasked",
         ToAgent::Freeze(_) => "Freeze",
         ToAgent::Trees => "Trees",
         ToAgent::Raise(_) => "Raise",

@@ -359,6 +359,11 @@ impl Writer {
         self.pipeline.bytes()
     }
 
+    /// Whether no chunk is known: nothing was there, and nothing has been put.
+    pub fn is_bare(&self) -> bool {
+        self.known.pack_count() == 0 && self.session.is_empty() && self.settling.is_none()
+    }
+
     /// The repository that is written to.
     pub fn repository(&self) -> &Repository {
         &self.repository

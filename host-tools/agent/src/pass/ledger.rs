@@ -299,6 +299,12 @@ impl Ledger {
         open.unanswered.push_back(announced);
     }
 
+    /// Bytes that were held have been read and sent without being announced.
+    pub(crate) fn sent(&self, count: usize) {
+        self.lock().bytes_read += count as u64;
+        self.release_bytes(count);
+    }
+
     /// The box has answered the oldest announced piece of a file.
     pub(crate) fn needed(&self, file: FileId, first: u32) -> Result<Announced, AgentError> {
         let mut state = self.lock();

@@ -107,6 +107,8 @@ pub struct Order {
     pub(crate) memory: Remember,
     /// How fast files may be read.
     pub pace: Option<Arc<Pace>>,
+    /// The box has nothing: contents are sent as they are read.
+    pub unasked: bool,
 }
 
 impl Pass {
@@ -161,6 +163,7 @@ impl Pass {
             Work::Walk(order, _) => order.pace.clone(),
             Work::Play(_, pace) => pace.clone(),
         };
+        let unasked = matches!(&work, Work::Walk(order, _) if order.unasked);
         self.thread("walk", {
             let (ledger, voice) = (Arc::clone(&ledger), Voice::new(&ledger, &link));
             move || {
@@ -183,7 +186,8 @@ impl Pass {
             let pace = pace.clone();
             self.thread(&format!("read-{number}"), move || {
                 while let Some(job) = ledger.next_job() {
-                    let Ok(outcome) = read::read(&job, &ledger, pace.as_deref(), &voice) else { return };
+                    let read = read::read(&job, &ledger, pace.as_deref(), unasked, &voice);
+                    let Ok(outcome) = read else { return };
                     if let Some(outcome) = ledger.read(job.file, outcome) {
                         if voice.done(&ledger, job.file, outcome).is_err() {
                             return;

@@ -1,4 +1,5 @@
-//! Reads one wanted file: chunks and hashes it, announces it piece by piece, and says what came of it.
+//! Reads one wanted file: chunks and hashes it, announces it piece by piece, and says what came of it. For a box that has
+//! nothing yet it is cut and sent at once.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,7 +8,8 @@ use std::sync::Arc;
 
 use mailkeep_format::cut::{self, CutStyle, Cutter};
 use mailkeep_format::{ContentHash, Node, NodeKind, limits as format_limits};
-use mailkeep_link::message::{Chunks, FileId, ReadOutcome, ToBox};
+use mailkeep_link::SharedBytes;
+use mailkeep_link::message::{Chunks, Data, FileId, ReadOutcome, ToBox};
 use mailkeep_link::pace::Pace;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Stat, fstat};
@@ -28,14 +30,16 @@ pub(crate) trait Say {
     fn flush(&self);
 }
 
-/// Reads a file, no faster than `pace`, and announces its chunks; the caller reports the outcome.
+/// Reads a file, no faster than `pace`, and announces its chunks, or sends them if they go `unasked`; the caller reports the
+/// outcome.
 pub(crate) fn read(
     job: &Job,
     ledger: &Ledger,
     pace: Option<&Pace>,
+    unasked: bool,
     say: &dyn Say,
 ) -> Result<ReadOutcome, Aborted> {
-    let way = Way { ledger, pace, say };
+    let way = Way { ledger, pace, unasked, say };
     match (&job.place, &job.then) {
         (Place::Now(directory), _) => read_now(job, directory, None, &way),
         (Place::Then { stage, folder }, Some(then)) => match &then.staged {
@@ -54,6 +58,7 @@ pub(crate) fn read(
 struct Way<'a> {
     ledger: &'a Ledger,
     pace: Option<&'a Pace>,
+    unasked: bool,
     say: &'a dyn Say,
 }
 
@@ -165,8 +170,8 @@ impl Contents<'_> {
 
 /// Announces the contents of a file of this size; returns how many bytes there were.
 fn announce(job: &Job, contents: &mut Contents<'_>, size: u64, way: &Way<'_>) -> Result<u64, Trouble> {
-    let Way { ledger, pace, say } = *way;
-    let mut announcer = Announcer { file: job.file, first: 0, ledger, pace, say };
+    let Way { ledger, pace, unasked, say } = *way;
+    let mut announcer = Announcer { file: job.file, first: 0, ledger, pace, unasked, say };
     if size <= format_limits::WHOLE_FILE_MAX as u64 {
         announcer.whole(contents, size as usize, job.style)
     } else {
@@ -216,6 +221,7 @@ struct Announcer<'a> {
     first: u32,
     ledger: &'a Ledger,
     pace: Option<&'a Pace>,
+    unasked: bool,
     say: &'a dyn Say,
 }
 
@@ -290,6 +296,9 @@ impl Announcer<'_> {
 
     fn announce(&mut self, bytes: Vec<u8>, lengths: &[usize]) -> Result<(), Trouble> {
         let bytes = Arc::new(bytes);
+        if self.unasked {
+            return Ok(self.send(&bytes, lengths)?);
+        }
         let mut from = 0;
         for lengths in lengths.chunks(mailkeep_link::limits::CHUNKS_PIECE) {
             let mut ranges = Vec::with_capacity(lengths.len());
@@ -307,11 +316,24 @@ impl Announcer<'_> {
         }
         Ok(())
     }
+
+    /// Sends chunks that nobody has asked for.
+    fn send(&mut self, bytes: &Arc<Vec<u8>>, lengths: &[usize]) -> Result<(), Aborted> {
+        let mut from = 0;
+        for length in lengths {
+            let part = SharedBytes::part_of(bytes, from..from + length);
+            self.say.say(ToBox::Data(Data { file: self.file, chunk: self.first, bytes: part }))?;
+            from += length;
+            self.first += 1;
+        }
+        self.ledger.sent(from);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
 
     use mailkeep_link::message::DirectoryId;
 
@@ -320,10 +342,12 @@ mod tests {
     #[derive(Default)]
     struct Listener {
         flushed: Cell<usize>,
+        heard: RefCell<Vec<ToBox>>,
     }
 
     impl Say for Listener {
-        fn say(&self, _: ToBox) -> Result<(), Aborted> {
+        fn say(&self, message: ToBox) -> Result<(), Aborted> {
+            self.heard.borrow_mut().push(message);
             Ok(())
         }
 
@@ -334,7 +358,7 @@ mod tests {
 
     fn whole(ledger: &Ledger, say: &dyn Say, file: &File, size: usize) -> Result<u64, Trouble> {
         let file_id = FileId { directory: DirectoryId(1), index: 0 };
-        let mut announcer = Announcer { file: file_id, first: 0, ledger, pace: None, say };
+        let mut announcer = Announcer { file: file_id, first: 0, ledger, pace: None, unasked: false, say };
         announcer.whole(&mut Contents::Now(file), size, CutStyle::Plain)
     }
 
@@ -356,6 +380,42 @@ mod tests {
         let waited = whole(&ledger, &listener, &file_of(b"more!"), 5);
         assert!(matches!(waited, Err(Trouble::Aborted)));
         assert_eq!(listener.flushed.get(), 1);
+    }
+
+    #[test]
+    fn who_is_not_to_ask_sends_each_chunk_once_in_order_and_holds_nothing_back() {
+        // Whole, and as it streams by.
+        for size in [300_000, format_limits::WHOLE_FILE_MAX + 3_000_000] {
+            // Steps of Knuth's generator, whose high bits look random.
+            let step = |state: &mut u64| {
+                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                Some((*state >> 56) as u8)
+            };
+            let bytes: Vec<u8> = std::iter::repeat_n((), size).scan(5, |state, ()| step(state)).collect();
+            let (ledger, listener) = (Ledger::new(16), Listener::default());
+            let file = FileId { directory: DirectoryId(1), index: 7 };
+            let mut announcer =
+                Announcer { file, first: 0, ledger: &ledger, pace: None, unasked: true, say: &listener };
+            let source = file_of(&bytes);
+            let mut contents = Contents::Now(&source);
+            let read = if size > format_limits::WHOLE_FILE_MAX {
+                announcer.stream(&mut contents, size as u64, CutStyle::Plain)
+            } else {
+                announcer.whole(&mut contents, size, CutStyle::Plain)
+            };
+            assert_eq!(read.ok(), Some(size as u64));
+            let mut got = Vec::new();
+            for (number, message) in (0..).zip(listener.heard.take()) {
+                let ToBox::Data(data) = message else { panic!("{message:?}") };
+                assert_eq!((data.file, data.chunk), (file, number));
+                got.push(data.bytes.to_vec());
+            }
+            assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), cut::cut(CutStyle::Plain, &bytes));
+            assert!(got.concat() == bytes);
+            // All of the room is free again.
+            assert!(ledger.try_hold_bytes(limits::BYTES_AHEAD));
+            assert!(!ledger.try_hold_bytes(1));
+        }
     }
 
     #[test]
