@@ -161,39 +161,76 @@ pub(crate) fn unfold(
     text: &mut Vec<u8>,
     what: &'static str,
 ) -> Result<(), FormatError> {
-    let refuse = |why: &str| FormatError::malformed(what, why.to_owned());
-    let mut reader = Reader::new(folded);
-    let head = reader.varint(what)?;
-    let head = usize::try_from(head).ok().filter(|&head| head <= reader.remaining());
-    let head = reader.take(head.ok_or(FormatError::Truncated { what })?, what)?;
-    let quads = usize::from(reader.byte(what)?);
-    let ends = match reader.byte(what)? {
-        0 => Ends::Lf,
-        1 => Ends::CrLf,
-        _ => return Err(refuse("its lines end in an unknown way")),
-    };
-    let lines = u32::from_le_bytes(reader.array(what)?) as usize;
-    let rest = reader.take(reader.remaining(), what)?;
-    let bytes = 3 * quads;
-    let folded_len = lines.checked_mul(bytes).filter(|&folded_len| quads > 0 && folded_len <= rest.len());
-    let (body, tail) = rest.split_at(folded_len.ok_or_else(|| refuse("it has no room for its lines"))?);
-    let stride = 4 * quads + ends.bytes().len();
-    // Cannot overflow: a line takes at most three times the bytes that stand for it.
-    if head.len() + lines * stride + tail.len() != length {
-        return Err(refuse("its length is not the declared one"));
-    }
+    let folded = Folded::parse(folded, length, what)?;
     text.reserve_exact(length);
-    text.extend_from_slice(head);
-    let mut digits = [0; BATCH];
-    for batch in body.chunks(BATCH / (4 * quads) * bytes) {
-        let digits = STANDARD_NO_PAD.encode(batch, digits.as_mut_slice().as_out());
-        for line in digits.chunks_exact(4 * quads) {
-            text.extend_from_slice(line);
-            text.extend_from_slice(ends.bytes());
-        }
-    }
-    text.extend_from_slice(tail);
+    folded.unfold(|piece| text.extend_from_slice(piece));
     Ok(())
+}
+
+/// Whether folded text is turned back into this: what [`unfold`] would give, compared as it comes instead of being kept.
+pub(crate) fn unfolds_to(folded: &[u8], text: &[u8], what: &'static str) -> bool {
+    let Ok(folded) = Folded::parse(folded, text.len(), what) else { return false };
+    let (mut rest, mut same) = (text, true);
+    folded.unfold(|piece| match rest.split_at_checked(piece.len()) {
+        Some((next, behind)) => {
+            same &= next == piece;
+            rest = behind;
+        }
+        None => same = false,
+    });
+    same && rest.is_empty()
+}
+
+/// Folded text, taken apart.
+struct Folded<'a> {
+    head: &'a [u8],
+    quads: usize,
+    ends: Ends,
+    body: &'a [u8],
+    tail: &'a [u8],
+}
+
+impl<'a> Folded<'a> {
+    /// Takes apart what is to become `length` bytes.
+    fn parse(folded: &'a [u8], length: usize, what: &'static str) -> Result<Self, FormatError> {
+        let refuse = |why: &str| FormatError::malformed(what, why.to_owned());
+        let mut reader = Reader::new(folded);
+        let head = reader.varint(what)?;
+        let head = usize::try_from(head).ok().filter(|&head| head <= reader.remaining());
+        let head = reader.take(head.ok_or(FormatError::Truncated { what })?, what)?;
+        let quads = usize::from(reader.byte(what)?);
+        let ends = match reader.byte(what)? {
+            0 => Ends::Lf,
+            1 => Ends::CrLf,
+            _ => return Err(refuse("its lines end in an unknown way")),
+        };
+        let lines = u32::from_le_bytes(reader.array(what)?) as usize;
+        let rest = reader.take(reader.remaining(), what)?;
+        let bytes = 3 * quads;
+        let folded_len = lines.checked_mul(bytes).filter(|&folded_len| quads > 0 && folded_len <= rest.len());
+        let (body, tail) = rest.split_at(folded_len.ok_or_else(|| refuse("it has no room for its lines"))?);
+        let stride = 4 * quads + ends.bytes().len();
+        // Cannot overflow: a line takes at most three times the bytes that stand for it.
+        if head.len() + lines * stride + tail.len() != length {
+            return Err(refuse("its length is not the declared one"));
+        }
+        Ok(Folded { head, quads, ends, body, tail })
+    }
+
+    /// Gives the text piece by piece.
+    fn unfold(&self, mut put: impl FnMut(&[u8])) {
+        let Folded { head, quads, ends, body, tail } = *self;
+        put(head);
+        let mut digits = [0; BATCH];
+        for batch in body.chunks(BATCH / (4 * quads) * 3 * quads) {
+            let digits = STANDARD_NO_PAD.encode(batch, digits.as_mut_slice().as_out());
+            for line in digits.chunks_exact(4 * quads) {
+                put(line);
+                put(ends.bytes());
+            }
+        }
+        put(tail);
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +278,15 @@ mod tests {
         assert!(folded == folded_by_hand(text));
         unfold(&folded, text.len(), &mut back, "test").unwrap();
         assert!(back == text);
+        assert!(unfolds_to(&folded, text, "test"));
+        // Not to anything else: one byte in another way, one missing, one too many.
+        for at in [0, text.len() / 3, text.len() / 2, text.len() - 1] {
+            back[at] ^= 1;
+            assert!(!unfolds_to(&folded, &back, "test"), "{at}");
+            back[at] ^= 1;
+        }
+        assert!(!unfolds_to(&folded, &back[1..], "test"));
+        assert!(!unfolds_to(&folded, &[&back[..], b"\n"].concat(), "test"));
         for length in [0, text.len() - 1, text.len() + 1] {
             assert!(unfold(&folded, length, &mut Vec::new(), "test").is_err());
         }

@@ -29,7 +29,7 @@ pub(crate) struct Squeezer {
     decoder: Decompressor<'static>,
     packed: Vec<u8>,
     check: Vec<u8>,
-    /// Folded base64, and what it is unfolded to.
+    /// Folded base64.
     folded: Vec<u8>,
 }
 
@@ -91,9 +91,7 @@ impl Squeezer {
         }
         let Squeezer { encoder, decoder, packed, check, folded, .. } = self;
         there_and_back(encoder, decoder, folded, packed, check, what)?;
-        folded.clear();
-        base64::unfold(check, raw.len(), folded, what).map_err(|_| other(what))?;
-        if folded != raw {
+        if !base64::unfolds_to(check, raw, what) {
             return Err(other(what));
         }
         Ok(Some(packed))
