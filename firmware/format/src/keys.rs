@@ -101,6 +101,7 @@ impl Master {
             verification: SealKey::new(derive("mailkeep v1 2026-11-22 verification record")),
             sweep: SealKey::new(derive("mailkeep v1 2026-11-22 sweep record")),
             drill: SealKey::new(derive("mailkeep v1 2026-11-23 drill record")),
+            checkpoint: SealKey::new(derive("mailkeep v1 2026-11-23 checkpoint")),
         }
     }
 
@@ -122,6 +123,7 @@ pub struct Keys {
     pub(crate) verification: SealKey,
     pub(crate) sweep: SealKey,
     pub(crate) drill: SealKey,
+    pub(crate) checkpoint: SealKey,
 }
 
 impl fmt::Debug for Keys {

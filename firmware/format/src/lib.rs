@@ -15,6 +15,7 @@
 pub mod base64;
 pub mod block;
 pub mod cbor;
+pub mod checkpoint;
 pub mod codec;
 mod compress;
 pub mod cut;
@@ -36,6 +37,7 @@ pub mod typed;
 pub mod verification;
 pub mod version;
 
+pub use checkpoint::{Checkpoint, TreeSeen};
 pub use compress::{DEFAULT_LEVEL, SMALL_LEVEL, Transit, TransitDecoder};
 pub use drill::DrillRecord;
 pub use error::FormatError;

@@ -54,6 +54,10 @@ pub const VERIFICATION_ITEMS_MAX: usize = 1 << 20;
 pub const DRILL_FILE_MAX: usize = 1 << 20;
 /// Most CBOR items of a drill record.
 pub const DRILL_ITEMS_MAX: usize = 1 << 16;
+/// Longest checkpoint: the root trees of two passes, each of a thousand chunks.
+pub const CHECKPOINT_FILE_MAX: usize = 1 << 20;
+/// Most CBOR items of a checkpoint.
+pub const CHECKPOINT_ITEMS_MAX: usize = 1 << 16;
 /// Longest sweep record before compression: a million removed snapshots or deleted packs.
 pub const SWEEP_RAW_MAX: usize = 64 << 20;
 /// Longest sweep record file: compression adds at most a little to what it cannot shrink.

@@ -8,7 +8,7 @@
 //! - a chunk is only referred to if the repository has it or if its bytes came over this link and were hashed here;
 //! - a directory that is equal to the base's is not written again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mailkeep_format::{ChunkRef, ContentHash, Meta, Node, NodeKind, Timestamp, limits as format_limits};
 use mailkeep_link::message::{
@@ -160,6 +160,32 @@ impl Assembly {
         self.tally = Tally { files, bytes, directories: directories.saturating_sub(1), ..Tally::default() };
         (self.tally.files_seen, self.tally.bytes_seen) = (files, bytes);
         self
+    }
+
+    /// The tree of what the pass has brought so far, in which anything may be missing; `None` if it has seen nothing yet. The
+    /// pass goes on as if this had not been asked.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub fn so_far(&self, store: &mut dyn Store) -> Result<Option<Vec<ChunkRef>>, PullError> {
+        if let Some(root) = &self.root {
+            return Ok(Some(root.clone()));
+        }
+        // Those that lie deepest first, so that each has its tree when its parent asks for it.
+        let mut open: Vec<(DirectoryId, &OpenDirectory)> =
+            self.directories.iter().map(|(id, directory)| (*id, directory)).collect();
+        open.sort_by_key(|(_, directory)| std::cmp::Reverse(directory.depth));
+        let mut below: HashMap<DirectoryId, BTreeMap<u32, Vec<ChunkRef>>> = HashMap::new();
+        for (id, directory) in open {
+            let content = directory.so_far(below.remove(&id).unwrap_or_default(), store)?;
+            match directory.parent {
+                Some(place) => {
+                    below.entry(place.directory).or_default().insert(place.index, content);
+                }
+                None => return Ok(Some(content)),
+            }
+        }
+        Ok(None)
     }
 
     /// What was counted so far.

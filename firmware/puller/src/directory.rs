@@ -8,6 +8,7 @@
 
 mod instead;
 mod output;
+mod partial;
 mod patch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +26,7 @@ use crate::known::Notes;
 use crate::store::{Nodes, Store};
 use crate::weight::{CHUNK_WEIGHT, weight};
 use output::Output;
-pub(crate) use output::put_empty;
+pub(crate) use output::{put_chunks, put_empty};
 use patch::Spot;
 
 /// Encoded nodes that are kept in one piece while they wait for an earlier entry, in bytes.

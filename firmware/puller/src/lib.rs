@@ -31,6 +31,7 @@ mod monitor;
 pub mod progress;
 mod pull;
 mod relink;
+mod resume;
 mod session;
 pub mod store;
 pub mod summary;

@@ -125,3 +125,7 @@ pub const DIGESTED_BYTES: u64 = 1 << 30;
 pub const FIRST_DIGESTED_BYTES: u64 = 16 << 20;
 /// Beyond that each so many-th message is hashed.
 pub const SAMPLED: u64 = 64;
+
+/// Levels of directories that are gone through for a run that goes on where another was cut off; what lies deeper is read
+/// again. Two chunks of a tree are held for each.
+pub const RESUMED_DEPTH_MAX: usize = 64;

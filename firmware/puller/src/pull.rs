@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mailkeep_format::ChunkRef;
 use mailkeep_format::manifest::{PassKind, PassRecord, SourceInfo, Stats, Window};
+use mailkeep_format::{Checkpoint, ChunkRef, RepositoryId, SnapshotId, Timestamp, TreeSeen};
 use mailkeep_link::message::{BeginPass, Configured, PassEnded, ToAgent, ToBox};
 use mailkeep_link::version;
 use mailkeep_mail::Source;
@@ -36,7 +36,7 @@ use crate::summary::Summary;
 use crate::tally::{Notice, Notices, Tally};
 use crate::transport::Transport;
 use crate::walk::Walk;
-use crate::{Phase, Progress, PullError, Status, mail_check, text, walk};
+use crate::{Phase, Progress, PullError, Status, mail_check, resume, text, walk};
 
 /// Under which name the manifest's versions tell how the final pass was kept.
 const FREEZE: &str = "freeze";
@@ -101,8 +101,14 @@ pub fn pull(
     let (session, configured) =
         Session::open(options.transport, source, options.program, bandwidth, options.cancel)?;
     let mut run = Run::new(source, options, progress, session, earlier, &configured);
-    // After an error the writer keeps what came over, so that it is never sent twice.
-    let mut copy = run.copy(&mut store, configured.quiesce.is_some())?;
+    // After an error the writer keeps what came over, so that it is never sent twice, and what was read is not read again.
+    let mut copy = match run.copy(&mut store, configured.quiesce.is_some()) {
+        Ok(copy) => copy,
+        Err(error) => {
+            run.keep_what_is_read(&mut store);
+            return Err(error);
+        }
+    };
     let Run {
         session,
         passes,
@@ -217,12 +223,14 @@ pub(crate) struct Earlier {
     checked: Option<Vec<ChunkRef>>,
     /// The newest snapshots of other sources that say which Murder they belong to.
     others: Vec<SnapshotEntry>,
+    /// How far a run had come that was cut off since.
+    checkpoint: Option<Checkpoint>,
 }
 
 impl Earlier {
     /// Nothing is known of it.
     pub(crate) fn none() -> Self {
-        Earlier { parent: None, windows: Vec::new(), checked: None, others: Vec::new() }
+        Earlier { parent: None, windows: Vec::new(), checked: None, others: Vec::new(), checkpoint: None }
     }
 
     pub(crate) fn find(
@@ -243,7 +251,9 @@ impl Earlier {
         let windows = windows.collect();
         let checked = entries.iter().rev().find(|entry| entry.manifest.mail_check.is_some());
         let checked = checked.map(|entry| entry.manifest.root.clone());
-        Ok(Earlier { parent: entries.pop(), windows, checked, others: others.into_values().collect() })
+        let others = others.into_values().collect();
+        let checkpoint = repository.checkpoint(source.name.as_str(), monitor)?;
+        Ok(Earlier { parent: entries.pop(), windows, checked, others, checkpoint })
     }
 }
 
@@ -275,6 +285,12 @@ pub(crate) struct Run<'a> {
     users: BTreeMap<u32, String>,
     groups: BTreeMap<u32, String>,
     passes: Vec<PassRecord>,
+    /// The newest snapshot.
+    newest: Option<SnapshotId>,
+    /// How far a run had come that was cut off since.
+    checkpoint: Option<Checkpoint>,
+    /// When it was last kept how far this one has come; and whether all that was read is in that.
+    kept: (Instant, bool),
     /// What the snapshot will lack.
     pub(crate) missing: Notices,
     /// What else is to be told.
@@ -294,7 +310,9 @@ impl<'a> Run<'a> {
         if configured.rescued {
             remarks.add("an earlier run had left mail stopped; the agent started it again", "");
         }
-        let Earlier { parent, windows, .. } = earlier;
+        let Earlier { parent, windows, checkpoint, .. } = earlier;
+        let newest = parent.as_ref().map(|parent| parent.id);
+        let checkpoint = checkpoint.filter(|checkpoint| resume::fits(checkpoint, &configured.host, newest));
         let base = parent.as_ref().and_then(|parent| base_of(parent, &configured.host));
         let rules = configured.rules.as_deref().map(text::line);
         let versions = parent.as_ref().map(|parent| parent.manifest.versions.as_slice());
@@ -326,6 +344,9 @@ impl<'a> Run<'a> {
             users,
             groups,
             passes,
+            newest,
+            checkpoint,
+            kept: (Instant::now(), true),
             missing,
             remarks,
         };
@@ -336,6 +357,7 @@ impl<'a> Run<'a> {
 
     /// All passes, and the window among them.
     fn copy(&mut self, store: &mut RepositoryStore, can_stop: bool) -> Result<Copy, PullError> {
+        self.go_on(store)?;
         self.know_parent(store)?;
         self.ask_nothing(store)?;
         if self.options.live_only {
@@ -415,9 +437,81 @@ impl<'a> Run<'a> {
         u32::try_from(self.source.quiesce.deadline.as_secs()).unwrap_or(u32::MAX)
     }
 
+    /// Compares with what a run had read that was cut off, if there was one. Without it everything is read again, and that is
+    /// all: no trouble with it ends the run.
+    fn go_on(&mut self, store: &mut RepositoryStore) -> Result<(), PullError> {
+        let Some(checkpoint) = self.checkpoint.take() else { return Ok(()) };
+        let parent = self.base.as_ref().map(|base| base.root.as_slice());
+        let base = resume::base(store, &checkpoint, parent).and_then(|base| store.flush().map(|()| base));
+        match base {
+            Ok(base) => {
+                tracing::info!(checkpoint = checkpoint.sequence, "goes on where a run was cut off");
+                self.base = Some(base);
+                self.walk = self.walk.resumed();
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = mail_check::told(&error),
+                    "what a run had read that was cut off is read again"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps how far this run has come: what a pass has seen, and what it was compared with.
+    fn keep(
+        &mut self,
+        store: &mut dyn Store,
+        seen: TreeSeen,
+        compared_with: Option<TreeSeen>,
+    ) -> Result<(), PullError> {
+        let checkpoint = Checkpoint {
+            format_version: 0,
+            required_features: Vec::new(),
+            repository: RepositoryId([0; 16]),
+            sequence: 0,
+            program: self.options.program.to_owned(),
+            source: self.source.name.as_str().to_owned(),
+            host: text::line(self.session.host()),
+            snapshot: self.newest,
+            seen,
+            compared_with,
+        };
+        store.keep(checkpoint)?;
+        self.kept = (Instant::now(), true);
+        Ok(())
+    }
+
+    /// Keeps what a live pass that is under way has read.
+    fn keep_pass(
+        &mut self,
+        store: &mut dyn Store,
+        assembly: &Assembly,
+        clock: Timestamp,
+    ) -> Result<(), PullError> {
+        if assembly.tally().files_done == 0 {
+            return Ok(());
+        }
+        let Some(root) = assembly.so_far(store)? else { return Ok(()) };
+        let before = self.base.as_ref().map(|base| TreeSeen { clock: base.clock, root: base.root.clone() });
+        self.keep(store, TreeSeen { clock, root }, before)
+    }
+
+    /// After a failure: the last live pass that was whole, if what it read is not kept already. A disk that cannot be written
+    /// has told that before.
+    fn keep_what_is_read(&mut self, store: &mut dyn Store) {
+        let Some(Base { root, clock }) = self.base.clone().filter(|_| !self.kept.1) else { return };
+        if let Err(error) = self.keep(store, TreeSeen { clock, root }, None) {
+            tracing::warn!(error = mail_check::told(&error), "what was read is read again by the next run");
+        }
+    }
+
     /// Gathers from the parent's tree what the first pass need not look at, or has to compare.
     fn know_parent(&mut self, store: &mut dyn Store) -> Result<(), PullError> {
-        let (Some(base), true) = (&self.base, self.walk != Walk::Plain) else { return Ok(()) };
+        let (Some(base), true) = (&self.base, matches!(self.walk, Walk::Cheap { .. } | Walk::Full)) else {
+            return Ok(());
+        };
         // Patterns that are none the agent has refused.
         let Ok(Some(rule)) = WriteOnce::of(self.source) else { return Ok(()) };
         self.known = walk::scan(store, &base.root, base.clock, &rule)?;
@@ -504,18 +598,22 @@ impl<'a> Run<'a> {
         if std::mem::take(&mut self.unasked) {
             assembly = assembly.unasked();
         }
-        let mut answers = Vec::new();
-        let ended = loop {
-            match self.session.hear()? {
-                ToBox::PassEnded(ended) => break ended,
-                message => assembly.take(message, store, &mut answers)?,
+        let is_live = mode == Mode::Live;
+        let ended = match self.follow(&mut assembly, store, is_live.then_some(begun.clock)) {
+            Ok(ended) => ended,
+            Err(error) => {
+                // After something out of order the assembly is of no use.
+                let is_sound = is_live && !matches!(error, PullError::Protocol(_));
+                if is_sound && self.keep_pass(store, &assembly, begun.clock).is_err() {
+                    tracing::warn!("what was read is read again by the next run");
+                }
+                return Err(error);
             }
-            for answer in answers.drain(..) {
-                self.session.say(answer)?;
-            }
-            self.reporter.tally(assembly.tally());
         };
         let mut assembled = assembly.end(&ended)?;
+        if is_live && assembled.tally.files_done > 0 {
+            self.kept.1 = false;
+        }
         std::mem::take(&mut assembled.parted).into_iter().for_each(|node| self.parted.add(node));
         self.contradictions += assembled.contradictions.count;
         self.reporter.problems(&assembled.contradictions);
@@ -541,6 +639,36 @@ impl<'a> Run<'a> {
         self.passes.push(record);
         let (missing, remarks) = self.session.take_notices();
         Ok(Passed { assembled, ended, record, took, missing, remarks })
+    }
+}
+
+impl Run<'_> {
+    /// Takes what is said in a pass until its last word. What a live pass, which began at `clock`, has read is kept from time to
+    /// time.
+    fn follow(
+        &mut self,
+        assembly: &mut Assembly,
+        store: &mut dyn Store,
+        clock: Option<Timestamp>,
+    ) -> Result<PassEnded, PullError> {
+        let mut answers = Vec::new();
+        loop {
+            match self.session.hear()? {
+                ToBox::PassEnded(ended) => return Ok(ended),
+                message => assembly.take(message, store, &mut answers)?,
+            }
+            for answer in answers.drain(..) {
+                self.session.say(answer)?;
+            }
+            self.reporter.tally(assembly.tally());
+            if let Some(clock) =
+                clock.filter(|_| self.kept.0.elapsed() >= self.options.writer.checkpoint_every)
+            {
+                // Whether there was something to keep or not: it is looked at again after as long a time.
+                self.kept.0 = Instant::now();
+                self.keep_pass(store, assembly, clock)?;
+            }
+        }
     }
 }
 

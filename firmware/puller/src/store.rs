@@ -1,7 +1,7 @@
 //! The few things that a pass needs of a repository, as a seam: the assembly of a pass is written
 //! against this trait alone, so that the protocol can be abused in tests without a disk.
 
-use mailkeep_format::{ChunkKind, ChunkRef, ContentHash, Node};
+use mailkeep_format::{Checkpoint, ChunkKind, ChunkRef, ContentHash, Node};
 use mailkeep_repository::{Draft, Monitor, Reader, Sealed, Writer};
 
 use crate::PullError;
@@ -45,6 +45,18 @@ pub trait Store {
     /// # Errors
     /// The repository cannot be read, or lacks it.
     fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError>;
+
+    /// Whether a tree that is put may refer to this chunk without its being put.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    fn relies_on(&mut self, chunk: &ChunkRef) -> Result<bool, PullError>;
+
+    /// Makes durable what was put, and how far the run has come.
+    ///
+    /// # Errors
+    /// The repository cannot be written.
+    fn keep(&mut self, checkpoint: Checkpoint) -> Result<(), PullError>;
 }
 
 /// A repository that is being written.
@@ -99,5 +111,13 @@ impl Store for RepositoryStore {
 
     fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
         Ok(self.reader.chunk(ChunkKind::Tree, chunk)?.to_vec())
+    }
+
+    fn relies_on(&mut self, chunk: &ChunkRef) -> Result<bool, PullError> {
+        Ok(self.writer.relies_on(chunk)?)
+    }
+
+    fn keep(&mut self, checkpoint: Checkpoint) -> Result<(), PullError> {
+        Ok(self.writer.keep_checkpoint(checkpoint)?)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use mailkeep_format::{ChunkKind, ChunkRef, ContentHash, SnapshotId};
+use mailkeep_format::{Checkpoint, ChunkKind, ChunkRef, ContentHash, SnapshotId};
 use mailkeep_link::Role;
 use mailkeep_link::message::{BeginPass, ToAgent};
 use mailkeep_mail::Source;
@@ -233,5 +233,13 @@ impl Store for ReadOnly {
             Some(reader) => Ok(reader.chunk(ChunkKind::Tree, chunk)?.to_vec()),
             None => Err(PullError::protocol(NO_BASE)),
         }
+    }
+
+    fn relies_on(&mut self, _: &ChunkRef) -> Result<bool, PullError> {
+        Ok(false)
+    }
+
+    fn keep(&mut self, _: Checkpoint) -> Result<(), PullError> {
+        Ok(())
     }
 }

@@ -32,6 +32,21 @@ pub(crate) enum Walk {
     Cheap { runs: u32 },
     /// At everything, and compares with what the rules say.
     Full,
+    /// At everything: a run was cut off, and what it kept is compared with. So many runs are taken to have been cheap.
+    Resumed { runs: u32 },
+}
+
+impl Walk {
+    /// The same for a run that goes on where another was cut off: no folder that was kept is known to be whole. The next run
+    /// that is due to compare with what the rules say still is.
+    pub(crate) fn resumed(self) -> Walk {
+        let runs = match self {
+            Walk::Plain => 0,
+            Walk::Cheap { runs } | Walk::Resumed { runs } => runs,
+            Walk::Full => FULL_WALK_EVERY - 1,
+        };
+        Walk::Resumed { runs }
+    }
 }
 
 /// Decides, from the parent's record and the rules that the agent goes by now.
@@ -53,7 +68,7 @@ pub(crate) fn record(walk: Walk, rules: Option<&str>, contradictions: u64) -> Op
     let rules = rules?;
     let state = match walk {
         _ if contradictions > 0 => "broken".to_owned(),
-        Walk::Cheap { runs } => runs.to_string(),
+        Walk::Cheap { runs } | Walk::Resumed { runs } => runs.to_string(),
         Walk::Plain | Walk::Full => "0".to_owned(),
     };
     Some((NAME.to_owned(), format!("{rules} {state}")))
@@ -123,6 +138,21 @@ mod tests {
         }
         assert_eq!(kinds.iter().filter(|walk| **walk == Walk::Full).count(), 2, "{kinds:?}");
         assert_eq!(kinds[0], Walk::Cheap { runs: 1 });
+    }
+
+    #[test]
+    fn a_run_that_goes_on_puts_no_full_walk_off() {
+        for (state, next) in [
+            ("abc 0", Walk::Cheap { runs: 2 }),
+            ("abc broken", Walk::Full),
+            ("abc 6", Walk::Full),
+            ("abd 3", Walk::Cheap { runs: 1 }),
+        ] {
+            let walk = plan(Some(&versions(state)), Some("abc")).resumed();
+            assert!(matches!(walk, Walk::Resumed { .. }));
+            let record: Vec<_> = record(walk, Some("abc"), 0).into_iter().collect();
+            assert_eq!(plan(Some(&record), Some("abc")), next, "{state}");
+        }
     }
 
     #[test]

@@ -471,6 +471,156 @@ fn a_link_that_is_cut_anywhere_leaves_mail_running_and_the_next_backup_is_fine()
     }
 }
 
+/// The files that were read since this was asked last.
+fn files_read(server: &Server) -> Vec<String> {
+    // Waits until nobody speaks any more.
+    let mut events = Vec::new();
+    {
+        let mut state = server.state();
+        std::mem::swap(&mut state.events, &mut events);
+    }
+    server.events();
+    events.iter().filter_map(|step| step.strip_prefix("file ")).map(str::to_owned).collect()
+}
+
+/// Cuts the link when this step is made for the so-many-th time.
+fn cut_at(server: &Server, wanted: &'static str, mut count: usize) {
+    server.at_each_step(move |step, _| {
+        if step.starts_with(wanted) {
+            count -= 1;
+            if count == 0 {
+                return Then::Cut;
+            }
+        }
+        Then::GoOn
+    });
+}
+
+fn goes_on(server: &Server) {
+    server.at_each_step(|_, _| Then::GoOn);
+}
+
+fn checkpoint(target: &Target) -> Option<mailkeep_format::Checkpoint> {
+    target.repository.checkpoint("t", &mailkeep_repository::LogMonitor).unwrap()
+}
+
+#[test]
+fn what_was_read_when_the_link_was_cut_is_not_read_again() {
+    for has_parent in [false, true] {
+        // The last is the one in which the file's end may have been lost with the link.
+        for at in 1..=5 {
+            let (target, server) = (Target::new(), Server::new(true));
+            if has_parent {
+                pull(&target, &server).unwrap();
+                let changed = server.state().files.keys().cloned().collect::<Vec<_>>();
+                for path in changed {
+                    server.state().put(&path, format!("another {path}").as_bytes());
+                }
+            }
+            server.state().put("spool/c/1.", b"new");
+            let sealed = target.repository.snapshots(&mailkeep_repository::LogMonitor).unwrap().len();
+            files_read(&server);
+            cut_at(&server, "file", at);
+            assert!(matches!(pull(&target, &server), Err(PullError::Link { .. })));
+            let before = files_read(&server);
+            assert_eq!(before.len(), at);
+            let listed = target.repository.snapshots(&mailkeep_repository::LogMonitor).unwrap().len();
+            assert_eq!(listed, sealed, "a checkpoint is no snapshot");
+            match at {
+                1 => assert!(checkpoint(&target).is_none(), "nothing was read"),
+                2 => {}
+                _ => assert!(checkpoint(&target).is_some()),
+            }
+
+            goes_on(&server);
+            let summary = pull(&target, &server).unwrap();
+            let after = files_read(&server);
+            let surely = &before[..at.saturating_sub(2)];
+            assert!(!after.iter().any(|path| surely.contains(path)), "{at}: {before:?}, then {after:?}");
+            assert!((6 - at..=5 - surely.len()).contains(&after.len()), "{at}: {before:?}, then {after:?}");
+            assert!(summary.consistent && checkpoint(&target).is_none());
+            let now: Vec<_> =
+                server.state().files.iter().map(|(p, f)| (p.clone(), f.bytes.clone())).collect();
+            assert_eq!(target.contents().into_iter().collect::<Vec<_>>(), now);
+            // And with that all is as ever.
+            pull(&target, &server).unwrap();
+            assert_eq!(files_read(&server), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn what_was_read_before_the_window_is_not_read_again_after_it_failed() {
+    for (step, budget) in [("quiesce", None), ("pass 2", None), ("recheck", None), ("none", Some("0s"))] {
+        let (target, server) = (Target::new(), Server::new(true));
+        cut_at(&server, step, 1);
+        let how = How { budget: budget.or(Some("600s")), ..How::default() };
+        how.pull(&target, &server).unwrap_err();
+        assert_eq!(files_read(&server).len(), 4, "{step}");
+        goes_on(&server);
+        let summary = pull(&target, &server).unwrap();
+        assert_eq!(files_read(&server), Vec::<String>::new(), "{step}");
+        assert_eq!((target.contents().len(), summary.passes[0].files_changed), (4, 0), "{step}");
+    }
+}
+
+#[test]
+fn what_changed_since_the_cut_is_read_again() {
+    let (target, server) = (Target::new(), Server::new(true));
+    cut_at(&server, "file", 4);
+    pull(&target, &server).unwrap_err();
+    files_read(&server);
+    goes_on(&server);
+    server.state().put("spool/a/1.", b"FIRST message");
+    pull(&target, &server).unwrap();
+    assert!(files_read(&server).contains(&"spool/a/1.".to_owned()));
+    assert_eq!(target.contents()["spool/a/1."], b"FIRST message");
+}
+
+#[test]
+fn a_box_that_dies_has_kept_what_it_read_some_time_before() {
+    let (target, server) = (Target::new(), Server::new(true));
+    let repository = target.repository.clone();
+    let (mut count, kept) = (0, Arc::new(std::sync::Mutex::new(Vec::new())));
+    let told = Arc::clone(&kept);
+    server.at_each_step(move |step, _| {
+        if step.starts_with("file") {
+            count += 1;
+            let checkpoint = repository.checkpoint("t", &mailkeep_repository::LogMonitor).unwrap();
+            told.lock().unwrap().push((count, checkpoint.map(|checkpoint| checkpoint.sequence)));
+        }
+        Then::GoOn
+    });
+    let how = How { keeps_all: true, ..How::default() };
+    how.pull(&target, &server).unwrap();
+    // When the third file begins the end of the first has been taken in.
+    let kept = kept.lock().unwrap().clone();
+    assert!(kept[0].1.is_none() && kept[2].1.is_some() && kept[3].1 > kept[2].1, "{kept:?}");
+    assert!(checkpoint(&target).is_none(), "it is sealed");
+}
+
+#[test]
+fn a_server_that_lies_leaves_no_checkpoint_of_that() {
+    let (target, server) = (Target::new(), Server::new(true));
+    server.state().set_fate("spool/b/1.", Fate::WrongHash);
+    server.state().put("spool/b/1.", b"it is another");
+    server.state().set_fate("spool/b/1.", Fate::WrongHash);
+    assert!(matches!(pull(&target, &server), Err(PullError::Protocol(_))));
+    assert!(checkpoint(&target).is_none());
+}
+
+#[test]
+fn another_machine_of_that_name_does_not_go_on() {
+    let (target, server) = (Target::new(), Server::new(true));
+    cut_at(&server, "file", 4);
+    pull(&target, &server).unwrap_err();
+    files_read(&server);
+    goes_on(&server);
+    server.state().host = "mail2".into();
+    pull(&target, &server).unwrap();
+    assert_eq!(files_read(&server).len(), 4);
+}
+
 #[test]
 fn a_cancelled_run_starts_mail_first() {
     for (at, asked_back) in [

@@ -13,6 +13,8 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const VERIFIED: &str = "verified";
 /// How rehearsed restores ended; named like verification records.
 pub(crate) const DRILLS: &str = "drills";
+/// How far backups had come that were cut off; named like verification records.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TMP: &str = "tmp";
 /// Read-only snapshots of the repository, where the file system can make them.

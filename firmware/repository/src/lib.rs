@@ -11,6 +11,7 @@
 //! - the index is a cache and is never believed about a pack that is not there;
 //! - no clock decides about order, no error is taken for "empty", nothing that was sealed is ever rewritten.
 
+mod checkpoints;
 mod drills;
 mod durable;
 mod error;

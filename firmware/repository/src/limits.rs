@@ -1,6 +1,8 @@
 //! Numbers that a person may want to change, with unit and reason. Sizes of blocks and packs stand in
 //! [`mailkeep_format::limits`].
 
+use std::time::Duration;
+
 /// A chunk of at least this many bytes gets a block of its own: reading it back decodes nothing else, and mails without
 /// it lie closer together. It is mostly base64, and compresses better alone than beside text. `mailkeep-bench levels`
 /// (150 MB of chunks of mail): 32 KiB leaves 82.8 MB in 1027 blocks, 64 KiB 83.0 in 631, 128 KiB 83.3 in 270, 512 KiB (no
@@ -48,6 +50,9 @@ pub const SHORT_TREE: usize = 4 << 10;
 pub const SHORT_TREE_CACHE: usize = 1 << 20;
 /// Compressing threads at most; one that fills packs, one that waits for the disk, and the caller come on top.
 pub const WORKERS_MAX: usize = 4;
+/// How long a backup goes on before what it has read is kept by a checkpoint. Each costs a flush of the disk and the trees of
+/// the folders that are under way; what is read again after a power cut is at most as much as is read in this time.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 /// A lease of another box that is older than this many seconds is taken over without asking.
 pub const LEASE_FOREIGN_SECONDS: u64 = 3600;
 /// A living writer renews its lease when it is older than this many seconds.

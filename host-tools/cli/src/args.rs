@@ -1,10 +1,11 @@
 //! The command line as it is typed: raw values, nothing checked that needs more than one flag. See `options.rs`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use mailkeep_drill::Amount;
-use mailkeep_mail::source::{Rate, parse_rate};
+use mailkeep_mail::source::{Rate, parse_duration, parse_rate};
 
 use crate::text::{self, drill, flag, mail, pairing, rescue, server, the_box, verb};
 
@@ -198,6 +199,8 @@ pub(crate) struct Backup {
     pub(crate) live_only: bool,
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help = verb::BACKUP_LIMIT)]
     pub(crate) limit_download: Option<Rate>,
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help = verb::BACKUP_CHECKPOINT)]
+    pub(crate) checkpoint_interval: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

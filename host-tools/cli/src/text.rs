@@ -51,6 +51,8 @@ pub(crate) mod verb {
     pub(crate) const BACKUP_LIVE: &str = "Never stop mail; the snapshot is marked not consistent";
     pub(crate) const BACKUP_LIMIT: &str =
         "Take at most this much of the link while mail runs, as \"10 Mbit/s\"; goes before the source file";
+    pub(crate) const BACKUP_CHECKPOINT: &str =
+        "How often it is kept how far a first or long backup has come, as \"60s\" (5m unless said otherwise)";
     pub(crate) const SNAPSHOTS: &str = "List the snapshots";
     pub(crate) const SHOW: &str = "Show what is known of a snapshot: passes, window, versions, mail check";
     pub(crate) const LS: &str = "List a folder of a snapshot";

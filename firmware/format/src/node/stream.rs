@@ -19,7 +19,7 @@ use crate::{FormatError, cut};
 /// encoder.finish();
 /// while let Some(chunk) = encoder.chunk() { /* store it */ }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TreeEncoder {
     /// What was given out already, up to `from`, and what waits for its cut.
     buffer: Vec<u8>,

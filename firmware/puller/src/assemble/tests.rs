@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use super::*;
 use crate::store::Nodes;
 use crate::tally::Notice;
-use mailkeep_format::{ChunkKind, IdKey, Meta, node};
+use mailkeep_format::{Checkpoint, ChunkKind, IdKey, Meta, node};
 
 /// A repository in memory: chunks by id, and a count of what was written.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Memory {
     chunks: HashMap<mailkeep_format::ChunkId, Vec<u8>>,
     data_puts: usize,
@@ -22,13 +22,23 @@ fn chunk_ref(kind: ChunkKind, bytes: &[u8]) -> ChunkRef {
 
 impl Memory {
     /// How often a part of a directory was stored.
-    pub(super) fn tree_puts(&self) -> usize {
+    pub(crate) fn tree_puts(&self) -> usize {
         self.tree_puts
     }
 
     /// Length of a chunk that is there.
-    pub(super) fn length(&self, chunk: &ChunkRef) -> u64 {
+    pub(crate) fn length(&self, chunk: &ChunkRef) -> u64 {
         self.chunks[&chunk.id].len() as u64
+    }
+
+    /// From now on this chunk of a file is not there any more.
+    pub(crate) fn lose(&mut self, bytes: &[u8]) {
+        self.chunks.remove(&chunk_ref(ChunkKind::Data, bytes).id).unwrap();
+    }
+
+    /// The bytes of a file.
+    pub(crate) fn bytes(&self, node: &Node) -> Vec<u8> {
+        node.content().iter().flat_map(|chunk| self.chunks[&chunk.id].clone()).collect()
     }
 
     /// A whole directory.
@@ -66,9 +76,17 @@ impl Store for Memory {
     fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
         Ok(self.chunks[&chunk.id].clone())
     }
+
+    fn relies_on(&mut self, chunk: &ChunkRef) -> Result<bool, PullError> {
+        Ok(self.chunks.contains_key(&chunk.id))
+    }
+
+    fn keep(&mut self, _: Checkpoint) -> Result<(), PullError> {
+        Ok(())
+    }
 }
 
-pub(super) fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp { seconds, nanos: 5 }
 }
 
@@ -83,37 +101,37 @@ fn entry(name: &str, kind: NodeKind) -> Node {
     Node { name: name.as_bytes().to_vec(), meta, kind }
 }
 
-pub(super) fn file(name: &str, size: u64) -> Node {
+pub(crate) fn file(name: &str, size: u64) -> Node {
     entry(name, NodeKind::File { size, sparse: false, content: Vec::new() })
 }
 
-pub(super) fn folder(name: &str) -> Node {
+pub(crate) fn folder(name: &str) -> Node {
     entry(name, NodeKind::Directory { content: Vec::new() })
 }
 
-pub(super) fn hint(node: &Node) -> Hint {
+pub(crate) fn hint(node: &Node) -> Hint {
     if node.is_directory() { Hint::Descend } else { Hint::Plain }
 }
 
-pub(super) fn id(directory: u32, index: u32) -> FileId {
+pub(crate) fn id(directory: u32, index: u32) -> FileId {
     FileId { directory: DirectoryId(directory), index }
 }
 
-pub(super) fn listing(directory: u32, parent: Option<FileId>, nodes: Vec<Node>) -> ToBox {
+pub(crate) fn listing(directory: u32, parent: Option<FileId>, nodes: Vec<Node>) -> ToBox {
     let hints = nodes.iter().map(hint).collect();
     ToBox::Entries(Entries { directory: DirectoryId(directory), parent, first: 0, last: true, nodes, hints })
 }
 
-pub(super) fn chunks(file: FileId, first: u32, contents: &[&[u8]]) -> ToBox {
+pub(crate) fn chunks(file: FileId, first: u32, contents: &[&[u8]]) -> ToBox {
     let chunks = contents.iter().map(|bytes| (ContentHash::of(bytes), bytes.len() as u32)).collect();
     ToBox::Chunks(Chunks { file, first, chunks })
 }
 
-pub(super) fn data(file: FileId, chunk: u32, bytes: &[u8]) -> ToBox {
+pub(crate) fn data(file: FileId, chunk: u32, bytes: &[u8]) -> ToBox {
     ToBox::Data(Data { file, chunk, bytes: bytes.to_vec().into() })
 }
 
-pub(super) fn read(file: FileId, node: Node) -> ToBox {
+pub(crate) fn read(file: FileId, node: Node) -> ToBox {
     ToBox::FileDone(FileDone { file, outcome: ReadOutcome::Read { node, steady: true } })
 }
 
@@ -121,7 +139,7 @@ fn done(file: FileId, outcome: ReadOutcome) -> ToBox {
     ToBox::FileDone(FileDone { file, outcome })
 }
 
-pub(super) fn ended() -> PassEnded {
+pub(crate) fn ended() -> PassEnded {
     PassEnded { bytes_read: 0, users: Vec::new(), groups: Vec::new() }
 }
 

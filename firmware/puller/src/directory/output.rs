@@ -45,6 +45,14 @@ impl Output {
         }
     }
 
+    /// What is another than the base so far, to be gone on with aside: what waits for a cut, and the chunks before it.
+    pub(super) fn so_far(&self) -> (TreeEncoder, Vec<ChunkRef>) {
+        match self {
+            Output::New { encoder, content, .. } => (encoder.clone(), content.clone()),
+            Output::AsBase(_) | Output::Amended { .. } => (TreeEncoder::new(), Vec::new()),
+        }
+    }
+
     /// Adds nodes of the base.
     pub(super) fn same(
         &mut self,
@@ -157,7 +165,7 @@ pub(crate) fn put_empty(store: &mut dyn Store) -> Result<Vec<ChunkRef>, PullErro
     Output::other().finish(None, store)
 }
 
-fn put_chunks(
+pub(crate) fn put_chunks(
     encoder: &mut TreeEncoder,
     content: &mut Vec<ChunkRef>,
     store: &mut dyn Store,

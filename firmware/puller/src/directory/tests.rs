@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use mailkeep_format::{ChunkId, ContentHash, Meta, Timestamp, node};
+use mailkeep_format::{Checkpoint, ChunkId, ContentHash, Meta, Timestamp, node};
 use mailkeep_link::message::DirectoryId;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -57,6 +57,14 @@ impl Store for Trees {
 
     fn tree_chunk(&mut self, chunk: &ChunkRef) -> Result<Vec<u8>, PullError> {
         Ok(self.chunks[&chunk.id].clone())
+    }
+
+    fn relies_on(&mut self, chunk: &ChunkRef) -> Result<bool, PullError> {
+        Ok(self.chunks.contains_key(&chunk.id))
+    }
+
+    fn keep(&mut self, _: Checkpoint) -> Result<(), PullError> {
+        Ok(())
     }
 }
 

@@ -96,6 +96,8 @@ pub struct How {
     pub live_only: bool,
     pub budget: Option<&'static str>,
     pub freeze: &'static str,
+    /// Keeps how far it has come after each message.
+    pub keeps_all: bool,
     pub cancel: Arc<AtomicBool>,
     pub news: News,
 }
@@ -112,7 +114,10 @@ impl How {
     }
 
     pub fn with<T>(&self, server: &Server, go: impl FnOnce(&Source, &PullOptions<'_>, &News) -> T) -> T {
-        let writer = WriterOptions::default();
+        let mut writer = WriterOptions::default();
+        if self.keeps_all {
+            writer.checkpoint_every = std::time::Duration::ZERO;
+        }
         let options = PullOptions {
             force_window: self.force_window,
             live_only: self.live_only,

@@ -17,7 +17,7 @@ use crate::repository::Repository;
 use crate::snapshots::Manifests;
 use crate::storage::Storage;
 use crate::swept::{self, Swept};
-use crate::{durable, layout};
+use crate::{checkpoints, durable, layout};
 
 /// Takes away the manifests of these snapshots, which the record on the disk must list as removed.
 pub(super) fn manifests(
@@ -49,6 +49,11 @@ pub(super) fn drills(repository: &Repository, storage: &dyn Storage) -> Result<(
         storage.sync_dir(layout::DRILLS)?;
     }
     Ok(())
+}
+
+/// Takes away the checkpoints that no backup goes on from any more.
+pub(super) fn checkpoints(repository: &Repository, storage: &dyn Storage) -> Result<(), RepositoryError> {
+    checkpoints::remove_stale(repository, storage)
 }
 
 /// Deletes packs. `staying` are the snapshots from which `marks` was made.

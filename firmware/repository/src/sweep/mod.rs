@@ -291,6 +291,7 @@ fn run(
             .collect();
         delete::manifests(repository, storage, &going)?;
         delete::drills(repository, storage)?;
+        delete::checkpoints(repository, storage)?;
         swept::remove_older(storage, &decided.manifests.swept, record.sequence)?;
     }
     let due: BTreeSet<PackId> = plan.going_now();

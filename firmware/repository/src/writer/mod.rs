@@ -4,6 +4,7 @@
 //! disk after [`Writer::flush`], and a snapshot after [`Writer::seal`]. Dropping a writer without a seal leaves complete
 //! packs behind, which the next writer finds again.
 
+mod checkpoint;
 mod packer;
 mod pipeline;
 mod resume;
@@ -14,6 +15,7 @@ mod tree;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mailkeep_format::base64::begins_as_base64;
 use mailkeep_format::{
@@ -47,6 +49,9 @@ pub struct WriterOptions {
     pub session_chunks: usize,
     /// Who writes, for the lease.
     pub machine: Machine,
+    /// How long a backup goes on before what it has read so far is kept by a checkpoint, and then again; for who drives the
+    /// writer.
+    pub checkpoint_every: Duration,
 }
 
 impl Default for WriterOptions {
@@ -58,6 +63,7 @@ impl Default for WriterOptions {
             workers: cores.min(limits::WORKERS_MAX),
             session_chunks: limits::TURN_CHUNKS,
             machine: Machine::this(),
+            checkpoint_every: limits::CHECKPOINT_EVERY,
         }
     }
 }

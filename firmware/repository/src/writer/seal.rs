@@ -5,9 +5,9 @@ use mailkeep_format::version::{self, FORMAT_VERSION};
 use mailkeep_format::{ChunkRef, FormatError, Manifest, Salt, SnapshotId};
 
 use super::Writer;
-use crate::error::RepositoryError;
+use crate::error::{RepositoryError, chain};
 use crate::monitor::Monitor;
-use crate::{durable, guard, layout, lock, reserve};
+use crate::{checkpoints, durable, guard, layout, lock, reserve};
 
 /// A manifest without what only the repository can say. Fields mean what they mean in
 /// [`Manifest`].
@@ -67,6 +67,11 @@ impl Writer {
         tracing::info!(snapshot = %sealed.id, generation = sealed.manifest.generation, "sealed");
         guard::after_seal(&*self.storage, sealed.manifest.generation, &sealed.id, monitor);
         reserve::ensure(&*self.storage, self.known.pack_count());
+        // The snapshot is sealed: what this leaves behind says nothing any more.
+        let source = &sealed.manifest.source.name;
+        if let Err(error) = checkpoints::remove_of(&self.repository, &*self.storage, source) {
+            tracing::warn!(source, error = chain(&error), "an old checkpoint stays");
+        }
         Ok(sealed)
     }
 

@@ -26,7 +26,10 @@ pub(crate) fn run(app: &App, args: &Backup) -> Result<u8, Failure> {
     let cancel = signal::cancel_first(&app.console)?;
     let ear = Ear::new(&app.console);
     let transport = ProcessTransport::default();
-    let writer = WriterOptions::default();
+    let mut writer = WriterOptions::default();
+    if let Some(interval) = args.checkpoint_interval {
+        writer.checkpoint_every = interval;
+    }
     let options = PullOptions {
         force_window: args.force_window,
         live_only: args.live_only,
