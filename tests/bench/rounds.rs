@@ -1,9 +1,9 @@
 //! The measuring itself: in every round a fresh spool and fresh repositories, and in every row one tool after the other.
 //!
 //! The tools take turns in who begins. Before each run the disk has written out what the one before left behind
-//! (`sync`), spool and repository lie in the page cache, and the memory that it will take is there ([`fetch_memory`]), for
-//! everyone alike. What a tool has restored is compared
-//! with the spool by count and bytes; a run that fails is told on stderr and has no figure.
+//! (`sync`), spool and repository lie in the page cache, and free memory has just been touched ([`fetch_memory`]), for
+//! everyone alike. What a tool has restored is compared with the spool by count and bytes; a run that fails is told on
+//! stderr and has no figure.
 //!
 //! Nothing is deleted while there is anything left to measure (as long as the disk has room): on ext4 without a journal
 //! inodes that were freed in the last minutes are passed over one by one, at the cost of whoever makes files next, which
@@ -143,8 +143,9 @@ fn measure_row(tool: &Tool, row: Row, lines: &[Vec<String>], spool: &Spool) -> R
 const FETCHED: usize = 1 << 30;
 
 /// Takes free memory and gives it back. A virtual machine that reports its free pages has lost them to its host by the next
-/// run, and whoever is the first to touch them pays for each: up to half a second of processor time in a first backup of
-/// 600 MB, of the one who begins the round. The next ones find what he has left.
+/// run, and whoever is the first to touch them pays for each: about a quarter of a second of system time in a first backup of
+/// 600 MB after twelve seconds of rest. Who begins a round pays about half a second more than the others; this takes away
+/// that part of it whose cause is known, the rest of it stays, which is why the tools take turns.
 fn fetch_memory() {
     let mut memory: Vec<u8> = Vec::new();
     // Where there is not so much, the round is what it was.
