@@ -119,7 +119,8 @@ fn what_may_have_been_meant_is_told() {
         (&["restore", &first, "--target", "/nowhere", "--path", "/etc/sme"], "nearest: /etc/same".to_owned()),
         (&["show", &mistyped], format!("nearest: {}", &second[..10])),
         (&["show", "latest", "--source", "mial1"], "nearest: mail1".to_owned()),
-        (&["stat"], "a similar subcommand exists: 'stats'".to_owned()),
+        (&["stat"], "similar subcommands exist: 'status', 'stats'".to_owned()),
+        (&["snapshot"], "a similar subcommand exists: 'snapshots'".to_owned()),
     ] {
         let said = lab.run(words);
         assert!(said.code != 0 && said.err.contains(&told), "{words:?}: {}", said.err);

@@ -12,7 +12,7 @@ use mailkeep_format::version::FORMAT_VERSION;
 use mailkeep_mailview::{Files, MailTree};
 use mailkeep_repository::{Repository, SnapshotEntry};
 use mailkeep_restorer::{
-    Audited, Owners, Plan, RestoreError, RestoreOptions, Step, Summary, View, apply, audit, plan,
+    Audited, Owners, Plan, RestoreError, RestoreOptions, Special, Step, Summary, View, apply, audit, plan,
 };
 
 use crate::cyrus::{self, Served};
@@ -334,6 +334,8 @@ fn measure(
     let restore = RestoreOptions {
         exactly: drawn.as_ref().map(|drawn| drawn.paths.clone()),
         owners: Owners::of_this_machine(&manifest.users, &manifest.groups),
+        // As a restore of it would do.
+        special: Special::of_system(&manifest.source.system),
         ..RestoreOptions::default()
     };
     let (mut needed, mut names) = (0u64, 1u64);

@@ -25,6 +25,12 @@ const SETUID_SETGID: u32 = 0o6000;
 const CAPABILITIES: &[u8] = b"security.capability";
 
 impl Special {
+    /// What becomes of them unless somebody says otherwise, by the system that the snapshot is of: a mail server's folders
+    /// have nothing of it by right, and a server may have been broken into before it was backed up.
+    pub fn of_system(system: &str) -> Special {
+        if system == "generic" { Special::Keep } else { Special::LeaveOut }
+    }
+
     /// Whether a name is passed over altogether.
     pub(crate) fn passes_over(self, node: &Node) -> bool {
         let device = matches!(node.kind, NodeKind::CharDevice { .. } | NodeKind::BlockDevice { .. });
@@ -52,6 +58,14 @@ mod tests {
     fn node(kind: NodeKind, mode: u32) -> Node {
         let xattrs = vec![(b"security.capability".to_vec(), vec![1]), (b"user.a".to_vec(), vec![2])];
         Node { name: b"x".to_vec(), meta: Meta { mode, xattrs, ..Meta::default() }, kind }
+    }
+
+    #[test]
+    fn a_mail_server_brings_nothing_that_lends_power() {
+        for system in ["cyrus", "what comes next"] {
+            assert_eq!(Special::of_system(system), Special::LeaveOut);
+        }
+        assert_eq!(Special::of_system("generic"), Special::Keep);
     }
 
     #[test]

@@ -90,13 +90,12 @@ pub(crate) fn run(app: &App, args: Restore) -> Result<u8, Failure> {
     Ok(ended)
 }
 
-/// What a restore does with what lends power: a mail server's folders have nothing of it by right, and a server may have been
-/// broken into before it was backed up.
+/// What a restore does with what lends power.
 fn special(asked: args::Special, system: &str) -> Special {
     match asked {
         args::Special::Keep => Special::Keep,
-        args::Special::Auto if system == "generic" => Special::Keep,
-        args::Special::Auto | args::Special::LeaveOut => Special::LeaveOut,
+        args::Special::LeaveOut => Special::LeaveOut,
+        args::Special::Auto => Special::of_system(system),
     }
 }
 
